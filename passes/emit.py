@@ -1,0 +1,73 @@
+"""Emitting ONNX: one call a node, equal nodes and constants once.
+
+Interning is what shares work between values of the same geometry: two layers whose spans and windows agree ask for the
+same index arithmetic and get the same tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+Array = npt.NDArray[np.generic]
+INTERNED_BYTES = 1 << 20  # larger arrays are weights: they are told apart by identity, not by content
+
+
+class Emitter:
+    """Appends nodes to a graphsurgeon graph, interning by operator, inputs and attributes."""
+
+    def __init__(self, name: str, opset: int) -> None:
+        self.graph = gs.Graph(name=name, opset=opset)
+        self._nodes: dict[object, gs.Variable] = {}
+        self._constants: dict[object, gs.Constant] = {}
+        self._names: set[str] = set()
+
+    def fresh(self, stem: str) -> str:
+        """A tensor name not used in this graph yet."""
+        name, count = stem, 1
+        while name in self._names:
+            name, count = f"{stem}_{count}", count + 1
+        self._names.add(name)
+        return name
+
+    def input(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> gs.Variable:
+        assert name not in self._names, name
+        self._names.add(name)
+        variable = gs.Variable(name, dtype=dtype, shape=list(shape))
+        self.graph.inputs.append(variable)
+        return variable
+
+    def constant(self, values: Array, name: str = "constant") -> gs.Constant:
+        values = np.asarray(values)
+        content = values.tobytes() if values.nbytes <= INTERNED_BYTES else values.ctypes.data
+        key = (values.dtype.str, values.shape, content)
+        if key not in self._constants:
+            self._constants[key] = gs.Constant(self.fresh(name), values)
+        return self._constants[key]
+
+    def int32(self, values: int | Sequence[int] | Array) -> gs.Constant:
+        return self.constant(np.asarray(values, dtype=np.int32))
+
+    def int64(self, values: int | Sequence[int] | Array) -> gs.Constant:
+        return self.constant(np.asarray(values, dtype=np.int64))
+
+    def __call__(self, op: str, *inputs: gs.Tensor | None, name: str | None = None, **attributes: object) -> gs.Variable:
+        """The (only) output of node ``op``; an equal node emitted before is reused."""
+        given = [value if value is not None else gs.Variable.empty() for value in inputs]
+        key = (op, tuple(id(value) if value is not None else None for value in inputs), repr(sorted(attributes.items())))
+        if key not in self._nodes:
+            output = gs.Variable(self.fresh(name or op))
+            self.graph.nodes.append(gs.Node(op, name=output.name, attrs=attributes, inputs=given, outputs=[output]))
+            self._nodes[key] = output
+        return self._nodes[key]
+
+    def copy(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Variable]:
+        """A node of the source graph as it is, on other inputs; returns its outputs (names kept)."""
+        outputs = [gs.Variable(self.fresh(o.name), o.dtype, o.shape) if not o.is_empty() else gs.Variable.empty() for o in node.outputs]
+        self.graph.nodes.append(
+            gs.Node(node.op, name=self.fresh(node.name or node.op), attrs=dict(node.attrs), inputs=list(inputs), outputs=outputs, domain=node.domain)
+        )
+        return outputs

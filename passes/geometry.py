@@ -1,0 +1,104 @@
+"""Which part of an axis a patch can change: integers only, no ONNX.
+
+A patch that moves along an axis of the image changes, in every later value, a half-open span of that axis. Spans are
+kept for all patch origins at once (arrays of length ``origins``), so that a value's whole geometry is two small arrays
+an axis, whatever chain of windows, unions and caps led there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """Half-open spans ``start <= i < stop`` of an axis of ``size`` cells, one per patch origin.
+
+    Attributes:
+        start: int64 [origins].
+        stop: int64 [origins]. A span may be empty (``stop == start``) where the patch falls between windows.
+        size: cells of the axis.
+    """
+
+    start: IntArray
+    stop: IntArray
+    size: int
+
+    @classmethod
+    def of_patch(cls, size: int, patch: int) -> Spans:
+        """Spans of the image axis itself: origin i covers [i, i + patch)."""
+        origins = np.arange(size - patch + 1, dtype=np.int64)
+        return cls(origins, origins + patch, size)
+
+    @property
+    def lengths(self) -> IntArray:
+        return self.stop - self.start
+
+    def union(self, other: Spans) -> Spans:
+        """The smallest spans that cover both (the box where two branches meet). An empty span adds nothing."""
+        assert self.size == other.size, "merged values have the same map"
+        start = np.minimum(np.where(self.lengths > 0, self.start, self.size), np.where(other.lengths > 0, other.start, self.size))
+        stop = np.maximum(np.where(self.lengths > 0, self.stop, 0), np.where(other.lengths > 0, other.stop, 0))
+        return Spans(np.minimum(start, stop), stop, self.size)
+
+    def at_least_one(self) -> Spans:
+        """The same spans, empty ones widened to one cell: recomputing an unchanged cell is exact, an empty tensor is not safe."""
+        start = np.minimum(self.start, self.size - 1)
+        return Spans(start, np.maximum(self.stop, start + 1), self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A sliding window along one axis: output cell o reads input cells o * stride - pad + t * dilation, t < kernel.
+
+    ``pad`` is the padding before the first cell; what lies after the last cell follows from ``outputs``.
+    """
+
+    inputs: int
+    outputs: int
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    pad: int = 0
+
+    @classmethod
+    def identity(cls, size: int) -> Window:
+        """The window of a pointwise read."""
+        return cls(inputs=size, outputs=size)
+
+    @property
+    def reach(self) -> int:
+        """Cells from the first tap to the last, both included."""
+        return (self.kernel - 1) * self.dilation + 1
+
+    @property
+    def pads(self) -> bool:
+        """Whether any window reads outside the input."""
+        return self.pad > 0 or (self.outputs - 1) * self.stride - self.pad + self.reach > self.inputs
+
+    def changed(self, spans: Spans) -> Spans:
+        """Outputs whose window touches ``spans``, clipped to the map (a covering span if dilated or strided past them)."""
+        assert spans.size == self.inputs, "the window slides over the value the spans belong to"
+        first = -((self.reach - self.pad - 1 - spans.start) // self.stride)
+        last = (spans.stop - 1 + self.pad) // self.stride
+        start = np.clip(first, 0, self.outputs)
+        stop = np.clip(np.where(spans.lengths > 0, last + 1, 0), start, self.outputs)
+        return Spans(start, stop, self.outputs)
+
+    def input_extent(self, extent: int) -> int:
+        """Input cells (padding included) that ``extent`` neighbouring outputs read."""
+        return (extent - 1) * self.stride + self.reach
+
+    def counted_taps(self, before: int, after: int) -> IntArray:
+        """int64 [outputs]: taps of each output's window that lie in the input or in ``before`` / ``after`` cells around it."""
+        taps = np.arange(self.outputs)[:, None] * self.stride - self.pad + np.arange(self.kernel)[None, :] * self.dilation
+        return ((taps >= -before) & (taps < self.inputs + after)).sum(axis=1)
+
+    def padded_width(self, width: int) -> int:
+        """The width of the region after this layer in the paper's counting (SIGMOD 2019, section 3): min(map, ceil((p + k - 1) / s))."""
+        return min(self.outputs, -(-(width + self.reach - 1) // self.stride))

@@ -1,0 +1,120 @@
+"""Reading a model file: everything that can be wrong with it is said here, before any pass runs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from kcompiler.runtime.errors import ModelError
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checked model file.
+
+    Attributes:
+        path: the file.
+        model: its proto, external weights left on disk.
+        image: name of the image input.
+        shape: (channels, height, width) of the image.
+        sha256: of the file and, after it, its external data files in order of name.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    image: str
+    shape: Shape
+    sha256: str
+
+
+def load(path: Path, input_shape: tuple[int, ...] | None = None) -> Source:
+    """Reads and checks ``path``.
+
+    Args:
+        path: an ONNX file.
+        input_shape: ([1,] channels, height, width), where the model leaves them open.
+
+    Raises:
+        ModelError: not a readable, valid ONNX model with one float32 image input of known size.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; expected an ONNX model")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, UnicodeDecodeError, ValueError) as error:
+        raise ModelError(f"{path}: not an ONNX file ({error}); export the model to ONNX first") from error
+    if not model.graph.node:
+        raise ModelError(f"{path}: not an ONNX file, or one without any node; export the model to ONNX first")
+    files = _external_files(path, model)
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: the ONNX checker rejects it: {error}") from error
+    image = _image_input(path, model.graph)
+    return Source(path, model, image.name, _image_shape(path, image, input_shape), _digest([path, *files]))
+
+
+def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
+    """The files of weights beside the model, all inside its folder (the checker refuses links and escapes as well)."""
+    folder = path.parent.resolve()
+    files = set()
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor):
+            file = (folder / ExternalDataInfo(tensor).location).resolve()
+            if not file.is_relative_to(folder):
+                raise ModelError(f"{path}: weight {tensor.name} lies outside the model's folder ({file}); keep weights beside the model")
+            if not file.is_file():
+                raise ModelError(f"{path}: weight {tensor.name} is missing, its file {file} does not exist; copy it beside the model")
+            files.add(file)
+    return sorted(files)
+
+
+def _image_input(path: Path, graph: onnx.GraphProto) -> onnx.ValueInfoProto:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    images = [value for value in inputs if len(value.type.tensor_type.shape.dim) == 4]
+    found = ", ".join(f"{v.name} {_dims(v)}" for v in inputs) or "none"
+    if len(images) != 1 or len(inputs) != 1:
+        raise ModelError(f"{path}: expected exactly one input, an image [N, C, H, W]; found {len(inputs)}: {found}")
+    (image,) = images
+    if image.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        kind = onnx.TensorProto.DataType.Name(image.type.tensor_type.elem_type)
+        raise ModelError(f"{path}: image input {image.name} is {kind}, expected FLOAT (float32); export with a float32 input")
+    return image
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim]
+
+
+def _image_shape(path: Path, image: onnx.ValueInfoProto, given: tuple[int, ...] | None) -> Shape:
+    dims = _dims(image)[1:]
+    wanted = tuple(given)[-3:] if given is not None else tuple(dims)
+    if given is not None and (len(given) not in (3, 4) or (len(given) == 4 and given[0] != 1) or min(given) < 1):
+        raise ModelError(f"{path}: input shape {list(given)} is not [1,]C,H,W with sizes of at least 1")
+    open_dims = [dim for dim in wanted if not isinstance(dim, int) or dim < 1]
+    if open_dims:
+        raise ModelError(
+            f"{path}: image input {image.name} has open sizes {dims}; say which size to compile for, for example --input-shape 3,224,224"
+        )
+    for axis, (dim, size) in enumerate(zip(dims, wanted, strict=True)):
+        if isinstance(dim, int) and dim != size:
+            raise ModelError(f"{path}: image input {image.name} is {dims} but the input shape says {list(wanted)} (axis {axis + 1})")
+    channels, height, width = (int(size) for size in wanted)
+    return channels, height, width
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,176 @@
+"""Normalising: any exporter's graph becomes one plain form.
+
+Requires a checked source. Ensures: one opset (at least 18), constants and batch normalisations folded, the batch free,
+all other shapes static where inference can tell, explicit pads, unique node names, topologically sorted; weights stay on
+disk and are mapped from there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from kcompiler.passes.load import Source
+from kcompiler.runtime.errors import ModelError
+
+OPSET = 18
+"""Models of an older opset are converted to this one: the first whose reductions take their axes as an input."""
+BATCH = "batch"
+INLINE_BYTES = 1024
+"""Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
+
+
+def normalise(source: Source, folder: Path) -> gs.Graph:
+    """The source in plain form; edits ``source.model`` in place.
+
+    Args:
+        source: a checked model.
+        folder: scratch space, which must outlive the graph: weights are mapped from a file in it.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load the model with a free batch, or its shapes contradict each other.
+    """
+    _free_batch(source)
+    model = _fold(source, folder)
+    model = _convert(source, model)
+    try:
+        model = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except shape_inference.InferenceError as error:
+        raise ModelError(f"{source.path}: shapes contradict each other once the batch is free: {error}") from error
+    graph = gs.import_onnx(model)
+    _map_weights(graph, folder)
+    for count, node in enumerate(graph.nodes):
+        node.name = f"{node.name or node.op}" if node.name else f"{node.op}_{count}"
+        _explicit_pads(node)
+    _unique_names(graph)
+    return graph.cleanup().toposort()
+
+
+def _free_batch(source: Source) -> None:
+    """Makes the first axis of the image a free batch and its others static, and lets hard-coded reshapes follow."""
+    graph = source.model.graph
+    image = next(value for value in graph.input if value.name == source.image)
+    written_in = image.type.tensor_type.shape.dim[0].dim_value
+    image.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [BATCH, *source.shape]))
+    del graph.input[:]
+    graph.input.append(image)
+    del graph.value_info[:]
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
+    source.model.ir_version = max(source.model.ir_version, 8)
+    if written_in:
+        _free_reshapes(graph, written_in)
+
+
+def _free_reshapes(graph: onnx.GraphProto, batch: int) -> None:
+    """Reshape to [batch, ...] with the exporter's batch written in becomes [0, ...]: keep the first axis."""
+    constants = {tensor.name: tensor for tensor in graph.initializer if not uses_external_data(tensor)}
+    constants |= {n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
+    for node in graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in constants:
+            continue
+        shape = numpy_helper.to_array(constants[node.input[1]]).copy()
+        if shape.size > 1 and shape[0] == batch:
+            shape[0] = 0
+            name = f"{node.output[0]}/free_shape"
+            graph.initializer.append(numpy_helper.from_array(shape, name))
+            node.input[1] = name
+
+
+def _fold(source: Source, folder: Path) -> onnx.ModelProto:
+    """ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators."""
+    folded = folder / "folded.onnx"
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    entries = {
+        "session.model_external_initializers_file_folder_path": str(source.path.parent.resolve()),
+        "session.optimized_model_external_initializers_file_name": "folded.bin",
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(INLINE_BYTES),
+    }
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    try:
+        ort.InferenceSession(source.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
+        raise ModelError(f"{source.path}: ONNX Runtime cannot load it with a free batch: {error}") from error
+    return onnx.load(folded, load_external_data=False)
+
+
+def _convert(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
+    """To opset 18 if the model's is older. Weights travel as inputs meanwhile: the converter cannot carry external data."""
+    graph = model.graph
+    used = {node.domain for node in graph.node} | {""}
+    opsets = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+    model.ir_version = 10
+    version = next(opset.version for opset in opsets if opset.domain == "")
+    if version >= OPSET:
+        return model
+    weights = [tensor for tensor in graph.initializer if uses_external_data(tensor)]
+    small = [tensor for tensor in graph.initializer if not uses_external_data(tensor)]
+    del graph.initializer[:]
+    graph.initializer.extend(small)
+    graph.input.extend(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in weights)
+    try:
+        model = version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the converter raises RuntimeError and its own ConvertError without a common base
+        raise ModelError(
+            f"{source.path}: opset {version} cannot be converted to {OPSET} ({error}); export with opset {OPSET} or later"
+        ) from error
+    image = next(value for value in model.graph.input if value.name == source.image)
+    del model.graph.input[:]
+    model.graph.input.append(image)
+    model.graph.initializer.extend(weights)
+    return model
+
+
+def _map_weights(graph: gs.Graph, folder: Path) -> None:
+    """Replaces weights in external files by arrays mapped from them."""
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant) and isinstance(tensor._values, gs.ir.tensor.LazyValues):
+            proto = tensor._values.tensor
+            if uses_external_data(proto):
+                info = ExternalDataInfo(proto)
+                dtype = helper.tensor_dtype_to_np_dtype(proto.data_type)
+                tensor.data_location = None
+                tensor.values = np.memmap(folder / info.location, dtype, "r", info.offset or 0, tuple(proto.dims))
+
+
+def _explicit_pads(node: gs.Node) -> None:
+    """auto_pad as pads, from the shapes (ONNX operator specification of Conv and the pools)."""
+    mode = node.attrs.pop("auto_pad", "NOTSET")
+    if node.op not in ("Conv", "MaxPool", "AveragePool", "LpPool") or mode == "NOTSET":
+        if mode != "NOTSET":
+            node.attrs["auto_pad"] = mode
+        return
+    kernel = node.attrs.get("kernel_shape") or node.inputs[1].shape[2:]
+    axes = range(len(kernel))
+    strides = node.attrs.get("strides") or [1 for _ in axes]
+    dilations = node.attrs.get("dilations") or [1 for _ in axes]
+    before, after = [0 for _ in axes], [0 for _ in axes]
+    if mode.startswith("SAME"):
+        for axis in axes:
+            size = node.inputs[0].shape[2 + axis]
+            reach = (kernel[axis] - 1) * dilations[axis] + 1
+            total = max((-(-size // strides[axis]) - 1) * strides[axis] + reach - size, 0)
+            small, large = total // 2, total - total // 2
+            before[axis], after[axis] = (small, large) if mode == "SAME_UPPER" else (large, small)
+    node.attrs["pads"] = before + after
+
+
+def _unique_names(graph: gs.Graph) -> None:
+    seen: set[str] = set()
+    for node in graph.nodes:
+        name, count = node.name, 1
+        while node.name in seen:
+            node.name, count = f"{name}_{count}", count + 1
+        seen.add(node.name)

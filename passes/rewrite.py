@@ -1,0 +1,162 @@
+"""Rewriting: from the plan to the two graphs of a bundle.
+
+``baseline_graph`` computes the outputs of the uncovered image and, as rows, every activation that is read around an
+updated region. ``incremental_graph`` takes those, a fill and a batch of positions, and recomputes the regions only; from
+the frontier of the plan on it pastes them into full maps and runs the source nodes unchanged (the dense tail).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.emit import Emitter
+from kcompiler.passes.geometry import Window
+from kcompiler.passes.index import PAD_ROWS, Axis, Box, contiguous_reads, region_axis, row_index, whole_axis
+from kcompiler.passes.lowering import select
+from kcompiler.passes.lowering.site import Operand, Site, Updated
+from kcompiler.passes.plan import Plan
+from kcompiler.passes.rules import Region
+
+TABLE = "table/"
+"""Prefix of the cached activations: output of the baseline graph and input of the incremental graph have one name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The incremental graph and what it needs.
+
+    Attributes:
+        graph: inputs ``positions`` int64 [batch, 2] (y, x), ``fill`` float32 [H * W, C] (rows of the image that covers),
+            and the cached activations; outputs as the source model.
+        cached: names of the source values that the baseline pass must leave as tables.
+        lowerings: per incremental node name, the lowering chosen.
+    """
+
+    graph: gs.Graph
+    cached: tuple[str, ...]
+    lowerings: Mapping[str, str]
+
+
+class _Rewriter:
+    def __init__(self, source: gs.Graph, plan: Plan, extents: str, prefer: Mapping[str, str]) -> None:
+        self.source, self.plan, self.extents, self.prefer = source, plan, extents, prefer
+        self.emit = Emitter("incremental", source.opset)
+        positions = self.emit.input("positions", np.int64, ["batch", 2])
+        self.positions_y = self.emit("Gather", positions, self.emit.int64(0), axis=1)
+        self.positions_x = self.emit("Gather", positions, self.emit.int64(1), axis=1)
+        self.updated: dict[str, Updated] = {}
+        self.dense: dict[str, gs.Tensor] = {}
+        self.tables: dict[str, gs.Variable] = {}
+        self.lowerings: dict[str, str] = {}
+
+    def run(self) -> Rewritten:
+        self._cover_image()
+        for node, decision in zip(self.source.nodes, self.plan.decisions, strict=True):
+            if decision.incremental:
+                self._lower(node)
+            else:
+                self._keep(node)
+        graph = self.emit.graph
+        for output in self.source.outputs:
+            value = self._full(output)
+            value.dtype = output.dtype
+            value.name = output.name
+            value.shape = ["batch", *output.shape[1:]]
+            graph.outputs.append(value)
+        graph.cleanup().toposort()
+        return Rewritten(graph, tuple(self.tables), self.lowerings)
+
+    def _box(self, region: Region) -> Box:
+        return Box(
+            region_axis(self.emit, region.y, self.positions_y, self.extents),
+            region_axis(self.emit, region.x, self.positions_x, self.extents),
+        )
+
+    def _cover_image(self) -> None:
+        """The image's updated region: the patch, cut out of the fill."""
+        image = self.source.inputs[0]
+        _, channels, height, width = image.shape
+        fill = self.emit.input("fill", np.float32, [height * width, channels])
+        box = self._box(self.plan.regions[image.name])
+        reads = [contiguous_reads(self.emit, Window.identity(axis.size), axis).cells for axis in (box.y, box.x)]
+        rows = self.emit("Mul", self.emit("Unsqueeze", reads[0], self.emit.int64([2])), self.emit.int32(width))
+        index = self.emit("Add", rows, self.emit("Unsqueeze", reads[1], self.emit.int64([1])))
+        patch = self.emit("Reshape", self.emit("Gather", fill, index, axis=0), self.emit.int64([-1, channels]))
+        self.updated[image.name] = Updated(box, channels, rows=patch)
+
+    def _operand(self, value: gs.Tensor) -> Operand | None:
+        if value.name not in self.updated:
+            return None
+        return Operand(self.updated[value.name], lambda: self._table(value.name))
+
+    def _table(self, name: str) -> gs.Variable:
+        if name not in self.tables:
+            region = self.plan.regions[name]
+            shape = [region.y.size * region.x.size + PAD_ROWS, region.channels]
+            self.tables[name] = self.emit.input(TABLE + name, np.float32, shape)
+        return self.tables[name]
+
+    def _lower(self, node: gs.Node) -> None:
+        output = node.outputs[0].name
+        region = self.plan.regions[output]
+        windows = select.windows(node, region)
+        chosen = select.choose(node, windows, self.prefer)
+        inputs = tuple(self._operand(value) for value in node.inputs)
+        site = Site(self.emit, node, inputs, self._box(region), region.channels, windows)
+        self.updated[output] = chosen.emit(site)
+        self.lowerings[node.name] = chosen.name
+
+    def _keep(self, node: gs.Node) -> None:
+        """A node of the dense tail: on full maps, as it is in the source."""
+        outputs = self.emit.copy(node, [self._full(value) for value in node.inputs])
+        self.dense.update({source.name: copy for source, copy in zip(node.outputs, outputs, strict=True)})
+
+    def _full(self, value: gs.Tensor) -> gs.Tensor:
+        """The value for the whole batch, on full maps; a region is pasted into its cached map first."""
+        if isinstance(value, gs.Constant):
+            return self.emit.constant(value.values, value.name)
+        if value.name not in self.dense and not value.is_empty():
+            self.dense[value.name] = self._paste(value.name)
+        return self.dense[value.name] if not value.is_empty() else value
+
+    def _paste(self, name: str) -> gs.Variable:
+        region, operand = self.plan.regions[name], Operand(self.updated[name], lambda: self._table(name))
+        y, x = (
+            contiguous_reads(self.emit, Window.identity(size), whole_axis(self.emit, size))
+            for size in (region.y.size, region.x.size)
+        )
+        rows = operand.read(self.emit, row_index(self.emit, operand.updated.box, y, x, 0))
+        return self.emit("Transpose", rows, perm=[0, 3, 1, 2])
+
+
+def incremental_graph(source: gs.Graph, plan: Plan, extents: str, prefer: Mapping[str, str]) -> Rewritten:
+    """Rewrites ``source`` (normalised) by ``plan``. ``prefer`` names a lowering per operator or node, where it applies."""
+    return _Rewriter(source, plan, extents, prefer).run()
+
+
+def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:
+    """The source graph for one image, with the ``cached`` values as further outputs: rows [H * W + 2, C].
+
+    The last two rows are what windows read outside the map: zeros (convolution) and the lowest float (max pooling).
+    """
+    graph = source.copy()
+    tensors = graph.tensors()
+    emit = Emitter("baseline", source.opset)
+    emit.graph = graph
+    for name in cached:
+        region = plan.regions[name]
+        last = emit("Transpose", tensors[name], perm=[0, 2, 3, 1], name=f"{name}/last")
+        rows = emit("Reshape", last, emit.int64([-1, region.channels]), name=f"{name}/rows")
+        pads = np.zeros((PAD_ROWS, region.channels), np.float32)
+        pads[1] = np.finfo(np.float32).min
+        table = emit("Concat", rows, emit.constant(pads, f"pads/{region.channels}"), axis=0, name=TABLE + name)
+        table.dtype, table.shape = np.dtype(np.float32), [region.y.size * region.x.size + PAD_ROWS, region.channels]
+        graph.outputs.append(table)
+    return graph.toposort()
+
+
+__all__ = ["TABLE", "Axis", "Rewritten", "baseline_graph", "incremental_graph"]

@@ -1,0 +1,69 @@
+"""Writing the models of a bundle so that they share one file of weights, whatever its size."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+WEIGHTS = "weights.bin"
+ALIGNMENT = 4096
+"""Offsets are multiples of a memory page, so that a runtime can map the weights instead of reading them."""
+INLINE_BYTES = 1024
+
+
+class WeightsFile:
+    """The weights of all models of a bundle, each stored once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stream = (folder / WEIGHTS).open("wb")
+        self._places: dict[tuple[str, bytes], int] = {}
+        self._known: dict[int, tuple[gs.Constant, bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stream.close()
+
+    def add(self, values: np.ndarray) -> tuple[int, int]:
+        """Stores ``values`` unless the same content is there; returns (offset, bytes)."""
+        data = np.ascontiguousarray(values)
+        key = (str(data.dtype), hashlib.sha256(data.data).digest())
+        if key not in self._places:
+            self._stream.write(b"\0" * (-self._stream.tell() % ALIGNMENT))
+            self._places[key] = self._stream.tell()
+            self._stream.write(data.data)
+        return self._places[key], data.nbytes
+
+
+def write_model(graph: gs.Graph, path: Path, weights: WeightsFile) -> None:
+    """Writes ``graph`` to ``path``, its weights to the shared file beside it, and runs the ONNX checker on the result."""
+    replaced = []
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant) and tensor.values.nbytes >= INLINE_BYTES:
+            values = tensor.values
+            offset, length = weights.add(values)
+            replaced.append((tensor, values))
+            tensor._values = LazyValues(_external(values, offset, length))
+    model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
+    for tensor, values in replaced:
+        tensor.values = values
+    weights._stream.flush()
+    path.write_bytes(model.SerializeToString())
+    onnx.checker.check_model(path)
+
+
+def _external(values: np.ndarray, offset: int, length: int) -> TensorProto:
+    proto = TensorProto(data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape)
+    proto.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", WEIGHTS), ("offset", offset), ("length", length)):
+        proto.external_data.add(key=key, value=str(value))
+    return proto
