@@ -1,0 +1,165 @@
+"""The manifest of a bundle: what was compiled, from what, and the checksums that guard it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kcompiler.runtime.errors import BundleError
+from kcompiler.runtime.preprocessing import Preprocessing
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+FULL = "full.onnx"
+BASELINE = "baseline.onnx"
+INCREMENTAL = "incremental.onnx"
+WEIGHTS = "weights.bin"
+FILES = (FULL, BASELINE, INCREMENTAL, WEIGHTS)
+TABLE = "table/"
+"""Prefix of the cached activations: outputs of the baseline model and inputs of the incremental model have one name."""
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(_Record):
+    bytes: int
+    sha256: str
+
+
+class NodeReport(_Record):
+    """What became of one node.
+
+    Attributes:
+        node, operator: as in the normalised model.
+        incremental: whether only the region is recomputed.
+        lowering: how, for an incremental node.
+        reason: why it is dense, otherwise empty.
+        map: (height, width) of its output, None if it is no map.
+        extent: (height, width) of the largest region, None where the value changes everywhere.
+        share: mean share of the map that the region covers at stride 1; 1 where it changes everywhere.
+        flops: of one full evaluation (convolutions and fully connected layers; 2 per multiply-add), else 0.
+    """
+
+    node: str
+    operator: str
+    incremental: bool
+    lowering: str
+    reason: str
+    map: tuple[int, int] | None
+    extent: tuple[int, int] | None
+    share: float
+    flops: int
+
+
+class Report(_Record):
+    """What the compiler did.
+
+    Attributes:
+        source_operators, normalised_operators, incremental_operators: operator counts before and after.
+        parameters: numbers in the weights of the normalised model.
+        flops: convolutions and fully connected layers of one full inference.
+        redundancy_paper: full over recomputed FLOPs in the paper's counting (worst position, padded widths).
+        redundancy_tight: full over mean recomputed FLOPs, exact spans, grid of ``redundancy_stride``.
+        bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
+        table_bytes: size of the cached activations.
+        largest_error: against full inference at compile time.
+        nodes: per node, in graph order.
+    """
+
+    source_operators: Mapping[str, int]
+    normalised_operators: Mapping[str, int]
+    incremental_operators: Mapping[str, int]
+    parameters: int
+    flops: int
+    redundancy_paper: float
+    redundancy_tight: float
+    redundancy_stride: int
+    bytes_per_position: int
+    table_bytes: int
+    largest_error: float | None
+    nodes: tuple[NodeReport, ...]
+
+
+class Manifest(_Record):
+    """Everything about a bundle but its numbers.
+
+    Attributes:
+        format: version of the bundle's layout.
+        versions: of kcompiler, onnx, onnxruntime, numpy at compile time.
+        model: file name of the source model; ``model_sha256`` of its content (external data included).
+        image: name of the image input; ``shape`` (C, H, W).
+        output: name of the explained output; ``classes`` numbers in it.
+        patch: (height, width) in pixels.
+    """
+
+    format: int
+    versions: Mapping[str, str]
+    model: str
+    model_sha256: str
+    image: str
+    shape: tuple[Positive, Positive, Positive]
+    output: str
+    classes: Positive
+    patch: tuple[Positive, Positive]
+    extents: Literal["tight", "static"]
+    convolution: Literal["auto", "direct"]
+    preprocessing: Preprocessing | None
+    files: Mapping[str, FileRecord]
+    report: Report
+
+
+def file_record(path: Path) -> FileRecord:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return FileRecord(bytes=path.stat().st_size, sha256=digest.hexdigest())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the bundle at ``folder``, after checking that every file of the bundle is as it was written.
+
+    Raises:
+        BundleError: no bundle, of another format, incomplete, or altered.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder}: not a compiled bundle (no {MANIFEST}); make one with 'kcompiler compile MODEL.onnx'")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: damaged ({error}); compile the model again") from error
+    if version != FORMAT:
+        raise BundleError(f"{path}: bundle format {version}, this kcompiler reads format {FORMAT}; compile the model again")
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        wrong = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
+        raise BundleError(f"{path}: damaged (wrong or missing: {wrong}); compile the model again") from error
+    if set(manifest.files) != set(FILES):
+        raise BundleError(f"{path}: lists the files {sorted(manifest.files)}, expected {sorted(FILES)}; compile the model again")
+    for name, record in manifest.files.items():
+        _check_file(folder / name, record)
+    return manifest
+
+
+def _check_file(path: Path, record: FileRecord) -> None:
+    if not path.is_file():
+        raise BundleError(f"{path}: missing, the bundle is incomplete; copy it whole or compile the model again")
+    if path.stat().st_size != record.bytes:
+        raise BundleError(f"{path}: {path.stat().st_size} bytes, expected {record.bytes}; copy it again or compile the model again")
+    found = file_record(path).sha256
+    if found != record.sha256:
+        raise BundleError(
+            f"{path}: altered since it was compiled (sha256 {found[:12]}, expected {record.sha256[:12]}); compile the model again"
+        )

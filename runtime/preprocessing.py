@@ -1,0 +1,166 @@
+"""From a picture file to the model's input, by the recipe that travels in the bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kcompiler.runtime.errors import ImageError, UsageError
+
+FloatArray = npt.NDArray[np.float32]
+Size = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+class Preprocessing(BaseModel):
+    """How a picture becomes model input: resize, then (pixel * scale - mean) / std per channel, channels first.
+
+    Attributes:
+        size: (height, width) of the model input.
+        resize: "stretch" to ``size``; "crop" scales the shorter side to ``shorter_side`` and cuts ``size`` out of the middle.
+        shorter_side: pixels, with "crop".
+        interpolation: filter of the resize (antialiased).
+        scale: factor on pixels of 0 to 255.
+        mean, std: one number a channel, in the model's channel order, applied after ``scale``.
+        channel_order: order of the model's channels; "gray" is one channel.
+        labels: names of the model's outputs, in order; may be empty.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: tuple[Size, Size]
+    resize: Literal["stretch", "crop"]
+    shorter_side: Size | None = None
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    channel_order: Literal["RGB", "BGR", "gray"]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.channel_order == "gray" else 3
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Preprocessing:
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"mean and std need {self.channels} numbers for channel_order {self.channel_order}")
+        if (self.resize == "crop") != (self.shorter_side is not None):
+            raise ValueError("shorter_side goes with resize 'crop', and only with it")
+        if self.shorter_side is not None and self.shorter_side < max(self.size):
+            raise ValueError(f"shorter_side {self.shorter_side} is smaller than the size {list(self.size)} to cut out")
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> Preprocessing:
+        """From a JSON file of the attributes.
+
+        Raises:
+            UsageError: unreadable, not JSON, or an attribute is missing, unknown or out of range.
+        """
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UsageError(f"{path}: cannot be read as JSON ({error}); expected a preprocessing file") from error
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+            raise UsageError(f"{path}: not a valid preprocessing file: {wrong}") from error
+
+    def normalise(self, pixels: npt.ArrayLike) -> FloatArray:
+        """Pixels [..., channels], 0 to 255 in the model's channel order, to model units."""
+        values = np.asarray(pixels, dtype=np.float64) * self.scale
+        return ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+
+    def fill(self, colour: tuple[float, ...]) -> tuple[float, ...]:
+        """A colour in pixel units (one number, or red, green, blue) as one number a channel in model units."""
+        if len(colour) not in (1, self.channels):
+            raise UsageError(f"fill has {len(colour)} numbers, expected 1 or {self.channels} pixel values")
+        values = colour * (self.channels // len(colour))
+        return tuple(float(v) for v in self.normalise(values[::-1] if self.channel_order == "BGR" else values))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture as the model sees it.
+
+    Attributes:
+        pixels: uint8 [H, W, 3], RGB, resized and cropped: what a heat map is drawn over.
+        tensor: float32 [1, C, H, W], model units.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    tensor: FloatArray
+
+
+def read_picture(path: Path, recipe: Preprocessing) -> Picture:
+    """Reads a picture file and preprocesses it.
+
+    Gray pictures become three equal channels where the model wants colour; 16-bit gray is scaled to 0..255 without
+    rounding; EXIF rotation is applied; opaque alpha is dropped.
+
+    Raises:
+        ImageError: unreadable; transparent; colour for a gray model; several frames; a mode without a clear meaning.
+    """
+    planes = _planes(path)
+    if recipe.channels == 1 and len(planes) == 3:
+        if not all(np.array_equal(planes[0], plane) for plane in planes[1:]):
+            raise ImageError(f"{path}: a colour picture, but the model takes gray; convert it to gray first")
+        planes = planes[:1]
+    if recipe.channels == 3 and len(planes) == 1:
+        planes = planes * 3
+    resized = np.stack([_resize(plane, recipe) for plane in planes], axis=-1)
+    shown = np.clip(np.rint(np.broadcast_to(resized, (*resized.shape[:2], 3))), 0, 255).astype(np.uint8)
+    ordered = resized[..., ::-1] if recipe.channel_order == "BGR" else resized
+    return Picture(shown, np.ascontiguousarray(recipe.normalise(ordered).transpose(2, 0, 1)[None]))
+
+
+def _planes(path: Path) -> list[FloatArray]:
+    """The channels of a picture, each float32 [H, W] of 0 to 255: one if gray, three (RGB) if colour."""
+    try:
+        with Image.open(path) as opened:
+            if getattr(opened, "n_frames", 1) > 1:
+                raise ImageError(f"{path}: has {opened.n_frames} frames; save the one to explain as a picture of its own")  # type: ignore[attr-defined]
+            deep = opened.mode == "RGB" and any("16" in str(tile[3]) for tile in opened.tile)
+            opened.load()
+            picture = ImageOps.exif_transpose(opened)
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file; expected a picture") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: not a readable picture ({error})") from error
+    if deep:
+        raise ImageError(f"{path}: 16 bits a colour channel, which would be cut to 8 on reading; convert it to 8 bits first")
+    if picture.mode == "P":
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    if picture.mode in ("LA", "RGBA", "PA"):
+        *_, alpha = picture.split()
+        if alpha.getextrema()[0] != 255:
+            raise ImageError(f"{path}: has transparent pixels; flatten it onto a background first")
+        picture = picture.convert("L" if picture.mode == "LA" else "RGB")
+    if picture.mode in ("I;16", "I;16B", "I;16L"):
+        return [np.asarray(picture).astype(np.float32) / np.float32(257)]
+    if picture.mode in ("1", "L"):
+        return [np.asarray(picture.convert("L"), dtype=np.float32)]
+    if picture.mode == "RGB":
+        return [np.asarray(plane, dtype=np.float32) for plane in picture.split()]
+    raise ImageError(f"{path}: picture mode {picture.mode} is not supported; convert it to 8-bit gray or RGB, or 16-bit gray")
+
+
+def _resize(plane: FloatArray, recipe: Preprocessing) -> FloatArray:
+    """[H, W] to the recipe's size; where Pillow's antialiasing filters overshoot, the overshoot is kept."""
+    height, width = recipe.size
+    image = Image.fromarray(plane)
+    resample = Image.Resampling[recipe.interpolation.upper()]
+    if recipe.resize == "stretch":
+        return np.asarray(image.resize((width, height), resample) if image.size != (width, height) else image)
+    assert recipe.shorter_side is not None
+    factor = recipe.shorter_side / min(image.size)
+    scaled = tuple(max(recipe.shorter_side, round(side * factor)) for side in image.size)
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    return np.asarray(image.resize((scaled[0], scaled[1]), resample).crop((left, top, left + width, top + height)))

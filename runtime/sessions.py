@@ -1,0 +1,107 @@
+"""ONNX Runtime sessions: every option in one place."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kcompiler.runtime.errors import ProviderError, UsageError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and how sessions run.
+
+    Attributes:
+        providers: ONNX Runtime execution providers in order of preference, "cpu" and "cuda" for short; None takes CUDA
+            where this build of ONNX Runtime has it and it starts, and the CPU otherwise.
+        threads: threads of one operator; None leaves it to ONNX Runtime (the physical cores).
+    """
+
+    providers: tuple[str, ...] | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}, expected at least 1")
+
+
+def onnxruntime() -> Any:
+    """The module, imported when first needed.
+
+    Raises:
+        ProviderError: neither onnxruntime nor onnxruntime-gpu is installed.
+    """
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ProviderError(
+            f"ONNX Runtime cannot be imported ({error}); install kcompiler[cpu], or kcompiler[gpu] for CUDA"
+        ) from error
+
+
+def open_session(path: Path, machine: Machine, *, optimise: bool = True, profile: Path | None = None) -> ort.InferenceSession:
+    """A session on the model at ``path``.
+
+    Args:
+        path: an ONNX file, external weights beside it.
+        machine: providers and threads.
+        optimise: False turns every graph optimisation off (for the measure of float32 noise).
+        profile: prefix of ONNX Runtime's profile file, if one is wanted.
+
+    Raises:
+        ProviderError: a provider that was asked for is absent from this build, or did not start on this machine.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
+    if machine.threads is not None:
+        options.intra_op_num_threads = machine.threads
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    wanted = provider_names(machine.providers, ort.get_available_providers())
+    session = ort.InferenceSession(str(path), options, providers=wanted)
+    if machine.providers is not None:
+        for name in wanted:
+            if name not in session.get_providers():
+                raise ProviderError(
+                    f"execution provider {name} was asked for but did not start on this machine "
+                    f"(running: {', '.join(session.get_providers())}); check the driver and CUDA libraries, or ask for cpu"
+                )
+    return session
+
+
+def provider_names(asked: Sequence[str] | None, available: Sequence[str]) -> list[str]:
+    """Full names of the providers to use, the CPU last for what others lack.
+
+    Raises:
+        ProviderError: one that was asked for is not in this build.
+    """
+    cpu = SHORT_NAMES["cpu"]
+    if asked is None:
+        cuda = SHORT_NAMES["cuda"]
+        return [cuda, cpu] if cuda in available else [cpu]
+    names = [SHORT_NAMES.get(name, name) for name in asked]
+    for name in names:
+        if name not in available:
+            raise ProviderError(
+                f"execution provider {name} was asked for but this ONNX Runtime has only {', '.join(available)}; "
+                "install kcompiler[gpu] for CUDA, or ask for cpu"
+            )
+    return names if cpu in names else [*names, cpu]
+
+
+def device_of(session: ort.InferenceSession) -> str:
+    """Where the session keeps its tensors: "cuda" or "cpu"."""
+    return "cuda" if session.get_providers()[0] == SHORT_NAMES["cuda"] else "cpu"
