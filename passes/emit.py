@@ -57,7 +57,11 @@ class Emitter:
     def __call__(self, op: str, *inputs: gs.Tensor | None, name: str | None = None, **attributes: object) -> gs.Variable:
         """The (only) output of node ``op``; an equal node emitted before is reused."""
         given = [value if value is not None else gs.Variable.empty() for value in inputs]
-        key = (op, tuple(id(value) if value is not None else None for value in inputs), repr(sorted(attributes.items())))
+        key = (
+            op,
+            tuple(id(value) if value is not None else None for value in inputs),
+            repr(sorted(attributes.items())),
+        )
         if key not in self._nodes:
             output = gs.Variable(self.fresh(name or op))
             self.graph.nodes.append(gs.Node(op, name=output.name, attrs=attributes, inputs=given, outputs=[output]))
@@ -66,8 +70,17 @@ class Emitter:
 
     def copy(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Variable]:
         """A node of the source graph as it is, on other inputs; returns its outputs (names kept)."""
-        outputs = [gs.Variable(self.fresh(o.name), o.dtype, o.shape) if not o.is_empty() else gs.Variable.empty() for o in node.outputs]
+        outputs = [
+            gs.Variable(self.fresh(o.name), o.dtype, o.shape) if not o.is_empty() else gs.Variable.empty() for o in node.outputs
+        ]
         self.graph.nodes.append(
-            gs.Node(node.op, name=self.fresh(node.name or node.op), attrs=dict(node.attrs), inputs=list(inputs), outputs=outputs, domain=node.domain)
+            gs.Node(
+                node.op,
+                name=self.fresh(node.name or node.op),
+                attrs=dict(node.attrs),
+                inputs=list(inputs),
+                outputs=outputs,
+                domain=node.domain,
+            )
         )
         return outputs

@@ -97,8 +97,12 @@ class Window:
     def counted_taps(self, before: int, after: int) -> IntArray:
         """int64 [outputs]: taps of each output's window that lie in the input or in ``before`` / ``after`` cells around it."""
         taps = np.arange(self.outputs)[:, None] * self.stride - self.pad + np.arange(self.kernel)[None, :] * self.dilation
-        return ((taps >= -before) & (taps < self.inputs + after)).sum(axis=1)
+        counted: IntArray = ((taps >= -before) & (taps < self.inputs + after)).sum(axis=1)
+        return counted
 
     def padded_width(self, width: int) -> int:
-        """The width of the region after this layer in the paper's counting (SIGMOD 2019, section 3): min(map, ceil((p + k - 1) / s))."""
+        """The region's width after this layer as the paper counts it: min(map, ceil((p + k - 1) / s)).
+
+        Source: Nakandala, Kumar, Papakonstantinou, SIGMOD 2019, section 3.
+        """
         return min(self.outputs, -(-(width + self.reach - 1) // self.stride))

@@ -69,9 +69,13 @@ def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
         if uses_external_data(tensor):
             file = (folder / ExternalDataInfo(tensor).location).resolve()
             if not file.is_relative_to(folder):
-                raise ModelError(f"{path}: weight {tensor.name} lies outside the model's folder ({file}); keep weights beside the model")
+                raise ModelError(
+                    f"{path}: weight {tensor.name} lies outside the model's folder ({file}); keep weights beside the model"
+                )
             if not file.is_file():
-                raise ModelError(f"{path}: weight {tensor.name} is missing, its file {file} does not exist; copy it beside the model")
+                raise ModelError(
+                    f"{path}: weight {tensor.name} is missing, its file {file} does not exist; copy it beside the model"
+                )
             files.add(file)
     return sorted(files)
 
@@ -83,7 +87,7 @@ def _image_input(path: Path, graph: onnx.GraphProto) -> onnx.ValueInfoProto:
     found = ", ".join(f"{v.name} {_dims(v)}" for v in inputs) or "none"
     if len(images) != 1 or len(inputs) != 1:
         raise ModelError(f"{path}: expected exactly one input, an image [N, C, H, W]; found {len(inputs)}: {found}")
-    (image,) = images
+    image: onnx.ValueInfoProto = images[0]
     if image.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         kind = onnx.TensorProto.DataType.Name(image.type.tensor_type.elem_type)
         raise ModelError(f"{path}: image input {image.name} is {kind}, expected FLOAT (float32); export with a float32 input")
@@ -102,11 +106,14 @@ def _image_shape(path: Path, image: onnx.ValueInfoProto, given: tuple[int, ...] 
     open_dims = [dim for dim in wanted if not isinstance(dim, int) or dim < 1]
     if open_dims:
         raise ModelError(
-            f"{path}: image input {image.name} has open sizes {dims}; say which size to compile for, for example --input-shape 3,224,224"
+            f"{path}: image input {image.name} has open sizes {dims}; "
+            f"say which size to compile for, for example --input-shape 3,224,224"
         )
     for axis, (dim, size) in enumerate(zip(dims, wanted, strict=True)):
         if isinstance(dim, int) and dim != size:
-            raise ModelError(f"{path}: image input {image.name} is {dims} but the input shape says {list(wanted)} (axis {axis + 1})")
+            raise ModelError(
+                f"{path}: image input {image.name} is {dims} but the input shape says {list(wanted)} (axis {axis + 1})"
+            )
     channels, height, width = (int(size) for size in wanted)
     return channels, height, width
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference, version_con
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes.load import Source
-from kcompiler.runtime.errors import ModelError
+from kcompiler.runtime.errors import ModelError, UsageError
 
 OPSET = 18
 """Models of an older opset are converted to this one: the first whose reductions take their axes as an input."""
@@ -26,17 +26,32 @@ INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
 
 
-def normalise(source: Source, folder: Path) -> gs.Graph:
-    """The source in plain form; edits ``source.model`` in place.
+def select_output(source: Source, wanted: str | None) -> str:
+    """The name of the output to explain: ``wanted``, or the only one.
+
+    Raises:
+        UsageError: the model has several outputs and none was asked for, or not the one that was.
+    """
+    names = [value.name for value in source.model.graph.output]
+    if wanted is None and len(names) != 1:
+        raise UsageError(f"{source.path}: has {len(names)} outputs ({', '.join(names)}); say which to explain (--output NAME)")
+    if wanted is not None and wanted not in names:
+        raise UsageError(f"{source.path}: has no output {wanted!r}; its outputs are {', '.join(names)}")
+    return wanted if wanted is not None else names[0]
+
+
+def normalise(source: Source, output: str, folder: Path) -> gs.Graph:
+    """The source in plain form, with the one output; edits ``source.model`` in place.
 
     Args:
         source: a checked model.
+        output: name of the output to keep.
         folder: scratch space, which must outlive the graph: weights are mapped from a file in it.
 
     Raises:
         ModelError: ONNX Runtime cannot load the model with a free batch, or its shapes contradict each other.
     """
-    _free_batch(source)
+    _free_batch(source, output)
     model = _fold(source, folder)
     model = _convert(source, model)
     try:
@@ -52,7 +67,7 @@ def normalise(source: Source, folder: Path) -> gs.Graph:
     return graph.cleanup().toposort()
 
 
-def _free_batch(source: Source) -> None:
+def _free_batch(source: Source, output: str) -> None:
     """Makes the first axis of the image a free batch and its others static, and lets hard-coded reshapes follow."""
     graph = source.model.graph
     image = next(value for value in graph.input if value.name == source.image)
@@ -61,8 +76,10 @@ def _free_batch(source: Source) -> None:
     del graph.input[:]
     graph.input.append(image)
     del graph.value_info[:]
-    for output in graph.output:
-        output.type.tensor_type.ClearField("shape")
+    kept = next(value for value in graph.output if value.name == output)
+    kept.type.tensor_type.ClearField("shape")
+    del graph.output[:]
+    graph.output.append(kept)
     source.model.ir_version = max(source.model.ir_version, 8)
     if written_in:
         _free_reshapes(graph, written_in)

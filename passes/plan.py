@@ -65,9 +65,7 @@ def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = DENS
     return Plan(image.name, patch, regions, frozenset(incremental), tuple(decisions))
 
 
-def _propagate(
-    node: gs.Node, regions: dict[str, Region], incremental: set[str], depends: set[str], dense_share: float
-) -> str:
+def _propagate(node: gs.Node, regions: dict[str, Region], incremental: set[str], depends: set[str], dense_share: float) -> str:
     """Adds the region of the node's output where a rule gives one; returns why the node must run dense, or ''."""
     unknown = [value.name for value in node.inputs if value.name in depends and value.name not in regions]
     if unknown:

@@ -15,14 +15,12 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import PAD_ROWS, Axis, Box, contiguous_reads, region_axis, row_index, whole_axis
+from kcompiler.passes.index import PAD_ROWS, Box, contiguous_reads, region_axis, row_index, whole_axis
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.site import Operand, Site, Updated
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
-
-TABLE = "table/"
-"""Prefix of the cached activations: output of the baseline graph and input of the incremental graph have one name."""
+from kcompiler.runtime.manifest import TABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +155,3 @@ def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.
         table.dtype, table.shape = np.dtype(np.float32), [region.y.size * region.x.size + PAD_ROWS, region.channels]
         graph.outputs.append(table)
     return graph.toposort()
-
-
-__all__ = ["TABLE", "Axis", "Rewritten", "baseline_graph", "incremental_graph"]

@@ -85,9 +85,7 @@ def windows_of(node: gs.Node) -> tuple[Window, Window]:
     strides = node.attrs.get("strides") or [1, 1]
     dilations = node.attrs.get("dilations") or [1, 1]
     pads = node.attrs.get("pads") or [0, 0, 0, 0]
-    y, x = (
-        Window(shape[2 + axis], outputs[axis], kernel[axis], strides[axis], dilations[axis], pads[axis]) for axis in (0, 1)
-    )
+    y, x = (Window(shape[2 + axis], outputs[axis], kernel[axis], strides[axis], dilations[axis], pads[axis]) for axis in (0, 1))
     return y, x
 
 

@@ -13,7 +13,8 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
-WEIGHTS = "weights.bin"
+from kcompiler.runtime.manifest import WEIGHTS
+
 ALIGNMENT = 4096
 """Offsets are multiples of a memory page, so that a runtime can map the weights instead of reading them."""
 INLINE_BYTES = 1024
@@ -25,7 +26,6 @@ class WeightsFile:
     def __init__(self, folder: Path) -> None:
         self._stream = (folder / WEIGHTS).open("wb")
         self._places: dict[tuple[str, bytes], int] = {}
-        self._known: dict[int, tuple[gs.Constant, bytes]] = {}
 
     def __enter__(self) -> Self:
         return self

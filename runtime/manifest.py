@@ -27,10 +27,14 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class _Record(BaseModel):
+    """A part of the manifest: no unknown keys, not changed once read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FileRecord(_Record):
+    """Size and checksum of a file of the bundle."""
+
     bytes: int
     sha256: str
 
@@ -157,7 +161,9 @@ def _check_file(path: Path, record: FileRecord) -> None:
     if not path.is_file():
         raise BundleError(f"{path}: missing, the bundle is incomplete; copy it whole or compile the model again")
     if path.stat().st_size != record.bytes:
-        raise BundleError(f"{path}: {path.stat().st_size} bytes, expected {record.bytes}; copy it again or compile the model again")
+        raise BundleError(
+            f"{path}: {path.stat().st_size} bytes, expected {record.bytes}; copy it again or compile the model again"
+        )
     found = file_record(path).sha256
     if found != record.sha256:
         raise BundleError(

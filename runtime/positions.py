@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,9 @@ def make_grid(image: tuple[int, int], patch: tuple[int, int], stride: int, regio
         raise UsageError(f"stride is {stride}, expected at least 1 pixel")
     top, left, bottom, right = region if region is not None else (0, 0, *image)
     if not (0 <= top < bottom <= image[0] and 0 <= left < right <= image[1]):
-        raise UsageError(f"region {[top, left, bottom, right]} is no (top, left, bottom, right) box inside the image {list(image)}")
+        raise UsageError(
+            f"region {[top, left, bottom, right]} is no (top, left, bottom, right) box inside the image {list(image)}"
+        )
     if bottom - top < patch[0] or right - left < patch[1]:
         raise UsageError(f"region {[top, left, bottom, right]} is smaller than the patch {list(patch)}; widen it")
     return Grid(np.arange(top, bottom - patch[0] + 1, stride), np.arange(left, right - patch[1] + 1, stride))
@@ -84,4 +87,4 @@ def batches(count: int, size: int) -> Iterator[slice]:
     """Consecutive slices of at most ``size``, of as equal lengths as possible."""
     number = -(-count // size)
     bounds = np.linspace(0, count, number + 1).astype(int)
-    return (slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    return (slice(int(a), int(b)) for a, b in pairwise(bounds))

@@ -76,7 +76,8 @@ class Preprocessing(BaseModel):
     def normalise(self, pixels: npt.ArrayLike) -> FloatArray:
         """Pixels [..., channels], 0 to 255 in the model's channel order, to model units."""
         values = np.asarray(pixels, dtype=np.float64) * self.scale
-        return ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+        normalised: FloatArray = ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+        return normalised
 
     def fill(self, colour: tuple[float, ...]) -> tuple[float, ...]:
         """A colour in pixel units (one number, or red, green, blue) as one number a channel in model units."""
@@ -125,8 +126,9 @@ def _planes(path: Path) -> list[FloatArray]:
     """The channels of a picture, each float32 [H, W] of 0 to 255: one if gray, three (RGB) if colour."""
     try:
         with Image.open(path) as opened:
-            if getattr(opened, "n_frames", 1) > 1:
-                raise ImageError(f"{path}: has {opened.n_frames} frames; save the one to explain as a picture of its own")  # type: ignore[attr-defined]
+            frames = getattr(opened, "n_frames", 1)
+            if frames > 1:
+                raise ImageError(f"{path}: has {frames} frames; save the one to explain as a picture of its own")
             deep = opened.mode == "RGB" and any("16" in str(tile[3]) for tile in opened.tile)
             opened.load()
             picture = ImageOps.exif_transpose(opened)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kcompiler.runtime.errors import ProviderError, UsageError
+from kcompiler.runtime.errors import BundleError, ProviderError, UsageError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -71,7 +71,10 @@ def open_session(path: Path, machine: Machine, *, optimise: bool = True, profile
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     wanted = provider_names(machine.providers, ort.get_available_providers())
-    session = ort.InferenceSession(str(path), options, providers=wanted)
+    try:
+        session = ort.InferenceSession(str(path), options, providers=wanted)
+    except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
+        raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     if machine.providers is not None:
         for name in wanted:
             if name not in session.get_providers():

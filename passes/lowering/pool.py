@@ -28,7 +28,7 @@ def average_pool(site: Site) -> Updated:
     before, after = (pads[:2], pads[2:]) if site.attribute("count_include_pad", 0) else ([0, 0], [0, 0])
     y, x = (window.counted_taps(b, a) for window, b, a in zip(site.windows, before, after, strict=True))
     if len(set(y)) == len(set(x)) == 1:
-        return site.computed(rows=emit("Mul", total, emit.constant(np.float32(1 / (y[0] * x[0])))))
+        return site.computed(rows=emit("Mul", total, emit.constant(np.array(1 / (y[0] * x[0]), np.float32))))
     along_y = emit("Unsqueeze", _shares(emit, y, site.output.y), emit.int64([2]))
     along_x = emit("Unsqueeze", _shares(emit, x, site.output.x), emit.int64([1]))
     shares = emit("Reshape", emit("Mul", along_y, along_x), emit.int64([-1, 1]))

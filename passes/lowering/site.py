@@ -92,7 +92,9 @@ class Site:
 
     def cells(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
         """Every cell that the windows of the output region touch, padding included: [batch, h, w, C]."""
-        y, x = (contiguous_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
+        y, x = (
+            contiguous_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True)
+        )
         return operand.read(self.emit, row_index(self.emit, operand.updated.box, y, x, pad_row))
 
     def patches(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:

@@ -1,0 +1,32 @@
+"""A compiled model, in a folder of its own until it is saved."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from kcompiler.runtime.files import replace_folder
+from kcompiler.runtime.manifest import Manifest, Report
+
+
+class Bundle:
+    """A compiled, verified model. ``kcompiler.load`` takes it as it is, or the path it was saved to."""
+
+    def __init__(self, folder: Path, manifest: Manifest, scratch: tempfile.TemporaryDirectory[str]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._scratch = scratch  # removed with the last reference to this bundle
+
+    @property
+    def report(self) -> Report:
+        """Per node what the compiler did, and the redundancy ratios."""
+        return self.manifest.report
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Copies the bundle to the folder ``path``, whole or not at all.
+
+        Raises:
+            UsageError: it exists, and ``force`` is not given; or it cannot be made.
+        """
+        replace_folder(self.folder, Path(path), force=force)
+        return Path(path)

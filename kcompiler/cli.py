@@ -1,0 +1,61 @@
+"""The command line: ``kcompiler compile | inspect | explain | check | bench | demo``.
+
+Exit codes: 0 done; 1 a check failed; 2 usage; 3 the model, image, bundle or machine does not do; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+
+import typer
+
+from kcompiler.commands import bench, check, compile, demo, explain, inspect
+from kcompiler.runtime.errors import KCompilerError
+
+app = typer.Typer(
+    name="kcompiler",
+    help="Occlusion heat maps of ONNX image models, exact and several times faster than full inference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with our errors as one line on stderr and their exit code."""
+
+    @functools.wraps(command)
+    def run(*arguments: object, **options: object) -> None:
+        try:
+            command(*arguments, **options)
+        except KCompilerError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            print(f"interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
+            raise typer.Exit(130) from error
+
+    return run
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "compile": compile.compile_model,
+    "inspect": inspect.inspect_model,
+    "explain": explain.explain_images,
+    "check": check.check_bundle,
+    "bench": bench.bench_models,
+    "demo": demo.run_demo,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name)(guarded(_command))
+
+
+def main() -> None:
+    """Entry point of the ``kcompiler`` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

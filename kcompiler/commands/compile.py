@@ -1,0 +1,52 @@
+"""``kcompiler compile``: ONNX model in, bundle out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import kcompiler
+from kcompiler.commands import options
+from kcompiler.runtime.errors import UsageError
+
+
+def compile_model(
+    model: options.Model,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Bundle to write; default is MODEL.kc beside the model.")
+    ] = None,
+    patch: options.Patch = "16",
+    input_shape: options.InputShape = None,
+    output: options.Output = None,
+    extents: Annotated[
+        Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
+    ] = "tight",
+    convolution: Annotated[Literal["auto", "direct"], typer.Option(help="Convolution algorithms to choose from.")] = "auto",
+    preprocessing: Annotated[Path | None, typer.Option(help="JSON file: how pictures become inputs, and the labels.")] = None,
+    force: options.Force = False,
+) -> None:
+    """Compile an ONNX model for one patch size, and verify it against full inference."""
+    target = out if out is not None else model.with_suffix(".kc")
+    if target.exists() and not force:
+        raise UsageError(f"{target}: exists already; choose another place (-o) or allow overwriting (--force)")
+    start = time.perf_counter()
+    bundle = kcompiler.compile(
+        model,
+        patch=options.patch_size(patch),
+        input_shape=options.input_shape(input_shape),
+        output=output,
+        extents=extents,
+        convolution=convolution,
+        preprocessing=preprocessing,
+    )
+    bundle.save(target, force=force)
+    report = bundle.report
+    incremental = sum(node.incremental for node in report.nodes)
+    typer.echo(
+        f"{target}: {incremental} of {len(report.nodes)} nodes incremental, redundancy R {report.redundancy_tight:.2f} "
+        f"(paper's counting {report.redundancy_paper:.2f}), largest error {report.largest_error:.2g}, "
+        f"{time.perf_counter() - start:.1f} s"
+    )

@@ -1,0 +1,198 @@
+"""``kcompiler explain``: pictures in; raw maps, overlays and records out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections import Counter
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+import kcompiler
+from kcompiler.commands import options
+from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.images import check_image
+
+
+def explain_images(
+    bundle: options.BundlePath,
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or preprocessed float32 arrays (.npy).", show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)],
+    stride: Annotated[int, typer.Option(help="Pixels between neighbouring positions.")] = 4,
+    target: Annotated[
+        str | None, typer.Option(help="Output to explain: index or label. Default: the largest for each image.")
+    ] = None,
+    fill: Annotated[
+        str | None,
+        typer.Option(metavar="V | R,G,B", help="Colour of the patch, in pixel values. Default: 0 in model units."),
+    ] = None,
+    region: Annotated[str | None, typer.Option(metavar="TOP,LEFT,BOTTOM,RIGHT", help="Only patches inside this box.")] = None,
+    provider: options.Provider = None,
+    threads: options.Threads = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted call with the same settings stopped.")
+    ] = False,
+    force: options.Force = False,
+) -> None:
+    """Explain pictures: per image a raw map (.npy), an overlay (.png) and a record of everything (.json)."""
+    _check_places(images, out, replace=force or resume)
+    explainer = kcompiler.load(bundle, providers=provider, threads=threads)
+    request = Request(
+        explainer,
+        stride=stride,
+        target=int(target) if target is not None and target.isdecimal() and target not in explainer.labels else target,
+        fill=_fill(explainer, bundle, fill),
+        region=_box(region),
+    )
+    for path in images:
+        request.inputs(path)  # all pictures are read once before the first is explained, so that a bad one costs nothing
+    for path in images:
+        _explain_one(request, path, out, resume=resume, force=force or resume)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of every image."""
+
+    explainer: kcompiler.Explainer
+    stride: int
+    target: int | str | None
+    fill: float | tuple[float, ...]
+    region: tuple[int, int, int, int] | None
+
+    def inputs(self, path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """Model input [1, C, H, W] and picture to draw over [H, W, 3]."""
+        if path.suffix == ".npy":
+            return _array(path, self.explainer.manifest.shape)
+        picture = self.explainer.read_image(path)
+        return picture.tensor, picture.pixels
+
+    def settings(self, path: Path) -> dict[str, object]:
+        """Everything that decides the scores, JSON-ready: two maps of equal settings are the same map."""
+        manifest = self.explainer.manifest
+        return {
+            "model": manifest.model,
+            "model_sha256": manifest.model_sha256,
+            "output": manifest.output,
+            "patch": list(manifest.patch),
+            "image": path.name,
+            "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "stride": self.stride,
+            "target": self.target,
+            "fill_model_units": list(self.fill) if isinstance(self.fill, tuple) else self.fill,
+            "region": list(self.region) if self.region is not None else None,
+            "quality": "exact",
+        }
+
+
+def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force: bool) -> None:
+    settings = request.settings(path)
+    earlier = _earlier(out, path.stem, settings) if resume else None
+    if earlier is not None and earlier.complete:
+        typer.echo(f"{path}: complete already")
+        return
+    tensor, pixels = request.inputs(path)
+    details = {"settings": settings, "machine": _machine(request.explainer)}
+    try:
+        heat_map = request.explainer.explain(
+            tensor,
+            stride=request.stride,
+            target=request.target,
+            fill=request.fill,
+            region=request.region,
+            progress=True,
+            resume=earlier,
+        )
+    except kcompiler.Interrupted as interrupted:
+        interrupted.heat_map.save(out, path.stem, picture=pixels, details=details, force=True)
+        typer.echo(
+            f"{path}: {interrupted.heat_map.evaluated} positions kept in {out}; the same call with --resume goes on",
+            err=True,
+        )
+        raise
+    files = heat_map.save(out, path.stem, picture=pixels, details=details, force=force)
+    typer.echo(
+        f"{path}: {heat_map.title}; {heat_map.evaluated} positions in {heat_map.seconds:.1f} s; {', '.join(map(str, files))}"
+    )
+
+
+def _machine(explainer: kcompiler.Explainer) -> dict[str, object]:
+    found = {}
+    for name in ("kcompiler", "numpy", "onnxruntime", "onnxruntime-gpu"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"versions": found, "python": platform.python_version(), "device": explainer.device, "batch": explainer.batch,
+            "threads": explainer.machine.threads}  # fmt: skip
+
+
+def _check_places(images: list[Path], out: Path, *, replace: bool) -> None:
+    twice = [stem for stem, count in Counter(path.stem for path in images).items() if count > 1]
+    if twice:
+        raise UsageError(f"two images are named {twice[0]!r} and would write the same files; explain them into different folders")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file, expected a folder")
+    if out.is_dir() and any(out.iterdir()) and not replace:
+        raise UsageError(f"{out}: exists and is not empty; choose another folder, or allow overwriting (--force)")
+
+
+def _fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -> float | tuple[float, ...]:
+    if text is None:
+        return 0.0
+    recipe = explainer.manifest.preprocessing
+    if recipe is None:
+        raise UsageError(
+            f"--fill is in pixel values, but {bundle} has no preprocessing to convert them by; compile with --preprocessing"
+        )
+    return recipe.fill(options.colour(text))
+
+
+def _box(text: str | None) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    numbers = options.whole_numbers(text, "--region", ",")
+    if len(numbers) != 4:
+        raise UsageError(f"--region is {text!r}, expected top,left,bottom,right")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def _array(path: Path, shape: tuple[int, int, int]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """A preprocessed input from a .npy file, and its channel mean stretched to 0..255 to draw over."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"{path}: not a readable .npy array ({error})") from error
+    image = check_image(array, shape, str(path))
+    gray = image[0].mean(axis=0)
+    stretched = (gray - gray.min()) / max(float(np.ptp(gray)), 1e-12) * 255
+    return image, np.repeat(np.rint(stretched).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _earlier(out: Path, stem: str, settings: dict[str, object]) -> HeatMap | None:
+    """The map that an earlier call left, if it is of the same settings."""
+    record_file, scores_file = out / f"{stem}.json", out / f"{stem}.npy"
+    if not (record_file.is_file() and scores_file.is_file()):
+        return None
+    try:
+        record = json.loads(record_file.read_text(encoding="utf-8"))
+        scores = np.load(scores_file, allow_pickle=False)
+        if record["settings"] != json.loads(json.dumps(settings)):
+            raise UsageError(
+                f"{record_file}: is of other settings, so it cannot be resumed; choose another folder, or drop --resume"
+            )
+        return HeatMap(
+            scores=scores, unoccluded=record["unoccluded"], target=record["target"], label=record["label"],
+            ys=np.array(record["ys"]), xs=np.array(record["xs"]), patch=tuple(record["patch"]), image=tuple(record["image"]),
+            seconds=record["seconds"], evaluated=record["evaluated"],
+        )  # fmt: skip
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        raise ImageError(f"{record_file}: cannot be resumed, it is damaged ({error}); start anew with --force") from error

@@ -1,0 +1,62 @@
+"""Options that several commands share, and how their texts become values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kcompiler.runtime.errors import UsageError
+
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Size to compile for, where the model leaves it open.")]
+Output = Annotated[str | None, typer.Option(help="Output to explain, where the model has several.")]
+Patch = Annotated[str, typer.Option(metavar="P | HxW", help="Patch in pixels: a side, or height x width.")]
+Provider = Annotated[
+    list[str] | None, typer.Option(help="ONNX Runtime provider (cpu, cuda, or its full name); repeat for several.")
+]
+Threads = Annotated[int | None, typer.Option(help="Threads of one operator.")]
+Model = Annotated[Path, typer.Argument(help="ONNX model.", show_default=False)]
+BundlePath = Annotated[Path, typer.Argument(help="Compiled bundle (a folder).", show_default=False)]
+
+
+def whole_numbers(text: str, option: str, separators: str = ",x") -> tuple[int, ...]:
+    """ "3,224,224" or "8x40" as numbers.
+
+    Raises:
+        UsageError: anything else.
+    """
+    for separator in separators[1:]:
+        text = text.replace(separator, separators[0])
+    try:
+        return tuple(int(part) for part in text.split(separators[0]))
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}, expected whole numbers separated by commas") from error
+
+
+def patch_size(text: str) -> tuple[int, int]:
+    """ "16" or "8x40" as (height, width)."""
+    numbers = whole_numbers(text, "--patch")
+    if len(numbers) > 2:
+        raise UsageError(f"--patch is {text!r}, expected one number or height x width")
+    return numbers[0], numbers[-1]
+
+
+def input_shape(text: str | None) -> tuple[int, ...] | None:
+    return None if text is None else whole_numbers(text, "--input-shape")
+
+
+def colour(text: str) -> tuple[float, ...]:
+    """ "128" or "128,110,90" as pixel values.
+
+    Raises:
+        UsageError: not one or three finite numbers.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--fill is {text!r}, expected a pixel value or red,green,blue") from error
+    if len(numbers) not in (1, 3):
+        raise UsageError(f"--fill is {text!r}, expected a pixel value or red,green,blue")
+    return numbers

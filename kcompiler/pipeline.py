@@ -1,0 +1,183 @@
+"""The compiler on one page: from an ONNX file to a verified bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from kcompiler.bundle import Bundle
+from kcompiler.passes.load import Source, load
+from kcompiler.passes.normalise import normalise, select_output
+from kcompiler.passes.plan import DENSE_SHARE, Plan, make_plan
+from kcompiler.passes.report import make_report
+from kcompiler.passes.rewrite import Rewritten, baseline_graph, incremental_graph
+from kcompiler.passes.store import WeightsFile, write_model
+from kcompiler.passes.verify import verify_compiled, verify_normalised
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.manifest import (
+    BASELINE,
+    FILES,
+    FORMAT,
+    FULL,
+    INCREMENTAL,
+    MANIFEST,
+    Manifest,
+    Report,
+    file_record,
+)
+from kcompiler.runtime.preprocessing import Preprocessing
+
+VERIFIED_POSITIONS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to compile for.
+
+    Attributes:
+        patch: (height, width) in pixels.
+        input_shape: ([1,] C, H, W) where the model leaves sizes open.
+        output: name of the output to explain, where the model has several.
+        extents: "tight" (regions as large as the batch needs) or "static" (as the worst position needs, constant shapes).
+        convolution: "auto" or "direct" (no transformed-domain convolutions).
+        preprocessing: recipe for reading pictures, and labels.
+        dense_share: a node whose mean region covers more of its map than this runs dense.
+        prefer: lowering by operator or node name, where it applies.
+    """
+
+    patch: tuple[int, int]
+    input_shape: tuple[int, ...] | None = None
+    output: str | None = None
+    extents: Literal["tight", "static"] = "tight"
+    convolution: Literal["auto", "direct"] = "auto"
+    preprocessing: Preprocessing | None = None
+    dense_share: float = DENSE_SHARE
+    prefer: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """A model rewritten in memory: nothing is written or run yet.
+
+    Attributes:
+        operators: operator counts of the source.
+        output: name of the explained output.
+        graph: the normalised source.
+    """
+
+    source: Source
+    operators: Mapping[str, int]
+    output: str
+    graph: gs.Graph
+    plan: Plan
+    rewritten: Rewritten
+
+    @property
+    def report(self) -> Report:
+        return make_report(self.graph, self.plan, self.rewritten, self.operators)
+
+
+def analyse(path: Path, options: Options, scratch: Path) -> Analysed:
+    """Loads, normalises, plans, rewrites and lowers. ``scratch`` must outlive the result: weights are mapped from it."""
+    source = load(path, options.input_shape)
+    check_options(source, options)
+    operators = Counter(node.op_type for node in source.model.graph.node)
+    output = select_output(source, options.output)
+    graph = normalise(source, output, scratch)
+    plan = make_plan(graph, options.patch, options.dense_share)
+    rewritten = incremental_graph(graph, plan, options.extents, options.prefer)
+    return Analysed(source, operators, output, graph, plan, rewritten)
+
+
+def compile_file(path: Path, options: Options) -> Bundle:
+    """Analyses, writes and verifies; the bundle lies in a temporary folder until it is saved."""
+    scratch = tempfile.TemporaryDirectory(prefix="kcompiler-")
+    folder = Path(scratch.name, "bundle")
+    folder.mkdir()
+
+    analysed = analyse(path, options, Path(scratch.name))
+    baseline = baseline_graph(analysed.graph, analysed.plan, analysed.rewritten.cached)
+    with WeightsFile(folder) as weights:
+        write_model(analysed.graph, folder / FULL, weights)
+        write_model(baseline, folder / BASELINE, weights)
+        write_model(analysed.rewritten.graph, folder / INCREMENTAL, weights)
+
+    classes = verify_normalised(analysed.source, folder / FULL, analysed.output)
+    check_labels(options, classes)
+    manifest = _manifest(analysed, options, classes, folder)
+    _write(folder, manifest)
+    comparison = verify_compiled(folder, VERIFIED_POSITIONS)
+    report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
+    manifest = manifest.model_copy(update={"report": report})
+    _write(folder, manifest)
+    return Bundle(folder, manifest, scratch)
+
+
+def check_options(source: Source, options: Options) -> None:
+    """What of the options can only be judged beside the model.
+
+    Raises:
+        UsageError: the patch is larger than the image, or the preprocessing makes inputs of another shape.
+    """
+    _, height, width = source.shape
+    if not (1 <= options.patch[0] <= height and 1 <= options.patch[1] <= width):
+        raise UsageError(
+            f"patch {list(options.patch)} does not fit the image {[height, width]} of {source.path}; expected 1 up to its size"
+        )
+    recipe = options.preprocessing
+    if recipe is not None and (recipe.channels, *recipe.size) != source.shape:
+        made = [recipe.channels, *recipe.size]
+        raise UsageError(f"preprocessing makes inputs {made} (channels, height, width), {source.path} takes {list(source.shape)}")
+
+
+def check_labels(options: Options, classes: int) -> None:
+    """Labels are none, or one an output.
+
+    Raises:
+        UsageError: another number of labels.
+    """
+    labels = options.preprocessing.labels if options.preprocessing is not None else ()
+    if labels and len(labels) != classes:
+        raise UsageError(
+            f"preprocessing has {len(labels)} labels, the model puts out {classes} numbers; expected one label each, or none"
+        )
+
+
+def _manifest(analysed: Analysed, options: Options, classes: int, folder: Path) -> Manifest:
+    return Manifest(
+        format=FORMAT,
+        versions={name: version(name) for name in ("kcompiler", "onnx", "numpy")},
+        model=analysed.source.path.name,
+        model_sha256=analysed.source.sha256,
+        image=analysed.source.image,
+        shape=analysed.source.shape,
+        output=analysed.output,
+        classes=classes,
+        patch=options.patch,
+        extents=options.extents,
+        convolution=options.convolution,
+        preprocessing=options.preprocessing,
+        files={name: file_record(folder / name) for name in FILES},
+        report=analysed.report,
+    )
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+
+
+def as_file(model: str | Path | onnx.ModelProto, scratch: Path) -> Path:
+    """The model as a file: ``model`` itself, or the proto saved into ``scratch``."""
+    if isinstance(model, onnx.ModelProto):
+        path = scratch / "model.onnx"
+        onnx.save(model, path, save_as_external_data=model.ByteSize() > 1 << 30, location="model.bin")
+        return path
+    return Path(model)

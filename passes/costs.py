@@ -1,0 +1,92 @@
+"""What a plan costs: FLOPs, redundancy ratios, bytes. For the report; nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.geometry import Spans
+from kcompiler.passes.plan import Plan
+from kcompiler.passes.rules import RULES, Region, sliding_window, windows_of
+
+FLOAT_BYTES = 4
+
+
+def flops(node: gs.Node) -> int:
+    """Floating-point operations of a convolution or fully connected layer for one image (2 a multiply-add), else 0."""
+    if node.op not in ("Conv", "Gemm", "MatMul") or not isinstance(node.inputs[1], gs.Constant):
+        return 0
+    weights, shape = node.inputs[1].shape, node.outputs[0].shape
+    if shape is None or not all(isinstance(size, int) for size in shape[1:]):
+        return 0
+    depth = prod(weights[1:]) if node.op == "Conv" else prod(weights) // shape[-1]
+    return 2 * int(depth) * int(prod(shape[1:]))
+
+
+def tight_share(region: Region, stride: int) -> float:
+    """Mean share of the map inside the region, over the grid of every valid position at ``stride``."""
+
+    def axis(spans: Spans) -> float:
+        return float(np.mean(spans.lengths[::stride])) / spans.size
+
+    return axis(region.y) * axis(region.x)
+
+
+def redundancy_tight(graph: gs.Graph, plan: Plan, stride: int) -> float:
+    """Full over mean recomputed FLOPs, over the grid of ``stride``, with exact spans."""
+    shares = {name: tight_share(region, stride) for name, region in plan.regions.items()}
+    return _redundancy(graph, shares)
+
+
+def redundancy_paper(graph: gs.Graph, plan: Plan) -> float:
+    """Full over recomputed FLOPs as the paper counts them (SIGMOD 2019, section 3): a region as wide at every position.
+
+    A layer widens the region to min(map, ceil((p + k - 1) / s)); branches meet in the wider one.
+    """
+    widths = {plan.image: plan.patch}
+    for node in graph.nodes:
+        output = node.outputs[0].name if node.outputs else ""
+        if output not in plan.regions:
+            continue
+        inputs = [widths[value.name] for value in node.inputs if value.name in widths]
+        if RULES[node.op] is sliding_window:
+            y, x = windows_of(node)
+            widths[output] = (y.padded_width(inputs[0][0]), x.padded_width(inputs[0][1]))
+        else:
+            widths[output] = (max(height for height, _ in inputs), max(width for _, width in inputs))
+    shares = {name: h * w / (plan.regions[name].y.size * plan.regions[name].x.size) for name, (h, w) in widths.items()}
+    return _redundancy(graph, shares)
+
+
+def _redundancy(graph: gs.Graph, shares: Mapping[str, float]) -> float:
+    full = [(flops(node), shares.get(node.outputs[0].name, 1.0)) for node in graph.nodes if node.outputs]
+    recomputed = sum(count * share for count, share in full)
+    return sum(count for count, _ in full) / recomputed if recomputed else 1.0
+
+
+def bytes_per_position(graph: gs.Graph, plan: Plan) -> int:
+    """Estimate of the memory a position takes: three times the largest node's inputs (with window overlap) and outputs.
+
+    Three, because the gathered cells, their channels-first copy and ONNX Runtime's blocked copy are alive together.
+    """
+    largest = 0
+    for node in graph.nodes:
+        largest = max(largest, sum(_cells(plan, value) for value in (*node.inputs, *node.outputs)))
+    return 3 * FLOAT_BYTES * largest
+
+
+def _cells(plan: Plan, value: gs.Tensor) -> int:
+    if isinstance(value, gs.Constant) or value.shape is None:
+        return 0
+    if value.name in plan.incremental:
+        region = plan.regions[value.name]
+        return region.channels * int(region.y.lengths.max()) * int(region.x.lengths.max())
+    return prod(size for size in value.shape[1:] if isinstance(size, int))
+
+
+def table_bytes(plan: Plan, cached: tuple[str, ...]) -> int:
+    """Bytes of the cached activations."""
+    return sum(FLOAT_BYTES * r.channels * r.y.size * r.x.size for r in (plan.regions[name] for name in cached))

@@ -1,0 +1,58 @@
+"""The report: what became of every node, and what it saves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from math import prod
+
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes import costs
+from kcompiler.passes.plan import Decision, Plan
+from kcompiler.passes.rewrite import Rewritten
+from kcompiler.runtime.manifest import NodeReport, Report
+
+STRIDE = 4
+"""Stride of the grid over which the tight redundancy ratio is the mean."""
+
+
+def make_report(graph: gs.Graph, plan: Plan, rewritten: Rewritten, source_operators: Mapping[str, int]) -> Report:
+    """Describes ``rewritten``, made from the normalised ``graph`` by ``plan``."""
+    nodes = zip(graph.nodes, plan.decisions, strict=True)
+    weights = [tensor for tensor in graph.tensors().values() if isinstance(tensor, gs.Constant) and tensor.dtype.kind == "f"]
+    return Report(
+        source_operators=dict(source_operators),
+        normalised_operators=_operators(graph),
+        incremental_operators=_operators(rewritten.graph),
+        parameters=sum(prod(tensor.shape) for tensor in weights),
+        flops=sum(costs.flops(node) for node in graph.nodes),
+        redundancy_paper=costs.redundancy_paper(graph, plan),
+        redundancy_tight=costs.redundancy_tight(graph, plan, STRIDE),
+        redundancy_stride=STRIDE,
+        bytes_per_position=costs.bytes_per_position(graph, plan),
+        table_bytes=costs.table_bytes(plan, rewritten.cached),
+        largest_error=None,
+        nodes=tuple(_node(node, decision, plan, rewritten) for node, decision in nodes),
+    )
+
+
+def _operators(graph: gs.Graph) -> dict[str, int]:
+    return dict(Counter(node.op for node in graph.nodes).most_common())
+
+
+def _node(node: gs.Node, decision: Decision, plan: Plan, rewritten: Rewritten) -> NodeReport:
+    region = plan.regions.get(node.outputs[0].name)
+    shape = node.outputs[0].shape
+    is_map = shape is not None and len(shape) == 4 and all(isinstance(size, int) for size in shape[2:])
+    return NodeReport(
+        node=node.name,
+        operator=node.op,
+        incremental=decision.incremental,
+        lowering=rewritten.lowerings.get(node.name, ""),
+        reason=decision.reason,
+        map=(shape[2], shape[3]) if is_map else None,
+        extent=(int(region.y.lengths.max()), int(region.x.lengths.max())) if region is not None else None,
+        share=costs.tight_share(region, 1) if region is not None else 1.0,
+        flops=costs.flops(node),
+    )

@@ -1,0 +1,187 @@
+"""Measuring: the compiled path against full inference at its best batch size, in turn, in one run."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kcompiler.runtime.check import random_image
+from kcompiler.runtime.compare import compare
+from kcompiler.runtime.explainer import Baseline, Explainer
+from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.images import FloatArray, cover, fill_image
+from kcompiler.runtime.positions import IntArray, batches, make_grid
+
+FULL_BATCHES = (1, 8, 16)
+FILL = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds a position over the rounds."""
+
+    median: float
+    fastest: float
+    slowest: float
+
+    @classmethod
+    def of(cls, rounds: Sequence[float]) -> Measured:
+        return cls(statistics.median(rounds), min(rounds), max(rounds))
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One model's figures.
+
+    Attributes:
+        positions: of the whole grid; ``sampled`` of them were run on the compiled path in each round.
+        full: seconds a position by batch size; ``best_batch`` has the smallest median.
+        compiled: seconds a position, the baseline pass shared out over the grid.
+        speedup: median over rounds of full (best batch) over compiled; ``slowest_speedup`` and ``fastest_speedup`` the extremes.
+        redundancy: full over recomputed FLOPs, the bound of an engine of direct convolutions.
+        largest_error: against full inference; ``agrees`` whether within tolerance.
+        peak_full, peak_compiled: bytes of memory at the peak, each in a process of its own; None where not measurable.
+    """
+
+    model: str
+    shape: tuple[int, int, int]
+    patch: tuple[int, int]
+    stride: int
+    positions: int
+    sampled: int
+    batch: int
+    rounds: int
+    full: dict[int, Measured]
+    best_batch: int
+    compiled: Measured
+    speedup: float
+    slowest_speedup: float
+    fastest_speedup: float
+    redundancy: float
+    largest_error: float
+    agrees: bool
+    peak_full: int | None
+    peak_compiled: int | None
+
+    def as_record(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def benchmark(
+    explainer: Explainer,
+    *,
+    stride: int,
+    sample: int,
+    rounds: int,
+    memory: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Benchmark:
+    """Measures ``explainer`` against full inference.
+
+    Args:
+        stride: of the grid the figures are for.
+        sample: about how many positions to run a round: whole batches of the driver, evenly spread over the grid.
+        rounds: each runs full inference at every batch size, then the compiled path.
+        memory: measure peak memory too.
+        tell: called with a line before each step.
+    """
+    manifest = explainer.manifest
+    image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
+    positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
+    chosen = _spread(positions, explainer.batch, sample)
+    count = sum(len(part) for part in chosen)
+    full = explainer.full_inference()
+    tell("warm-up and comparison")
+    baseline = explainer.baseline(image, FILL)
+    probe = np.concatenate(chosen)[:: max(1, count // 24)]
+    reference = full.outputs(image, fill, probe, manifest.patch)
+    compared = compare(
+        explainer.outputs(image, probe, FILL), reference,
+        lambda: explainer.full_inference(optimise=False).outputs(image, fill, probe, manifest.patch),
+    )  # fmt: skip
+    full_rounds: dict[int, list[float]] = {size: [] for size in FULL_BATCHES}
+    compiled_rounds: list[float] = []
+    for number in range(rounds):
+        tell(f"round {number + 1} of {rounds}")
+        for size, seconds in full_rounds.items():
+            seconds.append(_time_full(full, image, fill, positions, manifest.patch, size))
+        start = time.perf_counter()
+        explainer.baseline(image, FILL)
+        once = time.perf_counter() - start
+        compiled_rounds.append(_time_compiled(explainer, baseline, chosen) + once / len(positions))
+    best = min(full_rounds, key=lambda size: statistics.median(full_rounds[size]))
+    ratios = [whole / part for whole, part in zip(full_rounds[best], compiled_rounds, strict=True)]
+    peaks: tuple[int | None, int | None] = (None, None)
+    if memory:
+        tell("peak memory")
+        peaks = peak_memory(explainer, "full", best), peak_memory(explainer, "compiled", explainer.batch)
+    return Benchmark(
+        model=manifest.model, shape=manifest.shape, patch=manifest.patch, stride=stride, positions=len(positions), sampled=count,
+        batch=explainer.batch, rounds=rounds, full={size: Measured.of(seconds) for size, seconds in full_rounds.items()},
+        best_batch=best, compiled=Measured.of(compiled_rounds), speedup=statistics.median(ratios), slowest_speedup=min(ratios),
+        fastest_speedup=max(ratios), redundancy=manifest.report.redundancy_tight, largest_error=compared.largest_error,
+        agrees=compared.agrees, peak_full=peaks[0], peak_compiled=peaks[1],
+    )  # fmt: skip
+
+
+def _spread(positions: IntArray, batch: int, sample: int) -> list[IntArray]:
+    """Whole driver batches of about ``sample`` positions together, evenly spread over the grid."""
+    parts = list(batches(len(positions), batch))
+    wanted = min(len(parts), max(1, -(-sample // batch)))
+    numbers = np.unique(np.linspace(0, len(parts) - 1, wanted).round().astype(int))
+    return [positions[parts[number]] for number in numbers]
+
+
+def _time_full(
+    full: FullInference, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int], size: int
+) -> float:
+    """Seconds a position at batch ``size``, over at least 16 images: covering them is part of the work."""
+    runs = max(1, 16 // size)
+    start = time.perf_counter()
+    for number in range(runs):
+        full.run(cover(image, fill, positions[number * size : number * size + size], patch))
+    return (time.perf_counter() - start) / min(runs * size, len(positions))
+
+
+def _time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[IntArray]) -> float:
+    start = time.perf_counter()
+    for part in chosen:
+        explainer.evaluate(baseline, part)
+    return (time.perf_counter() - start) / sum(len(part) for part in chosen)
+
+
+def peak_memory(explainer: Explainer, path: str, batch: int) -> int | None:
+    """Peak memory in bytes of a process that does nothing but load and run one path ("full" or "compiled")."""
+    if sys.platform == "win32":
+        return None
+    code = "import sys; from kcompiler.runtime.bench import print_peak; print_peak(*sys.argv[1:])"
+    threads = str(explainer.machine.threads or 0)
+    arguments = [sys.executable, "-P", "-c", code, str(explainer.folder), path, str(batch), threads]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def print_peak(folder: str, path: str, batch: str, threads: str) -> None:
+    """What :func:`peak_memory` runs: three batches, then the peak of this process on stdout."""
+    import resource
+
+    size = int(batch)
+    explainer = Explainer(Path(folder), threads=int(threads) or None)
+    manifest = explainer.manifest
+    image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
+    positions = make_grid(manifest.shape[1:], manifest.patch, 4).positions
+    if path == "full":
+        explainer.full_inference().outputs(image, fill, positions[: 3 * size], manifest.patch, size)
+    else:
+        baseline = explainer.baseline(image, FILL)
+        for start in (0, len(positions) // 2, max(0, len(positions) - size)):
+            explainer.evaluate(baseline, positions[start : start + size])
+    scale = 1 if sys.platform == "darwin" else 1024
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale)

@@ -1,0 +1,79 @@
+"""The one comparison of compiled outputs with full inference: in compilation, ``check`` and every test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kcompiler.runtime.images import FloatArray
+
+RTOL = 1e-4
+ATOL = 1e-5
+MAP_SHARE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How far outputs are from full inference.
+
+    Attributes:
+        largest_error: largest absolute difference of any output at any position.
+        map_error: largest error of a map over what that map is allowed (above 1 is too much).
+        agrees: every output within RTOL and ATOL, and every map within its allowance.
+        reason: empty if it agrees, otherwise what does not.
+    """
+
+    largest_error: float
+    map_error: float
+    agrees: bool
+    reason: str
+
+
+def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], FloatArray]) -> Comparison:
+    """Compares outputs [N, K] with full inference [N, K] at the same positions.
+
+    Two conditions hold together. Outputs: |difference| <= ATOL + RTOL * |full|. Maps (a column is the map of one class):
+    the largest error is at most MAP_SHARE of the map's range or, where that is less than float32 can tell, twice the
+    noise of full inference itself: the difference it makes to turn ONNX Runtime's optimisations off. A column's noise is
+    the largest found in it, or, since few positions may meet little of it, the lesser of the largest absolute and the
+    largest relative noise found in any column; and never less than the spacing of float32 at that magnitude.
+
+    Args:
+        outputs: of the compiled model.
+        full: of full inference.
+        unoptimised: computes full inference without optimisations; called only where it decides.
+    """
+    if outputs.shape != full.shape:
+        return Comparison(np.inf, np.inf, False, f"outputs have shape {outputs.shape}, full inference {full.shape}")
+    if not (np.isfinite(outputs).all() and np.isfinite(full).all()):
+        same = bool(np.array_equal(outputs, full, equal_nan=True))
+        return Comparison(0.0 if same else np.inf, 0.0 if same else np.inf, same, "" if same else "outputs are not finite")
+    difference = np.abs(outputs.astype(np.float64) - full)
+    excess = difference - (ATOL + RTOL * np.abs(full))
+    errors = difference.max(axis=0)
+    allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0)
+    if (errors > allowed).any():
+        allowed = np.maximum(allowed, 2 * _noise(full, unoptimised()))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(errors > 0, errors / allowed, 0.0)
+    worst = float(shares.max())
+    reasons = []
+    if excess.max() > 0:
+        place = np.unravel_index(int(excess.argmax()), excess.shape)
+        reasons.append(f"output {place[1]} at position {place[0]} is {outputs[place]!s}, full inference gives {full[place]!s}")
+    if worst > 1:
+        column = int(shares.argmax())
+        reasons.append(f"the map of output {column} is off by {errors[column]:.3g}, allowed is {allowed[column]:.3g}")
+    return Comparison(float(difference.max()), worst, not reasons, "; ".join(reasons))
+
+
+def _noise(full: FloatArray, unoptimised: FloatArray) -> FloatArray:
+    """Per column, what float32 leaves undecided, [K]."""
+    noise = np.abs(full.astype(np.float64) - unoptimised).max(axis=0)
+    magnitude = np.abs(full).max(axis=0)
+    relative = (noise[magnitude > 0] / magnitude[magnitude > 0]).max(initial=0.0)
+    pooled = np.minimum(noise.max(initial=0.0), relative * magnitude)
+    result: FloatArray = np.maximum(np.maximum(noise, pooled), np.spacing(magnitude))
+    return result

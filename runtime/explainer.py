@@ -1,0 +1,272 @@
+"""The driver: one baseline pass an image, then batches of positions through the incremental model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.images import Fill, FloatArray, check_image, fill_image
+from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, TABLE, Manifest, read_manifest
+from kcompiler.runtime.positions import Box, Grid, IntArray, batches, check_positions, make_grid
+from kcompiler.runtime.preprocessing import Picture, read_picture
+from kcompiler.runtime.progress import ProgressCallback, Reporter
+from kcompiler.runtime.sessions import Machine, device_of, onnxruntime, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+MEMORY = 2 << 30
+LARGEST_BATCH = 32
+"""Beyond it the batch's fixed costs are a few percent, and mixed extents cost more."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted an explanation; ``heat_map`` holds what was computed, NaN elsewhere."""
+
+    def __init__(self, heat_map: HeatMap) -> None:
+        super().__init__(f"interrupted after {heat_map.evaluated} of {heat_map.scores.size} positions")
+        self.heat_map = heat_map
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Baseline:
+    """The uncovered image, ready to be covered: everything stays on the device.
+
+    Attributes:
+        outputs: float32 [K].
+        feeds: cached activations and fill by input name of the incremental model.
+    """
+
+    outputs: FloatArray
+    feeds: dict[str, ort.OrtValue]
+
+
+class Explainer:
+    """A compiled model on ONNX Runtime. Make one with :func:`kcompiler.load`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        memory: int = MEMORY,
+    ) -> None:
+        """Checks the bundle at ``folder``; its sessions open when first needed, or by :meth:`open`.
+
+        Args:
+            folder: a compiled bundle.
+            providers: see :class:`Machine`.
+            threads: see :class:`Machine`.
+            memory: bytes that a batch of positions may take, beside weights and cached activations.
+
+        Raises:
+            BundleError: incomplete, altered, or of another version.
+            ProviderError: ONNX Runtime or a provider is absent.
+            UsageError: the memory is not enough for one position.
+        """
+        self.folder = folder
+        self.manifest: Manifest = read_manifest(folder)
+        self.machine = Machine(tuple(providers) if providers is not None else None, threads)
+        self.batch = self._batch_within(memory)
+
+    @cached_property
+    def _baseline(self) -> ort.InferenceSession:
+        return open_session(self.folder / BASELINE, self.machine)
+
+    @cached_property
+    def _incremental(self) -> ort.InferenceSession:
+        return open_session(self.folder / INCREMENTAL, self.machine)
+
+    @cached_property
+    def _inputs(self) -> frozenset[str]:
+        return frozenset(value.name for value in self._incremental.get_inputs())
+
+    @property
+    def device(self) -> str:
+        """Where activations are kept: "cuda" or "cpu"."""
+        return device_of(self._incremental)
+
+    def open(self) -> Explainer:
+        """Opens the sessions now, which otherwise happens when they are first needed."""
+        _ = self._baseline, self._incremental
+        return self
+
+    def _batch_within(self, memory: int) -> int:
+        each = self.manifest.report.bytes_per_position
+        if memory < each:
+            raise UsageError(f"memory is {memory} bytes, but one position of this model takes about {each}; allow more")
+        return min(LARGEST_BATCH, memory // each)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the outputs, empty if the bundle has none."""
+        recipe = self.manifest.preprocessing
+        return recipe.labels if recipe is not None else ()
+
+    def read_image(self, path: str | Path) -> Picture:
+        """Reads a picture file and preprocesses it by the recipe in the bundle.
+
+        Raises:
+            ImageError: not a picture that fits, or the bundle has no recipe.
+        """
+        if self.manifest.preprocessing is None:
+            raise ImageError(
+                f"{path}: the bundle {self.folder} has no preprocessing to read pictures by; compile with --preprocessing FILE, "
+                "or give preprocessed float32 arrays (.npy)"
+            )
+        return read_picture(Path(path), self.manifest.preprocessing)
+
+    def baseline(self, image: npt.ArrayLike, fill: Fill = 0.0) -> Baseline:
+        """The baseline pass: outputs of the uncovered image, and its cached activations on the device."""
+        shape = self.manifest.shape
+        array = check_image(image, shape)
+        rows = fill_image(fill, shape).reshape(shape[0], -1).T
+        ort = onnxruntime()
+        binding = self._baseline.io_binding()
+        binding.bind_cpu_input(self.manifest.image, array)
+        names = [value.name for value in self._baseline.get_outputs()]
+        for name in names:
+            binding.bind_output(name, self.device if name.startswith(TABLE) else "cpu")
+        self._baseline.run_with_iobinding(binding)
+        values = dict(zip(names, binding.get_outputs(), strict=True))
+        outputs = values[self.manifest.output].numpy().astype(np.float32).reshape(-1)
+        feeds = {name: value for name, value in values.items() if name.startswith(TABLE)}
+        feeds["fill"] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(rows), self.device, 0)
+        return Baseline(outputs, {name: value for name, value in feeds.items() if name in self._inputs})
+
+    def evaluate(self, baseline: Baseline, positions: IntArray) -> FloatArray:
+        """One batch of positions, int64 [N, 2] with N >= 1: outputs float32 [N, K]."""
+        binding = self._incremental.io_binding()
+        for name, value in baseline.feeds.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_cpu_input("positions", np.ascontiguousarray(positions))
+        binding.bind_output(self.manifest.output, "cpu")
+        self._incremental.run_with_iobinding(binding)
+        return np.asarray(binding.copy_outputs_to_cpu()[0], dtype=np.float32).reshape(len(positions), -1)
+
+    def _evaluate_all(self, baseline: Baseline, positions: IntArray) -> Iterator[tuple[slice, FloatArray]]:
+        for part in batches(len(positions), self.batch):
+            yield part, self.evaluate(baseline, positions[part])
+
+    def outputs(self, image: npt.ArrayLike, positions: npt.ArrayLike, fill: Fill = 0.0) -> FloatArray:
+        """Raw model outputs with the patch at each position.
+
+        Args:
+            image: float32 [C, H, W] or [1, C, H, W], preprocessed.
+            positions: whole numbers [N, 2], top-left corners (y, x) in pixels.
+            fill: one number or one a channel, in model units.
+
+        Returns:
+            float32 [N, K].
+
+        Raises:
+            ImageError: the image does not fit the model or is not finite.
+            UsageError: a position leaves the image, or the fill does not fit.
+        """
+        corners = check_positions(positions, self.manifest.shape[1:], self.manifest.patch)
+        baseline = self.baseline(image, fill)
+        result = np.empty((len(corners), self.manifest.classes), np.float32)
+        for part, outputs in self._evaluate_all(baseline, corners):
+            result[part] = outputs
+        return result
+
+    def explain(
+        self,
+        image: npt.ArrayLike,
+        *,
+        stride: int = 4,
+        target: int | str | None = None,
+        fill: Fill = 0.0,
+        region: Box | None = None,
+        quality: str = "exact",
+        progress: ProgressCallback | bool | None = None,
+        resume: HeatMap | None = None,
+    ) -> HeatMap:
+        """The heat map of one output over every position of a grid.
+
+        Args:
+            image: float32 [C, H, W] or [1, C, H, W], preprocessed.
+            stride: pixels between neighbouring positions.
+            target: index or label of the output; None takes the largest output of the uncovered image.
+            fill: one number or one a channel, in model units.
+            region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
+            quality: "exact".
+            progress: called with a :class:`Progress` after each batch; True shows a bar.
+            resume: an interrupted map of the same image and settings: only what it lacks is computed.
+
+        Raises:
+            ImageError: the image does not fit the model or is not finite.
+            UsageError: a setting out of range.
+            Interrupted: on Ctrl-C; carries what was computed so far.
+        """
+        if quality != "exact":
+            raise UsageError(f"quality {quality!r} is not available for this bundle, expected 'exact'")
+        start = time.perf_counter()
+        grid = make_grid(self.manifest.shape[1:], self.manifest.patch, stride, region)
+        wanted = self.target_index(target) if target is not None else None
+        baseline = self.baseline(image, fill)
+        index = int(baseline.outputs.argmax()) if wanted is None else wanted
+        scores, missing = _scores_to_resume(resume, grid, index)
+        done = len(scores) - len(missing)
+        earlier = resume.seconds if resume is not None else 0.0
+        label = self.labels[index] if self.labels else str(index)
+
+        def heat_map() -> HeatMap:
+            return HeatMap(
+                scores=scores.reshape(grid.shape), unoccluded=float(baseline.outputs[index]), target=index, label=label,
+                ys=grid.ys, xs=grid.xs, patch=self.manifest.patch, image=self.manifest.shape[1:],
+                seconds=earlier + time.perf_counter() - start, evaluated=done,
+            )  # fmt: skip
+
+        reporter = Reporter(progress, len(missing))
+        try:
+            for part, outputs in self._evaluate_all(baseline, grid.positions[missing]):
+                scores[missing[part]] = outputs[:, index]
+                done += part.stop - part.start
+                reporter.advance(part.stop - part.start)
+        except KeyboardInterrupt:
+            raise Interrupted(heat_map()) from None
+        finally:
+            reporter.close()
+        return heat_map()
+
+    def target_index(self, target: int | str) -> int:
+        """The output that ``target`` names.
+
+        Raises:
+            UsageError: an index out of range, or a label the bundle does not know or knows twice.
+        """
+        if isinstance(target, str):
+            found = [index for index, label in enumerate(self.labels) if label == target]
+            if len(found) != 1:
+                known = ", ".join(self.labels[:10]) + (", ..." if len(self.labels) > 10 else "") if self.labels else "none"
+                raise UsageError(f"target {target!r} names {len(found)} outputs; labels in the bundle: {known}")
+            return found[0]
+        if not 0 <= target < self.manifest.classes:
+            raise UsageError(f"target is {target}, expected 0 to {self.manifest.classes - 1}")
+        return int(target)
+
+    def full_inference(self, *, optimise: bool = True) -> FullInference:
+        """Full inference of the same model on the same machine: the reference."""
+        return FullInference(self.folder / FULL, self.manifest.output, self.machine, optimise=optimise)
+
+
+def _scores_to_resume(resume: HeatMap | None, grid: Grid, target: int) -> tuple[FloatArray, IntArray]:
+    """Scores so far, float32 [positions], and the numbers of the positions still to evaluate."""
+    if resume is None:
+        return np.full(grid.shape[0] * grid.shape[1], np.nan, np.float32), np.arange(grid.shape[0] * grid.shape[1])
+    if resume.target != target or not (np.array_equal(resume.ys, grid.ys) and np.array_equal(resume.xs, grid.xs)):
+        raise UsageError("the map to resume has another target or other positions than asked for now; start anew")
+    scores = resume.scores.reshape(-1).copy()
+    return scores, np.flatnonzero(np.isnan(scores))

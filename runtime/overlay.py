@@ -1,0 +1,46 @@
+"""Drawing a heat map over its picture."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from kcompiler.runtime.errors import UsageError
+
+
+def render(picture: npt.NDArray[np.uint8], drop: npt.NDArray[np.float32], title: str) -> Image.Image:
+    """The picture with ``drop`` over it: red where covering lowers the target, blue where it raises it.
+
+    Args:
+        picture: uint8 [H, W] or [H, W, 3].
+        drop: float32 [H, W] in units of the target; NaN is left clear.
+        title: one line above.
+
+    Raises:
+        UsageError: the picture has another size than the map.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if picture.shape[:2] != drop.shape or picture.dtype != np.uint8:
+        raise UsageError(f"picture is {picture.dtype} {list(picture.shape)}, expected uint8 of the map's size {list(drop.shape)}")
+    figure = Figure(figsize=(6.4, 5.0), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    gray = picture if picture.ndim == 2 else np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    axes.imshow(gray, cmap="gray", vmin=0, vmax=255)
+    limit = float(np.nanmax(np.abs(drop), initial=0.0)) or 1.0
+    strength = np.nan_to_num(np.clip(np.abs(drop) / limit, 0, 1)) * 0.75
+    heat = axes.imshow(drop, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=strength)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10)
+    bar = figure.colorbar(heat, ax=axes, shrink=0.9)
+    assert bar.solids is not None
+    bar.solids.set_alpha(1.0)
+    bar.set_label("drop of the output when covered", fontsize=9)
+    drawing = io.BytesIO()
+    canvas.print_png(drawing)  # type: ignore[no-untyped-call]
+    return Image.open(drawing).convert("RGB")

@@ -1,0 +1,55 @@
+"""Progress of long work, with a forecast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tqdm.auto import tqdm
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A point in a long computation.
+
+    Attributes:
+        done, total: positions.
+        seconds: elapsed.
+        remaining: forecast of the seconds still to go, at the mean pace so far.
+    """
+
+    done: int
+    total: int
+    seconds: float
+
+    @property
+    def remaining(self) -> float:
+        return self.seconds / self.done * (self.total - self.done) if self.done else float("inf")
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class Reporter:
+    """Tells a callback how far the work is; True stands for a progress bar on stderr or in the notebook."""
+
+    def __init__(self, callback: ProgressCallback | bool | None, total: int, label: str = "positions") -> None:
+        self._bar = tqdm(total=total, unit=" positions", desc=label) if callback is True else None
+        self._callback = callback if callable(callback) else None
+        self._total, self._done, self._start = total, 0, time.perf_counter()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        if self._callback is not None:
+            self._callback(Progress(self._done, self._total, self.seconds))
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
