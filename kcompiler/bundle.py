@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
+import weakref
 from pathlib import Path
 
 from kcompiler.runtime.files import replace_folder
@@ -12,10 +13,11 @@ from kcompiler.runtime.manifest import Manifest, Report
 class Bundle:
     """A compiled, verified model. ``kcompiler.load`` takes it as it is, or the path it was saved to."""
 
-    def __init__(self, folder: Path, manifest: Manifest, scratch: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Takes over the temporary ``folder``: it is removed with the last reference to this bundle."""
         self.folder = folder
         self.manifest = manifest
-        self._scratch = scratch  # removed with the last reference to this bundle
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     @property
     def report(self) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -99,26 +100,32 @@ def analyse(path: Path, options: Options, scratch: Path) -> Analysed:
 
 def compile_file(path: Path, options: Options) -> Bundle:
     """Analyses, writes and verifies; the bundle lies in a temporary folder until it is saved."""
-    scratch = tempfile.TemporaryDirectory(prefix="kcompiler-")
-    folder = Path(scratch.name, "bundle")
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="kcompiler-bundle-"))
+    try:
+        with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
+            analysed = analyse(path, options, Path(scratch))
+            write_models(analysed, folder)
+        classes = verify_normalised(analysed.source, folder / FULL, analysed.output)
+        check_labels(options, classes)
+        manifest = _manifest(analysed, options, classes, folder)
+        _write(folder, manifest)
+        comparison = verify_compiled(folder, VERIFIED_POSITIONS)
+        report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
+        manifest = manifest.model_copy(update={"report": report})
+        _write(folder, manifest)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    return Bundle(folder, manifest)
 
-    analysed = analyse(path, options, Path(scratch.name))
+
+def write_models(analysed: Analysed, folder: Path) -> None:
+    """Writes the three models of the bundle and their one file of weights."""
     baseline = baseline_graph(analysed.graph, analysed.plan, analysed.rewritten.cached)
     with WeightsFile(folder) as weights:
         write_model(analysed.graph, folder / FULL, weights)
         write_model(baseline, folder / BASELINE, weights)
         write_model(analysed.rewritten.graph, folder / INCREMENTAL, weights)
-
-    classes = verify_normalised(analysed.source, folder / FULL, analysed.output)
-    check_labels(options, classes)
-    manifest = _manifest(analysed, options, classes, folder)
-    _write(folder, manifest)
-    comparison = verify_compiled(folder, VERIFIED_POSITIONS)
-    report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
-    manifest = manifest.model_copy(update={"report": report})
-    _write(folder, manifest)
-    return Bundle(folder, manifest, scratch)
 
 
 def check_options(source: Source, options: Options) -> None:

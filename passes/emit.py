@@ -19,11 +19,12 @@ INTERNED_BYTES = 1 << 20  # larger arrays are weights: they are told apart by id
 class Emitter:
     """Appends nodes to a graphsurgeon graph, interning by operator, inputs and attributes."""
 
-    def __init__(self, name: str, opset: int) -> None:
-        self.graph = gs.Graph(name=name, opset=opset)
+    def __init__(self, graph: gs.Graph) -> None:
+        """Appends to ``graph``, which may hold nodes already."""
+        self.graph = graph
         self._nodes: dict[object, gs.Variable] = {}
         self._constants: dict[object, gs.Constant] = {}
-        self._names: set[str] = set()
+        self._names: set[str] = {*graph.tensors(), *(node.name for node in graph.nodes)}
 
     def fresh(self, stem: str) -> str:
         """A tensor name not used in this graph yet."""

@@ -16,6 +16,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from kcompiler.passes import pads
 from kcompiler.passes.load import Source
 from kcompiler.runtime.errors import ModelError, UsageError
 
@@ -54,17 +55,26 @@ def normalise(source: Source, output: str, folder: Path) -> gs.Graph:
     _free_batch(source, output)
     model = _fold(source, folder)
     model = _convert(source, model)
+    graph = gs.import_onnx(_inferred(source, model))
+    if pads.make_explicit(graph):
+        _forget_shapes(graph)
+        graph = gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False)))
+    _map_weights(graph, folder)
+    _name_nodes(graph)
+    return graph.cleanup().toposort()
+
+
+def _forget_shapes(graph: gs.Graph) -> None:
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
+            tensor.shape = None
+
+
+def _inferred(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        model = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:
         raise ModelError(f"{source.path}: shapes contradict each other once the batch is free: {error}") from error
-    graph = gs.import_onnx(model)
-    _map_weights(graph, folder)
-    for count, node in enumerate(graph.nodes):
-        node.name = f"{node.name or node.op}" if node.name else f"{node.op}_{count}"
-        _explicit_pads(node)
-    _unique_names(graph)
-    return graph.cleanup().toposort()
 
 
 def _free_batch(source: Source, output: str) -> None:
@@ -162,32 +172,12 @@ def _map_weights(graph: gs.Graph, folder: Path) -> None:
                 tensor.values = np.memmap(folder / info.location, dtype, "r", info.offset or 0, tuple(proto.dims))
 
 
-def _explicit_pads(node: gs.Node) -> None:
-    """auto_pad as pads, from the shapes (ONNX operator specification of Conv and the pools)."""
-    mode = node.attrs.pop("auto_pad", "NOTSET")
-    if node.op not in ("Conv", "MaxPool", "AveragePool", "LpPool") or mode == "NOTSET":
-        if mode != "NOTSET":
-            node.attrs["auto_pad"] = mode
-        return
-    kernel = node.attrs.get("kernel_shape") or node.inputs[1].shape[2:]
-    axes = range(len(kernel))
-    strides = node.attrs.get("strides") or [1 for _ in axes]
-    dilations = node.attrs.get("dilations") or [1 for _ in axes]
-    before, after = [0 for _ in axes], [0 for _ in axes]
-    if mode.startswith("SAME"):
-        for axis in axes:
-            size = node.inputs[0].shape[2 + axis]
-            reach = (kernel[axis] - 1) * dilations[axis] + 1
-            total = max((-(-size // strides[axis]) - 1) * strides[axis] + reach - size, 0)
-            small, large = total // 2, total - total // 2
-            before[axis], after[axis] = (small, large) if mode == "SAME_UPPER" else (large, small)
-    node.attrs["pads"] = before + after
-
-
-def _unique_names(graph: gs.Graph) -> None:
+def _name_nodes(graph: gs.Graph) -> None:
+    """Every node gets a name of its own: the report speaks of nodes by name."""
     seen: set[str] = set()
     for node in graph.nodes:
-        name, count = node.name, 1
+        stem, count = node.name or node.op, 1
+        node.name = stem
         while node.name in seen:
-            node.name, count = f"{name}_{count}", count + 1
+            node.name, count = f"{stem}_{count}", count + 1
         seen.add(node.name)

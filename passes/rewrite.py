@@ -42,7 +42,7 @@ class Rewritten:
 class _Rewriter:
     def __init__(self, source: gs.Graph, plan: Plan, extents: str, prefer: Mapping[str, str]) -> None:
         self.source, self.plan, self.extents, self.prefer = source, plan, extents, prefer
-        self.emit = Emitter("incremental", source.opset)
+        self.emit = Emitter(gs.Graph(name="incremental", opset=source.opset))
         positions = self.emit.input("positions", np.int64, ["batch", 2])
         self.positions_y = self.emit("Gather", positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", positions, self.emit.int64(1), axis=1)
@@ -143,8 +143,7 @@ def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.
     """
     graph = source.copy()
     tensors = graph.tensors()
-    emit = Emitter("baseline", source.opset)
-    emit.graph = graph
+    emit = Emitter(graph)
     for name in cached:
         region = plan.regions[name]
         last = emit("Transpose", tensors[name], perm=[0, 2, 3, 1], name=f"{name}/last")

@@ -1,0 +1,211 @@
+"""Tiny networks for tests: built with onnx.helper, random weights, nothing of the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+CHANNELS = 3
+
+
+class Builder:
+    """Adds nodes one by one; tensors are named by their maker."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[TensorProto] = []
+        self.channels: dict[str, int] = {"image": CHANNELS}
+
+    def weight(self, *shape: int, scale: float = 1.0, shift: float = 0.0) -> str:
+        name = f"weight_{len(self.weights)}"
+        values = self.rng.standard_normal(shape) * scale + shift
+        self.weights.append(numpy_helper.from_array(values.astype(np.float32), name))
+        return name
+
+    def constant(self, values: object, dtype: type = np.float32) -> str:
+        name = f"constant_{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype=dtype), name))
+        return name
+
+    def node(self, op: str, *inputs: str, channels: int | None = None, **attributes: object) -> str:
+        name = f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=f"n{len(self.nodes)}", **attributes))
+        self.channels[name] = channels if channels is not None else self.channels.get(inputs[0], 0)
+        return name
+
+    def conv(self, x: str, channels: int, kernel: int | tuple[int, int] = 3, group: int = 1, bias: bool = True, **attributes: object) -> str:
+        kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+        depth = self.channels[x] // group
+        weights = self.weight(channels, depth, *kernel, scale=(depth * kernel[0] * kernel[1]) ** -0.5)
+        biases = [self.weight(channels, scale=0.3)] if bias else []
+        return self.node("Conv", x, weights, *biases, channels=channels, kernel_shape=list(kernel), group=group, **attributes)
+
+    def relu(self, x: str) -> str:
+        return self.node("Relu", x)
+
+    def batch_norm(self, x: str) -> str:
+        c = self.channels[x]
+        variance = self.constant(np.abs(self.rng.standard_normal(c)) + 0.5)
+        return self.node("BatchNormalization", x, self.weight(c, shift=1.0), self.weight(c), self.weight(c), variance, epsilon=1e-3)
+
+    def model(self, output: str, height: int, width: int, *, classes: int = 5, batch: int | str = 1, opset: int = 18) -> onnx.ModelProto:
+        """``output`` flattened and mixed by a random Gemm, so that every cell of it moves every output."""
+        flat = self.node("Flatten", output)
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, CHANNELS, height, width])
+        graph = helper.make_graph(self.nodes, "tiny", [image], [], self.weights)
+        graph.output.append(helper.make_empty_tensor_value_info(flat))
+        probe = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
+        size = probe.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        assert size, "the shapes of a tiny network are known"
+        scores = self.node("Gemm", flat, self.weight(size, classes, scale=size**-0.5), self.weight(classes))
+        score = helper.make_tensor_value_info(scores, TensorProto.FLOAT, [batch, classes])
+        graph = helper.make_graph(self.nodes, "tiny", [image], [score], self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+Network = Callable[[Builder], str]
+NETWORKS: dict[str, Network] = {}
+
+
+def tiny(network: Network) -> Network:
+    NETWORKS[network.__name__] = network
+    return network
+
+
+def save(name: str, path: Path, height: int = 20, width: int = 20, **options: object) -> Path:
+    """The network ``name`` as an ONNX file."""
+    builder = Builder()
+    onnx.save(builder.model(NETWORKS[name](builder), height, width, **options), path)  # type: ignore[arg-type]
+    return path
+
+
+@tiny
+def chain(b: Builder) -> str:
+    x = b.relu(b.conv("image", 4, pads=[1, 1, 1, 1]))
+    x = b.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    return b.relu(b.conv(x, 6, pads=[1, 1, 1, 1]))
+
+
+@tiny
+def residual(b: Builder) -> str:
+    x = b.relu(b.conv("image", 4, pads=[1, 1, 1, 1]))
+    y = b.conv(b.relu(b.conv(x, 4, pads=[1, 1, 1, 1])), 4, pads=[1, 1, 1, 1])
+    x = b.relu(b.node("Add", y, x))
+    shortcut = b.conv(x, 6, 1, strides=[2, 2])
+    y = b.conv(x, 6, 3, strides=[2, 2], pads=[1, 1, 1, 1])
+    return b.node("Add", shortcut, y)
+
+
+@tiny
+def concat(b: Builder) -> str:
+    x = b.relu(b.conv("image", 4))
+    branches = [
+        b.conv(x, 2, 1),
+        b.conv(b.conv(x, 2, (1, 5), pads=[0, 2, 0, 2]), 3, (5, 1), pads=[2, 0, 2, 0]),
+        b.conv(b.node("AveragePool", x, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1]), 2, 1),
+        b.node("MaxPool", x, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1]),
+    ]
+    return b.relu(b.conv(b.node("Concat", *branches, axis=1, channels=11), 4, strides=[2, 1]))
+
+
+@tiny
+def strided(b: Builder) -> str:
+    x = b.conv("image", 4, 5, strides=[2, 3], pads=[2, 1, 2, 0])
+    return b.conv(x, 4, 3, strides=[2, 1], pads=[1, 1, 1, 1])
+
+
+@tiny
+def kernel_below_stride(b: Builder) -> str:
+    x = b.conv("image", 4, 2, strides=[3, 3])
+    return b.conv(x, 5, 1, strides=[2, 2])
+
+
+@tiny
+def dilated(b: Builder) -> str:
+    x = b.conv("image", 4, 3, dilations=[2, 3], pads=[2, 3, 2, 3])
+    return b.node("MaxPool", x, kernel_shape=[3, 2], dilations=[2, 2], strides=[1, 2])
+
+
+@tiny
+def grouped(b: Builder) -> str:
+    x = b.conv("image", 6, pads=[1, 1, 1, 1])
+    return b.conv(b.relu(x), 9, 3, group=3, pads=[1, 1, 1, 1], strides=[2, 2])
+
+
+@tiny
+def depthwise(b: Builder) -> str:
+    x = b.node("Clip", b.conv("image", 6, strides=[2, 2], pads=[1, 1, 1, 1]), b.constant(0.0), b.constant(6.0))
+    x = b.node("Clip", b.conv(x, 6, group=6, pads=[1, 1, 1, 1]), b.constant(0.0), b.constant(6.0))
+    return b.conv(x, 4, 1, bias=False)
+
+
+@tiny
+def ceil_mode(b: Builder) -> str:
+    x = b.conv("image", 4)
+    x = b.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+    return b.node("AveragePool", x, kernel_shape=[2, 2], strides=[3, 2], pads=[1, 0, 0, 1], ceil_mode=1)
+
+
+@tiny
+def average_pool_with_pads(b: Builder) -> str:
+    x = b.conv("image", 4)
+    x = b.node("AveragePool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 1, 1], ceil_mode=1, count_include_pad=1)
+    return b.node("AveragePool", x, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1])
+
+
+@tiny
+def max_pool_of_negatives(b: Builder) -> str:
+    x = b.node("Sub", b.conv("image", 4), b.constant(20.0))
+    return b.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+
+
+@tiny
+def same_padding(b: Builder) -> str:
+    x = b.conv("image", 4, 4, strides=[2, 2], auto_pad="SAME_UPPER")
+    x = b.conv(x, 4, (2, 3), auto_pad="SAME_LOWER")
+    return b.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 1], auto_pad="VALID")
+
+
+@tiny
+def asymmetric_pads(b: Builder) -> str:
+    return b.conv(b.conv("image", 4, 3, pads=[2, 0, 0, 1]), 4, 3, pads=[0, 2, 1, 0], strides=[2, 1])
+
+
+@tiny
+def pre_activation(b: Builder) -> str:
+    x = b.conv("image", 4)
+    y = b.conv(b.relu(b.batch_norm(x)), 4, pads=[1, 1, 1, 1])
+    z = b.relu(b.batch_norm(b.node("Concat", x, y, axis=1, channels=8)))
+    return b.conv(z, 4, 1)
+
+
+@tiny
+def per_channel_arithmetic(b: Builder) -> str:
+    x = b.node("Mul", "image", b.weight(CHANNELS, 1, 1))
+    x = b.node("PRelu", b.conv(b.node("Add", b.weight(1, CHANNELS, 1, 1), x, channels=CHANNELS), 4), b.weight(4, 1, 1))
+    y = b.node("Sub", b.constant(1.0), x, channels=4)
+    return b.conv(b.node("Max", x, b.node("Sigmoid", y), b.weight(4, 1, 1)), 4)
+
+
+@tiny
+def patch_into_wide_map(b: Builder) -> str:
+    """A value read at once by a window, a merge and the dense tail."""
+    x = b.conv("image", 4, pads=[1, 1, 1, 1])
+    y = b.conv(x, 4, pads=[1, 1, 1, 1])
+    merged = b.node("Add", x, y)
+    gate = b.node("Sigmoid", b.node("GlobalAveragePool", x))
+    return b.node("Mul", merged, gate)
+
+
+@tiny
+def unknown_in_the_middle(b: Builder) -> str:
+    x = b.relu(b.conv("image", 4))
+    x = b.node("LRN", x, size=3, alpha=0.1, beta=0.5, bias=1.0)
+    return b.conv(x, 4)

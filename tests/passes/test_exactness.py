@@ -1,0 +1,69 @@
+"""Compiled tiny networks equal full inference at every position."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import NETWORKS, save
+
+from kcompiler.pipeline import Options, compile_file
+from kcompiler.runtime.check import check
+from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.positions import make_grid
+
+NEVER_DENSE = 2.0
+PATCHES = [(1, 1), (5, 5), (4, 7)]
+IMAGES = [(20, 20), (17, 24)]
+
+
+def assert_exact_everywhere(model: Path, options: Options) -> Explainer:
+    bundle = compile_file(model, options)
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
+    everywhere = make_grid(explainer.manifest.shape[1:], options.patch, 1).positions
+    comparison = check(explainer, everywhere, fill=(0.7, -1.2, 3.0), seed=1)
+    assert comparison.agrees, comparison.reason
+    return explainer
+
+
+@pytest.mark.parametrize("extents", ["tight", "static"])
+@pytest.mark.parametrize("image", IMAGES, ids=str)
+@pytest.mark.parametrize("patch", PATCHES, ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_position_equals_full_inference(name, patch, image, extents, tmp_path):
+    model = save(name, tmp_path / "model.onnx", *image)
+    assert_exact_everywhere(model, Options(patch=patch, extents=extents, dense_share=NEVER_DENSE))
+
+
+@pytest.mark.parametrize("lowering", ["gemm", "regions"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_lowering_of_convolutions_is_exact(name, lowering, tmp_path):
+    model = save(name, tmp_path / "model.onnx", 20, 24)
+    explainer = assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"Conv": lowering}))
+    used = {node.lowering for node in explainer.manifest.report.nodes if node.operator == "Conv" and node.incremental}
+    assert lowering in used
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("name", ["chain", "residual", "concat", "depthwise"])
+def test_dense_tail_may_start_anywhere(name, share, tmp_path):
+    model = save(name, tmp_path / "model.onnx")
+    explainer = assert_exact_everywhere(model, Options(patch=(5, 5), dense_share=share))
+    dense = [node for node in explainer.manifest.report.nodes if not node.incremental]
+    assert share > 0 or len(dense) == len(explainer.manifest.report.nodes)
+
+
+def test_patch_as_large_as_the_image(tmp_path):
+    assert_exact_everywhere(save("residual", tmp_path / "model.onnx"), Options(patch=(20, 20), dense_share=NEVER_DENSE))
+
+
+def test_bits_do_not_depend_on_the_batch_a_position_runs_in(tmp_path):
+    """With static extents every position is computed alike, alone or among others."""
+    model = save("chain", tmp_path / "model.onnx")
+    explainer = assert_exact_everywhere(model, Options(patch=(5, 5), extents="static", dense_share=NEVER_DENSE))
+    image = np.random.default_rng(3).standard_normal((3, 20, 20), dtype=np.float32)
+    positions = make_grid((20, 20), (5, 5), 3).positions
+    together = explainer.outputs(image, positions)
+    alone = np.concatenate([explainer.outputs(image, position[None]) for position in positions])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
