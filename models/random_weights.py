@@ -1,0 +1,68 @@
+"""Random weights under which a deep network still tells pictures apart.
+
+torch's default initialisation shrinks activations from layer to layer until the logits no longer depend on the
+image. Here every convolution and linear layer gets He initialisation, and every batch normalisation an affine part
+and running statistics that are far from the identity, so that folding it wrongly cannot go unnoticed.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CALIBRATION_IMAGES = 4
+CALIBRATION_SIDE = 296  # statistics of much smaller images are mostly those of zero padding
+NORM_BIAS = 0.8
+"""Mean bias of the batch normalisations, in deviations of what they put out.
+
+At 0 a random network is chaotic: each layer amplifies a disturbance by about 1.2, and the 47 layers of Inception v3
+make 1e-4 of rounding. Trained networks are not like that, and such noise would hide real errors of a compiled model.
+"""
+
+STATISTICS_DRIFT = 0.2
+"""How far running statistics are off the calibration images' own, relative to their deviation."""
+
+
+def randomise(network: nn.Module, seed: int) -> None:
+    """Replace all weights and batch normalisation statistics of ``network``, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+                if module.bias is not None:
+                    module.bias.normal_(0.0, 0.1, generator=generator)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.7, 1.3, generator=generator)
+                module.bias.normal_(NORM_BIAS, 0.2, generator=generator)
+        _calibrate_batch_norms(network, generator)
+
+
+def _calibrate_batch_norms(network: nn.Module, generator: torch.Generator) -> None:
+    """Set every running statistic from what reaches its layer, so that no depth of network drifts off scale."""
+
+    def calibrate(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+        mean += STATISTICS_DRIFT * variance.sqrt() * torch.randn(mean.shape, generator=generator)
+        variance *= 1 + STATISTICS_DRIFT * (2 * torch.rand(variance.shape, generator=generator) - 1)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    hooks = [norm.register_forward_pre_hook(calibrate) for norm in norms]
+    was_training = network.training
+    network.eval()(smooth_noise(CALIBRATION_IMAGES, CALIBRATION_SIDE, generator))
+    network.train(was_training)
+    for hook in hooks:
+        hook.remove()
+
+
+def smooth_noise(images: int, side: int, generator: torch.Generator) -> Tensor:
+    """Noise [images, 3, side, side] of about unit deviation, mostly coarse, as photographs are."""
+    coarse = torch.randn(images, 3, side // 8, side // 8, generator=generator)
+    fine = torch.randn(images, 3, side, side, generator=generator)
+    return 1.5 * functional.interpolate(coarse, size=(side, side), mode="bilinear") + 0.3 * fine

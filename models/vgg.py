@@ -1,0 +1,69 @@
+"""VGG16 without batch normalisation (Simonyan and Zisserman, 2015, configuration D).
+
+Parameter names and shapes are torchvision's, so its state dicts load with ``strict=True``.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Output channels of the 3x3 convolutions of each stage; a 2x2 max pool ends every stage."""
+
+HEAD_MAP = 7
+"""Rows and columns of the feature map that the first fully connected layer was shaped for."""
+
+
+class VGG16(nn.Module):
+    """Image [N, 3, H, W] to logits [N, num_classes]; H and W at least 32, 224 in the paper."""
+
+    def __init__(self, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.features = _convolution_stages()
+        self.classifier = nn.Sequential(
+            nn.Linear(STAGES[-1][-1] * HEAD_MAP * HEAD_MAP, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(4096, num_classes),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [N, num_classes]."""
+        logits: Tensor = self.classifier(adaptive_average_pool(self.features(image), HEAD_MAP).flatten(1))
+        return logits
+
+
+def _convolution_stages() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    in_channels = 3
+    for stage in STAGES:
+        for out_channels in stage:
+            layers += [nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+            in_channels = out_channels
+        layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+    return nn.Sequential(*layers)
+
+
+def adaptive_average_pool(maps: Tensor, size: int) -> Tensor:
+    """Average pool [N, C, H, W] to [N, C, size, size], exportable from any H and W.
+
+    ONNX has no adaptive pool, and the exporters lower torch's only where ``size`` divides H and W (at 224 pixels it
+    does). Elsewhere the same averages are two matrix products with constant weights.
+    """
+    height, width = maps.shape[-2:]
+    if height % size == 0 and width % size == 0:
+        return functional.adaptive_avg_pool2d(maps, size)
+    return _averaging_matrix(height, size).to(maps) @ maps @ _averaging_matrix(width, size).to(maps).T
+
+
+def _averaging_matrix(inputs: int, outputs: int) -> Tensor:
+    """Weights [outputs, inputs] of torch's adaptive average: window i is floor(i*n/m) to ceil((i+1)*n/m)."""
+    # Made from plain numbers: the TorchScript exporter crashes on a traced tensor that is filled in place.
+    rows = []
+    for row in range(outputs):
+        start, stop = row * inputs // outputs, -(-(row + 1) * inputs // outputs)
+        rows.append([float(start <= column < stop) / (stop - start) for column in range(inputs)])
+    return torch.tensor(rows)
