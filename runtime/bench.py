@@ -21,6 +21,7 @@ from kcompiler.runtime.positions import IntArray, batches, make_grid
 
 FULL_BATCHES = (1, 8, 16)
 FILL = 0.5
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +159,11 @@ def _time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[In
 
 
 def peak_memory(explainer: Explainer, path: str, batch: int) -> int | None:
-    """Peak memory in bytes of a process that does nothing but load and run one path ("full" or "compiled")."""
-    if sys.platform == "win32":
+    """Peak resident memory, in bytes, of a process that does nothing but load and run one path ("full" or "compiled").
+
+    None where the system does not tell (it is read from /proc, since getrusage reports the parent's peak if that is higher).
+    """
+    if not STATUS.is_file():
         return None
     code = "import sys; from kcompiler.runtime.bench import print_peak; print_peak(*sys.argv[1:])"
     threads = str(explainer.machine.threads or 0)
@@ -170,8 +174,6 @@ def peak_memory(explainer: Explainer, path: str, batch: int) -> int | None:
 
 def print_peak(folder: str, path: str, batch: str, threads: str) -> None:
     """What :func:`peak_memory` runs: three batches, then the peak of this process on stdout."""
-    import resource
-
     size = int(batch)
     explainer = Explainer(Path(folder), threads=int(threads) or None)
     manifest = explainer.manifest
@@ -183,5 +185,5 @@ def print_peak(folder: str, path: str, batch: str, threads: str) -> None:
         baseline = explainer.baseline(image, FILL)
         for start in (0, len(positions) // 2, max(0, len(positions) - size)):
             explainer.evaluate(baseline, positions[start : start + size])
-    scale = 1 if sys.platform == "darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale)
+    peak = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    print(int(peak.split()[1]) * 1024)

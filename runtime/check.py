@@ -11,17 +11,24 @@ from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import FloatArray, fill_image
 from kcompiler.runtime.positions import IntArray
 
+ALIGNMENTS = 32
+"""Commonly the product of all strides of a classifier."""
+
 
 def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int, seed: int) -> IntArray:
-    """The four corners, then random positions that together meet every alignment to strides up to their number; int64 [count, 2].
+    """The four corners, then positions whose rows, and whose columns, run through every alignment to strides up to 32.
 
-    Positions are drawn without repetition while the image has as many.
+    Returns:
+        int64 [count, 2] (more if ``count`` is less than the corners are), (y, x); repeated only where the image is small.
     """
-    rows, cols = image[0] - patch[0] + 1, image[1] - patch[1] + 1
-    corners = dict.fromkeys([(0, 0), (0, cols - 1), (rows - 1, 0), (rows - 1, cols - 1)])
-    order = np.random.default_rng(seed).choice(rows * cols, size=min(rows * cols, count + 4), replace=False)
-    drawn = dict.fromkeys((int(number) // cols, int(number) % cols) for number in order)
-    return np.array(list(corners | drawn)[: max(count, len(corners))], dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    last = np.array([image[0] - patch[0], image[1] - patch[1]])
+    corners = np.unique([(0, 0), (0, last[1]), (last[0], 0), tuple(last)], axis=0)
+    more = max(count - len(corners), 0)
+    alignments = np.stack([rng.permutation(np.arange(more) % ALIGNMENTS) for _ in range(2)], axis=1)
+    blocks = rng.integers(0, last // ALIGNMENTS + 1, size=(more, 2))
+    drawn = blocks * ALIGNMENTS + alignments
+    return np.concatenate([corners, np.where(drawn <= last, drawn, alignments % (last + 1))]).astype(np.int64)
 
 
 def random_image(shape: tuple[int, int, int], seed: int) -> FloatArray:

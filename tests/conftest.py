@@ -1,8 +1,6 @@
-"""Shared fixtures and the one way tests compile."""
-
-from __future__ import annotations
+"""Makes ``models``, which is not installed, importable: last in the path, so that an installed kcompiler comes first."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests/networks.py, for all folders of tests
+sys.path.append(str(Path(__file__).parents[1]))

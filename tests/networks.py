@@ -59,7 +59,9 @@ class Builder:
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, CHANNELS, height, width])
         graph = helper.make_graph(self.nodes, "tiny", [image], [], self.weights)
         graph.output.append(helper.make_empty_tensor_value_info(flat))
-        probe = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
+        probe = onnx.shape_inference.infer_shapes(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]), data_prop=True
+        )
         size = probe.graph.output[0].type.tensor_type.shape.dim[1].dim_value
         assert size, "the shapes of a tiny network are known"
         scores = self.node("Gemm", flat, self.weight(size, classes, scale=size**-0.5), self.weight(classes))

@@ -1,0 +1,117 @@
+"""Model files that cannot be compiled: each is refused with its name, what was found and what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from networks import Builder, save
+from onnx import TensorProto, helper
+
+import kcompiler
+from kcompiler.passes.load import load
+from kcompiler.runtime.errors import ModelError, UsageError
+
+
+def write(tmp_path, inputs, nodes=None, outputs=None):
+    nodes = nodes or [helper.make_node("Identity", [inputs[0].name if inputs else "c"], ["out"])]
+    outputs = outputs or [helper.make_empty_tensor_value_info("out")]
+    graph = helper.make_graph(nodes, "g", inputs, [])
+    graph.output.extend(outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def tensor(name, shape, kind=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def refused(path, message, **options):
+    with pytest.raises(ModelError, match=message) as error:
+        load(path, **options)
+    assert str(path) in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    refused(tmp_path / "absent.onnx", "no such file")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x08\x12", bytes(range(256))])
+def test_not_onnx(tmp_path, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+    refused(tmp_path / "model.onnx", "not an ONNX file")
+
+
+def test_model_that_the_checker_rejects(tmp_path):
+    path = write(tmp_path, [tensor("image", [1, 3, 8, 8])])
+    model = onnx.load(path)
+    model.graph.node[0].input[0] = "nowhere"
+    onnx.save(model, path)
+    refused(path, "checker rejects it.*nowhere")
+
+
+def test_no_input(tmp_path):
+    constant = helper.make_node("Constant", [], ["c"], value=onnx.numpy_helper.from_array(np.zeros((1, 3, 4, 4), np.float32)))
+    path = write(tmp_path, [], [constant, helper.make_node("Identity", ["c"], ["out"])])
+    refused(path, "exactly one input.*found 0")
+
+
+def test_several_inputs(tmp_path):
+    inputs = [tensor("image", [1, 3, 8, 8]), tensor("age", [1, 1])]
+    path = write(tmp_path, inputs, [helper.make_node("Identity", ["image"], ["out"])])
+    refused(path, r"found 2: image \[1, 3, 8, 8\], age \[1, 1\]")
+
+
+def test_input_that_is_no_image(tmp_path):
+    refused(write(tmp_path, [tensor("tokens", [1, 128])]), r"found 1: tokens \[1, 128\]")
+
+
+@pytest.mark.parametrize("kind", ["UINT8", "FLOAT16", "DOUBLE"])
+def test_input_that_is_not_float32(tmp_path, kind):
+    path = write(tmp_path, [tensor("image", [1, 3, 8, 8], getattr(TensorProto, kind))])
+    refused(path, f"image is {kind}, expected FLOAT")
+
+
+def test_open_size_needs_an_input_shape(tmp_path):
+    path = write(tmp_path, [tensor("image", ["n", 3, "h", "w"])])
+    refused(path, r"open sizes \[3, 'h', 'w'\].*--input-shape")
+    assert load(path, (3, 20, 24)).shape == (3, 20, 24)
+    assert load(path, (1, 3, 20, 24)).shape == (3, 20, 24)
+    refused(path, "says", input_shape=(4, 20, 24))
+    refused(path, r"is not \[1,\]C,H,W", input_shape=(20, 24))
+    refused(path, r"is not \[1,\]C,H,W", input_shape=(3, 0, 24))
+
+
+def test_external_weights_missing_or_outside(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    save("chain", folder / "whole.onnx")
+    model = onnx.load(folder / "whole.onnx")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.bin", size_threshold=0)
+    assert load(folder / "model.onnx").shape == (3, 20, 20)
+    before = load(folder / "model.onnx").sha256
+    (folder / "model.bin").write_bytes((folder / "model.bin").read_bytes()[:-1] + b"\x01")
+    assert load(folder / "model.onnx").sha256 != before, "weights are part of what was compiled"
+    (folder / "model.bin").rename(tmp_path / "model.bin")
+    refused(folder / "model.onnx", "is missing")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for weight in model.graph.initializer:
+        weight.external_data[0].value = "../model.bin"
+    onnx.save(model, folder / "escape.onnx")
+    refused(folder / "escape.onnx", "outside the model's folder")
+
+
+def test_several_outputs_must_be_chosen_from(tmp_path):
+    builder = Builder()
+    x = builder.conv("image", 4)
+    model = builder.model(x, 12, 12)
+    model.graph.output.append(helper.make_empty_tensor_value_info(x))
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "model.onnx")
+    with pytest.raises(UsageError, match="has 2 outputs"):
+        kcompiler.compile(tmp_path / "model.onnx", patch=3)
+    with pytest.raises(UsageError, match="no output 'scores'"):
+        kcompiler.compile(tmp_path / "model.onnx", patch=3, output="scores")
+    bundle = kcompiler.compile(tmp_path / "model.onnx", patch=3, output=x)
+    assert bundle.manifest.classes == 4 * 10 * 10
+    assert bundle.manifest.output == x

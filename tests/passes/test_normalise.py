@@ -1,0 +1,126 @@
+"""Any exporter's graph becomes one plain form that gives the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from networks import NETWORKS, Builder, save
+from onnx import helper
+from onnxruntime import InferenceSession
+
+import kcompiler
+from kcompiler.passes.load import load
+from kcompiler.passes.normalise import OPSET, normalise
+from kcompiler.runtime.errors import ModelError
+
+
+def outputs_of(model, images):
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
+
+
+def assert_compiles_exactly(path, **options):
+    """Compilation runs the source as exported against the normalised model, and that against the compiled one."""
+    bundle = kcompiler.compile(path, patch=4, **options)
+    images = np.random.default_rng(0).standard_normal((3, 3, 20, 20), dtype=np.float32)
+    full = kcompiler.load(bundle).full_inference().run(images)
+    np.testing.assert_allclose(full, outputs_of(str(path), images), rtol=1e-4, atol=1e-5)
+    return bundle
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13, 17, 18, 21, 23])
+@pytest.mark.parametrize("name", ["residual", "concat", "pre_activation"])
+def test_opsets(name, opset, tmp_path):
+    path = save(name, tmp_path / "model.onnx", opset=opset)
+    assert_compiles_exactly(path)
+    graph = normalise(source := load(path), source.model.graph.output[0].name, tmp_path)
+    assert graph.opset == max(opset, OPSET)
+
+
+def test_batch_norm_behind_a_convolution_is_folded(tmp_path):
+    builder = Builder()
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.relu(builder.batch_norm(builder.conv("image", 4))), 20, 20), path)
+    bundle = assert_compiles_exactly(path)
+    assert "BatchNormalization" in bundle.report.source_operators
+    assert "BatchNormalization" not in bundle.report.normalised_operators
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 4])
+def test_batch_becomes_free(batch, tmp_path):
+    path = save("chain", tmp_path / "model.onnx", batch=batch)
+    bundle = kcompiler.compile(path, patch=4)
+    images = np.random.default_rng(0).standard_normal((5, 3, 20, 20), dtype=np.float32)
+    assert kcompiler.load(bundle).full_inference().run(images).shape == (5, 5)
+
+
+@pytest.mark.parametrize("shape", [[1, -1], [1, 600], [-1, 600], [0, -1]])
+def test_batch_written_into_a_reshape(shape, tmp_path):
+    builder = Builder()
+    x = builder.node("Reshape", builder.conv("image", 6, 11), builder.constant(shape, np.int64))
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(x, 20, 20), path)
+    assert_compiles_exactly(path)
+
+
+def test_shape_computed_in_the_graph(tmp_path):
+    """Shape -> Gather -> Concat -> Reshape, as older torch exporters flatten."""
+    builder = Builder()
+    x = builder.conv("image", 6, 11)
+    first = builder.node("Gather", builder.node("Shape", x), builder.constant(0, np.int64), axis=0)
+    shape = builder.node("Concat", builder.node("Unsqueeze", first, builder.constant([0], np.int64)), builder.constant([-1], np.int64), axis=0)
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.node("Reshape", x, shape), 20, 20), path)
+    assert_compiles_exactly(path)
+
+
+def test_weights_shared_through_identities_are_stored_once(tmp_path):
+    builder = Builder()
+    weights = builder.weight(8, 3, 5, 5)
+    x = builder.node("Conv", "image", weights, channels=8)
+    y = builder.node("Conv", "image", builder.node("Identity", weights), channels=8)
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.node("Add", x, y), 20, 20, classes=3), path)
+    bundle = assert_compiles_exactly(path)
+    gemm = 8 * 16 * 16 * 3 * 4
+    assert (bundle.folder / "weights.bin").stat().st_size < 8 * 3 * 25 * 4 + gemm + 3 * 4096
+
+
+def test_model_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
+    builder = Builder()
+    x = builder.node("ReduceMax", builder.conv("image", 4), builder.constant([0], np.int64), keepdims=1)
+    y = builder.node("Sub", builder.conv("image", 4), x)
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(y, 20, 20), path)
+    with pytest.raises(ModelError, match="other outputs than as exported"):
+        kcompiler.compile(path, patch=4)
+
+
+def test_batch_that_cannot_be_freed_is_refused(tmp_path):
+    builder = Builder()
+    flat = builder.node("Reshape", builder.conv("image", 6, 11), builder.constant([600], np.int64))
+    scores = builder.node("MatMul", flat, builder.weight(600, 5))
+    image = helper.make_tensor_value_info("image", 1, [1, 3, 20, 20])
+    graph = helper.make_graph(builder.nodes, "g", [image], [helper.make_tensor_value_info(scores, 1, [5])], builder.weights)
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    with pytest.raises(ModelError, match="batch"):
+        kcompiler.compile(path, patch=4)
+
+
+def test_operator_that_onnx_runtime_lacks_is_named(tmp_path):
+    path = save("chain", tmp_path / "model.onnx")
+    model = onnx.load(path)
+    model.graph.node[1].op_type = "Frobnicate"
+    model.graph.node[1].domain = "com.example"
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="Frobnicate"):
+        kcompiler.compile(path, patch=4)
+
+
+def test_every_tiny_network_compiles_from_a_proto():
+    builder = Builder()
+    bundle = kcompiler.compile(builder.model(NETWORKS["chain"](builder), 20, 20), patch=(3, 4))
+    assert bundle.manifest.patch == (3, 4)
