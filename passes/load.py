@@ -47,7 +47,7 @@ def load(path: Path, input_shape: tuple[int, ...] | None = None) -> Source:
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected an ONNX model")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, UnicodeDecodeError, ValueError) as error:
         raise ModelError(f"{path}: not an ONNX file ({error}); export the model to ONNX first") from error
     if not model.graph.node:

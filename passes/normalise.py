@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes import pads
 from kcompiler.passes.load import Source
 from kcompiler.runtime.errors import ModelError, UsageError
+from kcompiler.runtime.sessions import onnxruntime
 
 OPSET = 18
 """Models of an older opset are converted to this one: the first whose reductions take their axes as an input."""
@@ -113,6 +113,7 @@ def _free_reshapes(graph: onnx.GraphProto, batch: int) -> None:
 def _fold(source: Source, folder: Path) -> onnx.ModelProto:
     """ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators."""
     folded = folder / "folded.onnx"
+    ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -1,0 +1,155 @@
+"""Bundles on disk: whole or absent, and refused when altered."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from networks import save
+
+import kcompiler
+from kcompiler.runtime.manifest import FILES, MANIFEST
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    return kcompiler.compile(save("residual", folder / "model.onnx"), patch=4).save(folder / "model.kc")
+
+
+@pytest.fixture
+def saved(original, tmp_path):
+    shutil.copytree(original, tmp_path / "model.kc")
+    return tmp_path / "model.kc"
+
+
+def test_bundle_is_five_files(saved):
+    assert sorted(path.name for path in saved.iterdir()) == sorted([*FILES, MANIFEST])
+
+
+def test_saved_bundle_loads_without_its_maker(saved):
+    image = np.zeros((3, 20, 20), np.float32)
+    assert kcompiler.load(saved).outputs(image, [[0, 0]]).shape == (1, 5)
+
+
+def test_models_pass_the_checker_and_share_their_weights(saved):
+    locations = set()
+    for name in FILES[:3]:
+        onnx.checker.check_model(saved / name, full_check=True)
+        model = onnx.load(saved / name, load_external_data=False)
+        assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
+        assert {node.domain for node in model.graph.node} <= {""}
+        for weight in model.graph.initializer:
+            inline = weight.data_location != onnx.TensorProto.EXTERNAL
+            assert not inline or np.prod(weight.dims) * 8 <= 8192 * 8
+            locations |= {entry.value for entry in weight.external_data if entry.key == "location"}
+    assert locations <= {"weights.bin"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_altered_byte_is_refused(saved, name):
+    content = bytearray((saved / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (saved / name).write_bytes(content)
+    with pytest.raises(kcompiler.BundleError, match=f"{name}: altered"):
+        kcompiler.load(saved)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_and_cut_files_are_refused(saved, name):
+    content = (saved / name).read_bytes()
+    (saved / name).write_bytes(content[:-1])
+    with pytest.raises(kcompiler.BundleError, match=rf"{name}: {len(content) - 1} bytes, expected {len(content)}"):
+        kcompiler.load(saved)
+    (saved / name).unlink()
+    with pytest.raises(kcompiler.BundleError, match=f"{name}: missing"):
+        kcompiler.load(saved)
+
+
+def edited(saved, change):
+    manifest = json.loads((saved / MANIFEST).read_text())
+    change(manifest)
+    (saved / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format=2), "bundle format 2, this kcompiler reads format 1"),
+        (lambda m: m.pop("format"), "damaged"),
+        (lambda m: m.pop("patch"), "wrong or missing: patch"),
+        (lambda m: m.update(patch=[0, 4]), "patch"),
+        (lambda m: m.update(shape="large"), "shape"),
+        (lambda m: m["files"].pop("full.onnx"), "lists the files"),
+        (lambda m: m["files"].update({"../evil": m["files"]["full.onnx"]}), "lists the files"),
+        (lambda m: m.update(surprise=1), "surprise"),
+    ],
+)
+def test_damaged_manifests_are_refused(saved, change, message):
+    edited(saved, change)
+    with pytest.raises(kcompiler.BundleError, match=message):
+        kcompiler.load(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_manifest_that_is_no_manifest(saved, content):
+    (saved / MANIFEST).write_bytes(content)
+    with pytest.raises(kcompiler.BundleError, match="damaged"):
+        kcompiler.load(saved)
+
+
+def test_folder_that_is_no_bundle(tmp_path):
+    with pytest.raises(kcompiler.BundleError, match="not a compiled bundle"):
+        kcompiler.load(tmp_path)
+    with pytest.raises(kcompiler.BundleError, match="not a compiled bundle"):
+        kcompiler.load(tmp_path / "absent")
+
+
+def test_saving_never_replaces_unasked(saved, tmp_path):
+    bundle = kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=3)
+    before = (saved / MANIFEST).read_bytes()
+    with pytest.raises(kcompiler.UsageError, match="exists already"):
+        bundle.save(saved)
+    assert (saved / MANIFEST).read_bytes() == before
+    bundle.save(saved, force=True)
+    assert kcompiler.load(saved).manifest.patch == (3, 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.kc", "other.onnx"], "no scratch is left behind"
+
+
+def test_temporary_folder_goes_with_the_bundle(tmp_path):
+    bundle = kcompiler.compile(save("chain", tmp_path / "model.onnx"), patch=3)
+    folder = bundle.folder
+    assert folder.is_dir()
+    del bundle
+    assert not folder.exists()
+
+
+def test_failed_compilation_leaves_nothing(tmp_path, monkeypatch):
+    from kcompiler import pipeline
+
+    made = []
+    monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(pipeline, "verify_compiled", lambda folder, count: made.append(folder) or 1 / 0)
+    model = save("chain", tmp_path / "model.onnx")
+    with pytest.raises(ZeroDivisionError):
+        kcompiler.compile(model, patch=3)
+    assert made
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_compiled_model_that_disagrees_is_not_written(tmp_path, monkeypatch):
+    """A broken lowering is caught at compile time."""
+    from kcompiler.passes.lowering import table
+    from kcompiler.passes.lowering.table import Lowering, always
+
+    def off_by_a_percent(site):
+        lowered = original.emit(site)
+        return site.computed(rows=site.emit("Mul", lowered.rows, site.emit.constant(np.float32(1.01))))
+
+    original = table.LOWERINGS["MaxPool"][0]
+    monkeypatch.setitem(table.LOWERINGS, "MaxPool", [Lowering("broken", always, always, off_by_a_percent)])
+    with pytest.raises(kcompiler.CheckFailed, match="disagrees with full inference"):
+        kcompiler.compile(save("chain", tmp_path / "model.onnx"), patch=3)

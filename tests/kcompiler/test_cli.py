@@ -1,0 +1,162 @@
+"""The command line: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from networks import save
+from PIL import Image
+
+from kcompiler.runtime.preprocessing import Preprocessing
+
+RECIPE = {"size": [24, 28], "resize": "stretch", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3, "channel_order": "RGB",
+          "labels": ["a", "b", "c", "d", "e"]}  # fmt: skip
+
+
+def kcompiler(*arguments, code=0, **options):
+    """Runs the command in a process of its own, as a user does."""
+    command = [sys.executable, "-P", "-c", "from kcompiler.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with a model, its recipe, a bundle of it, and a picture."""
+    folder = tmp_path_factory.mktemp("work")
+    save("chain", folder / "model.onnx", 24, 28)
+    (folder / "recipe.json").write_text(json.dumps(RECIPE))
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 56, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "picture.png")
+    done = kcompiler("compile", folder / "model.onnx", "--patch", "5", "--preprocessing", folder / "recipe.json")
+    assert "nodes incremental" in done.stdout
+    return folder
+
+
+def test_help_lists_the_commands():
+    done = kcompiler("--help")
+    for command in ("compile", "inspect", "explain", "check", "bench", "demo"):
+        assert command in done.stdout
+
+
+def test_compile_writes_beside_the_model_and_never_replaces(work):
+    assert (work / "model.kc" / "manifest.json").is_file()
+    done = kcompiler("compile", work / "model.onnx", code=2)
+    assert "exists already" in done.stderr
+    kcompiler("compile", work / "model.onnx", "-o", work / "wide.kc", "--patch", "4x7", "--extents", "static", "--convolution", "direct")
+    manifest = json.loads((work / "wide.kc" / "manifest.json").read_text())
+    assert manifest["patch"] == [4, 7]
+    assert manifest["extents"] == "static"
+
+
+def test_check_says_ok_with_its_error(work):
+    done = kcompiler("check", work / "model.kc", "--positions", "30")
+    assert done.stdout.startswith("OK ")
+    assert "30 positions on cpu, largest error" in done.stdout
+
+
+def test_inspect_shows_the_nodes_and_the_ratios(work):
+    done = kcompiler("inspect", work / "model.onnx", "--patch", "5")
+    for text in ("Conv", "incremental", "regions", "reads", "redundancy R", "parameters", "largest region"):
+        assert text in done.stdout, text
+    report = json.loads(kcompiler("inspect", work / "model.onnx", "--json").stdout)
+    assert report["redundancy_tight"] >= 1
+    assert json.loads(kcompiler("inspect", work / "model.kc", "--json").stdout)["largest_error"] is not None
+
+
+def test_explain_writes_map_overlay_and_record(work, tmp_path):
+    out = tmp_path / "maps"
+    done = kcompiler("explain", work / "model.kc", work / "picture.png", "-o", out, "--stride", "3", "--target", "c", "--fill", "128")
+    assert "picture.npy" in done.stdout
+    scores = np.load(out / "picture.npy")
+    assert scores.shape == (7, 8)
+    assert scores.dtype == np.float32
+    record = json.loads((out / "picture.json").read_text())
+    assert record["label"] == "c"
+    assert record["settings"]["stride"] == 3
+    assert len(record["settings"]["model_sha256"]) == 64
+    assert record["settings"]["fill_model_units"] == pytest.approx(Preprocessing(**RECIPE).fill((128.0,)))
+    assert "onnxruntime" in record["machine"]["versions"]
+    assert record["seconds"] > 0
+    assert (out / "picture.png").is_file()
+
+
+def test_explain_takes_arrays(work, tmp_path):
+    array = np.random.default_rng(0).standard_normal((3, 24, 28), dtype=np.float32)
+    np.save(tmp_path / "array.npy", array)
+    kcompiler("explain", work / "model.kc", tmp_path / "array.npy", "-o", tmp_path / "out", "--region", "0,0,12,14", "--stride", "2")
+    assert np.load(tmp_path / "out" / "array.npy").shape == (4, 5)
+
+
+def test_explain_refuses_to_overwrite(work, tmp_path):
+    (tmp_path / "keep.txt").write_text("mine")
+    done = kcompiler("explain", work / "model.kc", work / "picture.png", "-o", tmp_path, code=2)
+    assert "not empty" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["keep.txt"]
+    kcompiler("explain", work / "model.kc", work / "picture.png", "-o", tmp_path, "--stride", "8", "--force")
+    assert (tmp_path / "keep.txt").read_text() == "mine"
+
+
+def test_explain_resumes_what_was_interrupted(work, tmp_path):
+    arguments = ("explain", work / "model.kc", work / "picture.png", "-o", tmp_path / "out", "--stride", "2")
+    kcompiler(*arguments)
+    scores, record = np.load(tmp_path / "out" / "picture.npy"), json.loads((tmp_path / "out" / "picture.json").read_text())
+    partial = scores.copy()
+    partial[4:] = np.nan
+    np.save(tmp_path / "out" / "picture.npy", partial)
+    (tmp_path / "out" / "picture.json").write_text(json.dumps({**record, "evaluated": int(partial.size / 2), "complete": False}))
+    done = kcompiler(*arguments, "--resume")
+    assert "positions in" in done.stdout
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "picture.npy"), scores, rtol=1e-4, atol=1e-5)
+    assert "complete already" in kcompiler(*arguments, "--resume").stdout
+    done = kcompiler(*arguments[:-1], "3", "--resume", code=2)
+    assert "other settings" in done.stderr
+
+
+BAD = {
+    "model is no file": (["compile", "absent.onnx"], 3, "absent.onnx: no such file"),
+    "model is no onnx": (["compile", "recipe.json"], 3, "recipe.json: not an ONNX file"),
+    "patch too large": (["compile", "model.onnx", "-o", "x.kc", "--patch", "25"], 2, "does not fit the image"),
+    "patch no number": (["compile", "model.onnx", "-o", "x.kc", "--patch", "big"], 2, "--patch is 'big'"),
+    "input shape no numbers": (["compile", "model.onnx", "-o", "x.kc", "--input-shape", "3,a"], 2, "--input-shape"),
+    "recipe absent": (["compile", "model.onnx", "-o", "x.kc", "--preprocessing", "absent.json"], 2, "absent.json: cannot be read"),
+    "no such command": (["frobnicate"], 2, "frobnicate"),
+    "stride zero": (["explain", "model.kc", "picture.png", "-o", "x", "--stride", "0"], 2, "stride is 0"),
+    "fill no colour": (["explain", "model.kc", "picture.png", "-o", "x", "--fill", "red"], 2, "--fill is 'red'"),
+    "region outside": (["explain", "model.kc", "picture.png", "-o", "x", "--region", "0,0,99,99"], 2, "inside the image"),
+    "region incomplete": (["explain", "model.kc", "picture.png", "-o", "x", "--region", "0,0"], 2, "--region"),
+    "target unknown": (["explain", "model.kc", "picture.png", "-o", "x", "--target", "dog"], 2, "'dog' names 0 outputs"),
+    "picture absent": (["explain", "model.kc", "absent.png", "-o", "x"], 3, "absent.png: no such file"),
+    "picture unreadable": (["explain", "model.kc", "recipe.json", "-o", "x"], 3, "recipe.json: not a readable picture"),
+    "second picture unreadable": (["explain", "model.kc", "picture.png", "recipe.json", "-o", "x"], 3, "recipe.json"),
+    "same names": (["explain", "model.kc", "picture.png", "./picture.png", "-o", "x"], 2, "'picture'"),
+    "bundle absent": (["explain", "absent.kc", "picture.png", "-o", "x"], 3, "absent.kc: not a compiled bundle"),
+    "cuda absent": (["check", "model.kc", "--provider", "cuda"], 3, "CUDAExecutionProvider was asked for"),
+    "threads zero": (["check", "model.kc", "--threads", "0"], 2, "threads is 0"),
+    "out is a file": (["explain", "model.kc", "picture.png", "-o", "recipe.json"], 2, "is a file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_and_nothing_written(case, work):
+    arguments, code, message = BAD[case]
+    before = sorted(work.rglob("*"))
+    done = kcompiler(*arguments, code=code, cwd=work)
+    assert message in " ".join(done.stderr.split())
+    assert sorted(work.rglob("*")) == before
+
+
+def test_bench_prints_a_table_and_json(work):
+    arguments = ("bench", work / "model.kc", "--positions", "20", "--rounds", "1")
+    assert "speed-up" in kcompiler(*arguments).stdout
+    (result,) = json.loads(kcompiler(*arguments, "--json").stdout)
+    assert result["agrees"]
+    assert result["speedup"] > 0
+    assert set(result["full"]) == {"1", "8", "16"}
+    assert 1e7 < result["peak_compiled"] < 2e9
