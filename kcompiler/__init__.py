@@ -101,7 +101,7 @@ def load(
     """Opens a compiled bundle. Needs numpy and ONNX Runtime, but neither onnx nor the compiler.
 
     Args:
-        bundle: path of a bundle, or one just compiled (keep a reference to it while the explainer is in use).
+        bundle: path of a bundle, or one just compiled.
         providers: ONNX Runtime execution providers in order of preference ("cpu" and "cuda" for short). None: CUDA where
             this ONNX Runtime has it and it starts, else the CPU.
         threads: threads of one operator; None leaves it to ONNX Runtime.
@@ -112,4 +112,4 @@ def load(
         ProviderError: ONNX Runtime or a provider that was asked for is absent.
     """
     folder = Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder
-    return Explainer(folder, providers=providers, threads=threads, memory=memory).open()
+    return Explainer(folder, providers=providers, threads=threads, memory=memory, owner=bundle).open()

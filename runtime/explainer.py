@@ -61,6 +61,7 @@ class Explainer:
         providers: Sequence[str] | None = None,
         threads: int | None = None,
         memory: int = MEMORY,
+        owner: object = None,
     ) -> None:
         """Checks the bundle at ``folder``; its sessions open when first needed, or by :meth:`open`.
 
@@ -69,6 +70,7 @@ class Explainer:
             providers: see :class:`Machine`.
             threads: see :class:`Machine`.
             memory: bytes that a batch of positions may take, beside weights and cached activations.
+            owner: what removes the folder when it goes; kept as long as the explainer.
 
         Raises:
             BundleError: incomplete, altered, or of another version.
@@ -76,6 +78,7 @@ class Explainer:
             UsageError: the memory is not enough for one position.
         """
         self.folder = folder
+        self._owner = owner
         self.manifest: Manifest = read_manifest(folder)
         self.machine = Machine(tuple(providers) if providers is not None else None, threads)
         self.batch = self._batch_within(memory)

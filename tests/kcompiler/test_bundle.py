@@ -122,8 +122,10 @@ def test_saving_never_replaces_unasked(saved, tmp_path):
 def test_temporary_folder_goes_with_the_bundle(tmp_path):
     bundle = kcompiler.compile(save("chain", tmp_path / "model.onnx"), patch=3)
     folder = bundle.folder
-    assert folder.is_dir()
+    explainer = kcompiler.load(bundle)
     del bundle
+    assert folder.is_dir(), "an explainer keeps its bundle"
+    del explainer
     assert not folder.exists()
 
 

@@ -32,7 +32,7 @@ def with_random_weights(path: Path, target: Path) -> Path:
         shape = shapes[node.input[0]]
         values = rng.standard_normal(shape).astype(np.float32) * np.sqrt(2 / np.prod(shape[1:]))
         model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
-        model.graph.input.append(onnx.helper.make_tensor_value_info(node.output[0], 1, shape))
+        model.graph.input.append(onnx.helper.make_tensor_value_info(node.output[0], 1, shape.tolist()))
     del model.graph.node[:]
     model.graph.node.extend(kept)
     onnx.save(model, target)
