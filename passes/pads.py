@@ -63,9 +63,7 @@ def _ceil_mode(node: gs.Node) -> bool:
     inputs, reaches, strides, _ = _sizes(node)
     axes = len(inputs)
     pads = list(node.attrs.get("pads") or [0] * (2 * axes))
-    outputs = [
-        ceil_outputs(*axis) for axis in zip(inputs, reaches, strides, pads[:axes], pads[axes:], strict=True)
-    ]
+    outputs = [ceil_outputs(*axis) for axis in zip(inputs, reaches, strides, pads[:axes], pads[axes:], strict=True)]
     if node.attrs.get("count_include_pad", 0):
         found = list(node.outputs[0].shape[2:])
         if found != outputs:

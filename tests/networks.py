@@ -38,7 +38,9 @@ class Builder:
         self.channels[name] = channels if channels is not None else self.channels.get(inputs[0], 0)
         return name
 
-    def conv(self, x: str, channels: int, kernel: int | tuple[int, int] = 3, group: int = 1, bias: bool = True, **attributes: object) -> str:
+    def conv(
+        self, x: str, channels: int, kernel: int | tuple[int, int] = 3, group: int = 1, bias: bool = True, **attributes: object
+    ) -> str:
         kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         depth = self.channels[x] // group
         weights = self.weight(channels, depth, *kernel, scale=(depth * kernel[0] * kernel[1]) ** -0.5)
@@ -51,9 +53,13 @@ class Builder:
     def batch_norm(self, x: str) -> str:
         c = self.channels[x]
         variance = self.constant(np.abs(self.rng.standard_normal(c)) + 0.5)
-        return self.node("BatchNormalization", x, self.weight(c, shift=1.0), self.weight(c), self.weight(c), variance, epsilon=1e-3)
+        return self.node(
+            "BatchNormalization", x, self.weight(c, shift=1.0), self.weight(c), self.weight(c), variance, epsilon=1e-3
+        )
 
-    def model(self, output: str, height: int, width: int, *, classes: int = 5, batch: int | str = 1, opset: int = 18) -> onnx.ModelProto:
+    def model(
+        self, output: str, height: int, width: int, *, classes: int = 5, batch: int | str = 1, opset: int = 18
+    ) -> onnx.ModelProto:
         """``output`` flattened and mixed by a random Gemm, so that every cell of it moves every output."""
         flat = self.node("Flatten", output)
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, CHANNELS, height, width])

@@ -49,7 +49,9 @@ def test_compile_writes_beside_the_model_and_never_replaces(work):
     assert (work / "model.kc" / "manifest.json").is_file()
     done = kcompiler("compile", work / "model.onnx", code=2)
     assert "exists already" in done.stderr
-    kcompiler("compile", work / "model.onnx", "-o", work / "wide.kc", "--patch", "4x7", "--extents", "static", "--convolution", "direct")
+    kcompiler(
+        "compile", work / "model.onnx", "-o", work / "wide.kc", "--patch", "4x7", "--extents", "static", "--convolution", "direct"
+    )
     manifest = json.loads((work / "wide.kc" / "manifest.json").read_text())
     assert manifest["patch"] == [4, 7]
     assert manifest["extents"] == "static"
@@ -72,7 +74,9 @@ def test_inspect_shows_the_nodes_and_the_ratios(work):
 
 def test_explain_writes_map_overlay_and_record(work, tmp_path):
     out = tmp_path / "maps"
-    done = kcompiler("explain", work / "model.kc", work / "picture.png", "-o", out, "--stride", "3", "--target", "c", "--fill", "128")
+    done = kcompiler(
+        "explain", work / "model.kc", work / "picture.png", "-o", out, "--stride", "3", "--target", "c", "--fill", "128"
+    )
     assert "picture.npy" in done.stdout
     scores = np.load(out / "picture.npy")
     assert scores.shape == (7, 8)
@@ -90,7 +94,9 @@ def test_explain_writes_map_overlay_and_record(work, tmp_path):
 def test_explain_takes_arrays(work, tmp_path):
     array = np.random.default_rng(0).standard_normal((3, 24, 28), dtype=np.float32)
     np.save(tmp_path / "array.npy", array)
-    kcompiler("explain", work / "model.kc", tmp_path / "array.npy", "-o", tmp_path / "out", "--region", "0,0,12,14", "--stride", "2")
+    kcompiler(
+        "explain", work / "model.kc", tmp_path / "array.npy", "-o", tmp_path / "out", "--region", "0,0,12,14", "--stride", "2"
+    )
     assert np.load(tmp_path / "out" / "array.npy").shape == (4, 5)
 
 
@@ -125,7 +131,11 @@ BAD = {
     "patch too large": (["compile", "model.onnx", "-o", "x.kc", "--patch", "25"], 2, "does not fit the image"),
     "patch no number": (["compile", "model.onnx", "-o", "x.kc", "--patch", "big"], 2, "--patch is 'big'"),
     "input shape no numbers": (["compile", "model.onnx", "-o", "x.kc", "--input-shape", "3,a"], 2, "--input-shape"),
-    "recipe absent": (["compile", "model.onnx", "-o", "x.kc", "--preprocessing", "absent.json"], 2, "absent.json: cannot be read"),
+    "recipe absent": (
+        ["compile", "model.onnx", "-o", "x.kc", "--preprocessing", "absent.json"],
+        2,
+        "absent.json: cannot be read",
+    ),
     "no such command": (["frobnicate"], 2, "frobnicate"),
     "stride zero": (["explain", "model.kc", "picture.png", "-o", "x", "--stride", "0"], 2, "stride is 0"),
     "fill no colour": (["explain", "model.kc", "picture.png", "-o", "x", "--fill", "red"], 2, "--fill is 'red'"),

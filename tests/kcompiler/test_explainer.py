@@ -202,7 +202,13 @@ def test_patch_that_does_not_fit(patch, tmp_path):
 
 def test_labels_name_targets(tmp_path):
     recipe = kcompiler.Preprocessing(
-        size=(24, 28), resize="stretch", scale=1 / 255, mean=(0.5,) * 3, std=(0.5,) * 3, channel_order="RGB", labels=tuple("abcde")
+        size=(24, 28),
+        resize="stretch",
+        scale=1 / 255,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        channel_order="RGB",
+        labels=tuple("abcde"),
     )
     model = save("chain", tmp_path / "model.onnx", 24, 28)
     explainer = kcompiler.load(bundle := kcompiler.compile(model, patch=4, preprocessing=recipe))

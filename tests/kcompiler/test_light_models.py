@@ -16,7 +16,17 @@ import kcompiler
 from kcompiler.runtime.check import check, sample_positions
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-MODELS = ["vgg19", "resnet50", "squeezenet", "densenet121", "inception_v1", "inception_v2", "shufflenet", "bvlc_alexnet", "zfnet512"]
+MODELS = [
+    "vgg19",
+    "resnet50",
+    "squeezenet",
+    "densenet121",
+    "inception_v1",
+    "inception_v2",
+    "shufflenet",
+    "bvlc_alexnet",
+    "zfnet512",
+]
 
 
 def with_random_weights(path: Path, target: Path) -> Path:

@@ -39,9 +39,7 @@ def touching(window: Window, start: int, stop: int) -> list[int]:
     return [
         output
         for output in range(window.outputs)
-        if any(
-            start <= output * window.stride - window.pad + tap * window.dilation < stop for tap in range(window.kernel)
-        )
+        if any(start <= output * window.stride - window.pad + tap * window.dilation < stop for tap in range(window.kernel))
     ]
 
 
@@ -127,7 +125,11 @@ def test_rows_that_move_lie_inside_the_predicted_span(name, row):
     before = session.run(None, feeds)[0]
     feeds["image"][:, :, row] += 10.0
     moved = np.flatnonzero((session.run(None, feeds)[0] != before).any(axis=(0, 1, 3))).tolist()
-    pads, stride, dilation = [int("conv 3" in name)] * 1, 1 + ("stride 2" in name or "pool" in name) + 2 * ("stride 3" in name), 1 + ("dilation" in name)
+    pads, stride, dilation = (
+        [int("conv 3" in name)] * 1,
+        1 + ("stride 2" in name or "pool" in name) + 2 * ("stride 3" in name),
+        1 + ("dilation" in name),
+    )
     window = Window(9, before.shape[2], 2 if "conv 2" in name else 3, stride, dilation, pads[0] * dilation)
     spans = window.changed(Spans(np.array([row]), np.array([row + 1]), 9))
     predicted = list(range(int(spans.start[0]), int(spans.stop[0])))

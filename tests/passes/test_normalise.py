@@ -69,7 +69,9 @@ def test_shape_computed_in_the_graph(tmp_path):
     builder = Builder()
     x = builder.conv("image", 6, 11)
     first = builder.node("Gather", builder.node("Shape", x), builder.constant(0, np.int64), axis=0)
-    shape = builder.node("Concat", builder.node("Unsqueeze", first, builder.constant([0], np.int64)), builder.constant([-1], np.int64), axis=0)
+    shape = builder.node(
+        "Concat", builder.node("Unsqueeze", first, builder.constant([0], np.int64)), builder.constant([-1], np.int64), axis=0
+    )
     path = tmp_path / "model.onnx"
     onnx.save(builder.model(builder.node("Reshape", x, shape), 20, 20), path)
     assert_compiles_exactly(path)

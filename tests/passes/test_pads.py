@@ -56,7 +56,9 @@ def test_auto_pad_becomes_pads(mode, kernel, stride, size):
 
 def test_ambiguous_ceil_mode_is_refused():
     """Average counting its pads, last window behind the input: ONNX and ONNX Runtime disagree on the size."""
-    graph = gs.import_onnx(model_of("AveragePool", 6, kernel_shape=[2, 2], strides=[3, 3], pads=[0, 0, 1, 1], ceil_mode=1, count_include_pad=1))
+    graph = gs.import_onnx(
+        model_of("AveragePool", 6, kernel_shape=[2, 2], strides=[3, 3], pads=[0, 0, 1, 1], ceil_mode=1, count_include_pad=1)
+    )
     graph.nodes[0].outputs[0].shape = [1, 1, 3, 3]
     graph.nodes[0].name = "pool"
     with pytest.raises(ModelError, match="pool.*ceil_mode"):

@@ -13,7 +13,9 @@ from kcompiler.runtime.positions import batches, check_positions, make_grid
 @pytest.mark.parametrize("size", [(9, 12), (16, 16)])
 def test_grid_holds_every_valid_position(size, stride):
     grid = make_grid(size, (4, 5), stride)
-    expected = [(y, x) for y in range(0, size[0], stride) for x in range(0, size[1], stride) if y + 4 <= size[0] and x + 5 <= size[1]]
+    expected = [
+        (y, x) for y in range(0, size[0], stride) for x in range(0, size[1], stride) if y + 4 <= size[0] and x + 5 <= size[1]
+    ]
     assert [tuple(p) for p in grid.positions] == expected
     assert grid.shape == ((size[0] - 4) // stride + 1, (size[1] - 5) // stride + 1)
 
