@@ -12,16 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from tqdm import tqdm
 
-from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING, Preprocessing
+import kcompiler
+from kcompiler import Preprocessing
+from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING
 from models.demo_pictures import Box, Picture, picture
 
 FIRST_SEED = 5000
-BATCH = 16
-FILL = 0.0
-"""What covers the image, in model units: the mean colour of the retina."""
 
 Image = npt.NDArray[np.float32]
 Explain = Callable[[Image, int], npt.NDArray[np.float32]]
@@ -38,18 +36,17 @@ class Pointing:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the pointing accuracy of full inference's occlusion maps."""
+    """Compile the demo classifier, and print the pointing accuracy of its heat maps."""
     options = _parser().parse_args(arguments)
-    session = open_session(options.demo / MODEL, options.threads)
-    preprocessing = Preprocessing.load(options.demo / PREPROCESSING)
-
-    def explain(image: Image, target: int) -> npt.NDArray[np.float32]:
-        return full_inference_scores(session, image, target, options.patch, options.stride)
-
+    bundle = kcompiler.compile(options.demo / MODEL, patch=options.patch, preprocessing=options.demo / PREPROCESSING)
+    explainer = kcompiler.load(bundle, threads=options.threads)
+    recipe = bundle.manifest.preprocessing
+    assert recipe is not None, "given above"
+    full = explainer.full_inference()
     found = pointing(
-        lambda image: run(session, image[None])[0],
-        explain,
-        preprocessing,
+        lambda image: full.run(image[None])[0],
+        lambda image, target: explainer.explain(image, stride=options.stride, target=target).scores,
+        recipe,
         options.pictures,
         options.patch,
         options.stride,
@@ -88,7 +85,7 @@ def _recognised(
         seed += 1
         if example.box is None:
             continue
-        image = preprocessing(example.pixels)
+        image = preprocessing.to_input(example.pixels)
         if classify(image).argmax() == example.label:
             pictures -= 1
             yield example, image
@@ -103,37 +100,6 @@ def patch_centre(scores: npt.NDArray[np.float32], patch: int, stride: int) -> tu
 def _inside(point: tuple[float, float], box: Box, margin: float) -> bool:
     (y, x), (top, left, bottom, right) = point, box
     return top - margin <= y <= bottom + margin and left - margin <= x <= right + margin
-
-
-def full_inference_scores(
-    session: ort.InferenceSession, image: Image, target: int, patch: int, stride: int
-) -> npt.NDArray[np.float32]:
-    """Logit of ``target`` [rows, cols] with the patch at every multiple of ``stride``, by running the whole model."""
-    _, height, width = image.shape
-    tops, lefts = range(0, height - patch + 1, stride), range(0, width - patch + 1, stride)
-    positions = [(top, left) for top in tops for left in lefts]
-    scores = np.empty(len(positions), np.float32)
-    for start in range(0, len(positions), BATCH):
-        batch = positions[start : start + BATCH]
-        covered = np.repeat(image[None], len(batch), axis=0)
-        for one, (top, left) in zip(covered, batch, strict=True):
-            one[:, top : top + patch, left : left + patch] = FILL
-        scores[start : start + BATCH] = run(session, covered)[:, target]
-    return scores.reshape(len(tops), len(lefts))
-
-
-def open_session(path: Path, threads: int) -> ort.InferenceSession:
-    """ONNX Runtime session on the CPU."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def run(session: ort.InferenceSession, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Logits [N, K] of images [N, 3, H, W]."""
-    (logits,) = session.run(None, {session.get_inputs()[0].name: images})
-    answer: npt.NDArray[np.float32] = logits
-    return answer
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from models.demo_model import DEMO_FOLDER, MODEL, PICTURE, PREPROCESSING, TRUTH, Preprocessing
+from kcompiler import Preprocessing
+from models.demo_model import DEMO_FOLDER, MODEL, PICTURE, PREPROCESSING, TRUTH
 from models.demo_network import DemoNetwork
 from models.demo_pictures import DARKEST_RETINA, LABELS, SIDE, Split, picture
 from models.onnx_export import export_classifier
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network.fold_pooled_norm()
     minutes = (time.monotonic() - started) / 60
     test = make_pictures("test", TEST_SEEDS)
-    predicted = predict(network, preprocessing(test.pixels))
+    predicted = predict(network, preprocessing.to_input(test.pixels))
     accuracy = {"overall": float(np.mean(predicted == test.labels))}
     for index, name in enumerate(LABELS):
         accuracy[name] = float(np.mean(predicted[test.labels == index] == index))
@@ -80,7 +81,15 @@ def preprocessing_of(pictures: PictureSet) -> Preprocessing:
     pixels = pictures.pixels[:300]
     retina = pixels[pixels[..., 0] > DARKEST_RETINA * 255] / 255
     mean, std = retina.mean(axis=0).round(4).tolist(), retina.std(axis=0).round(4).tolist()
-    return Preprocessing(size=(SIDE, SIDE), mean=tuple(mean), std=tuple(std), labels=LABELS)
+    return Preprocessing(
+        size=(SIDE, SIDE),
+        resize="stretch",
+        scale=1 / 255,
+        mean=tuple(mean),
+        std=tuple(std),
+        channel_order="RGB",
+        labels=LABELS,
+    )
 
 
 def train(network: nn.Module, pictures: PictureSet, preprocessing: Preprocessing, epochs: int, rng: np.random.Generator) -> None:
@@ -107,7 +116,7 @@ def _batches(
         order = rng.permutation(count)
         for start in range(0, count - BATCH + 1, BATCH):
             chosen = order[start : start + BATCH]
-            images = torch.from_numpy(preprocessing(pictures.pixels[chosen]))
+            images = torch.from_numpy(preprocessing.to_input(pictures.pixels[chosen]))
             for image, box in zip(images, pictures.boxes[chosen], strict=True):
                 _cover_healthy_places(image, box, rng)
             if rng.random() < 0.5:
@@ -143,7 +152,7 @@ def write_demo(folder: Path, network: nn.Module, preprocessing: Preprocessing, f
     """Write model, preprocessing, picture and truth; the picture is the first unseen one with a right answer."""
     for seed in PICTURE_SEEDS:
         example = picture(seed, "test")
-        if example.box is not None and predict(network, preprocessing(example.pixels[None]))[0] == example.label:
+        if example.box is not None and predict(network, preprocessing.to_input(example.pixels[None]))[0] == example.label:
             break
     else:
         raise RuntimeError(f"no lesion among pictures {PICTURE_SEEDS} is recognised: the training has failed")
@@ -151,7 +160,7 @@ def write_demo(folder: Path, network: nn.Module, preprocessing: Preprocessing, f
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     # Batch normalisation stays in the file, so that the demo shows a compiler that folds it.
     export_classifier(network, folder / MODEL, size=(SIDE, SIDE), dynamic_batch=True, keep_batch_norm=True)
-    preprocessing.save(folder / PREPROCESSING)
+    (folder / PREPROCESSING).write_text(preprocessing.model_dump_json(indent=2, exclude_none=True) + "\n")
     Image.fromarray(example.pixels).save(folder / PICTURE)
     truth = {"label": LABELS[example.label], "box": example.box, "picture_seed": seed, **figures}
     (folder / TRUTH).write_text(json.dumps(truth, indent=2) + "\n")

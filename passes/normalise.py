@@ -103,8 +103,10 @@ def _free_reshapes(graph: onnx.GraphProto, batch: int) -> None:
         if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
         shape = numpy_helper.to_array(constants[node.input[1]]).copy()
-        if shape.size > 1 and shape[0] == batch:
+        if shape.size > 1 and shape[0] == batch and 0 not in shape:
             shape[0] = 0
+            for attribute in [a for a in node.attribute if a.name == "allowzero"]:  # it would take the 0 literally
+                node.attribute.remove(attribute)
             name = f"{node.output[0]}/free_shape"
             graph.initializer.append(numpy_helper.from_array(shape, name))
             node.input[1] = name

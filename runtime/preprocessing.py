@@ -79,6 +79,10 @@ class Preprocessing(BaseModel):
         normalised: FloatArray = ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
         return normalised
 
+    def to_input(self, pixels: npt.ArrayLike) -> FloatArray:
+        """Pixels [..., H, W, channels] in the model's channel order to model input [..., channels, H, W]."""
+        return np.ascontiguousarray(np.moveaxis(self.normalise(pixels), -1, -3))
+
     def fill(self, colour: tuple[float, ...]) -> tuple[float, ...]:
         """A colour in pixel units (one number, or red, green, blue) as one number a channel in model units."""
         if len(colour) not in (1, self.channels):
@@ -119,7 +123,7 @@ def read_picture(path: Path, recipe: Preprocessing) -> Picture:
     resized = np.stack([_resize(plane, recipe) for plane in planes], axis=-1)
     shown = np.clip(np.rint(np.broadcast_to(resized, (*resized.shape[:2], 3))), 0, 255).astype(np.uint8)
     ordered = resized[..., ::-1] if recipe.channel_order == "BGR" else resized
-    return Picture(shown, np.ascontiguousarray(recipe.normalise(ordered).transpose(2, 0, 1)[None]))
+    return Picture(shown, recipe.to_input(ordered[None]))
 
 
 def _planes(path: Path) -> list[FloatArray]:

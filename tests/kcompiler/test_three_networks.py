@@ -39,7 +39,7 @@ def test_64_positions_equal_full_inference(name, exporter, head, tmp_path):
     comparison = check(explainer, positions, seed=1)
     assert comparison.agrees, comparison.reason
     convolutions = [node for node in bundle.report.nodes if node.operator == "Conv"]
-    assert sum(node.incremental for node in convolutions) > len(convolutions) / 2
+    assert sum(node.incremental for node in convolutions) > len(convolutions) / 3
 
 
 @pytest.mark.parametrize("patch", [(1, 1), (8, 40)])

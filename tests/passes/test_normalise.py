@@ -55,10 +55,13 @@ def test_batch_becomes_free(batch, tmp_path):
     assert kcompiler.load(bundle).full_inference().run(images).shape == (5, 5)
 
 
+@pytest.mark.parametrize("allowzero", [0, 1])
 @pytest.mark.parametrize("shape", [[1, -1], [1, 600], [-1, 600], [0, -1]])
-def test_batch_written_into_a_reshape(shape, tmp_path):
+def test_batch_written_into_a_reshape(shape, allowzero, tmp_path):
+    if allowzero and 0 in shape:
+        pytest.skip("a literal zero beside -1 is no shape")
     builder = Builder()
-    x = builder.node("Reshape", builder.conv("image", 6, 11), builder.constant(shape, np.int64))
+    x = builder.node("Reshape", builder.conv("image", 6, 11), builder.constant(shape, np.int64), allowzero=allowzero)
     path = tmp_path / "model.onnx"
     onnx.save(builder.model(x, 20, 20), path)
     assert_compiles_exactly(path)

@@ -61,5 +61,5 @@ def test_ambiguous_ceil_mode_is_refused():
     )
     graph.nodes[0].outputs[0].shape = [1, 1, 3, 3]
     graph.nodes[0].name = "pool"
-    with pytest.raises(ModelError, match="pool.*ceil_mode"):
+    with pytest.raises(ModelError, match=r"pool.*ceil_mode"):
         pads.make_explicit(graph)
