@@ -165,6 +165,7 @@ def _manifest(analysed: Analysed, options: Options, classes: int, folder: Path) 
         model=analysed.source.path.name,
         model_sha256=analysed.source.sha256,
         image=analysed.source.image,
+        layout=analysed.source.layout,
         shape=analysed.source.shape,
         output=analysed.output,
         classes=classes,

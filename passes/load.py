@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -13,6 +14,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from kcompiler.runtime.errors import ModelError
 
 Shape = tuple[int, int, int]
+Layout = Literal["NCHW", "NHWC"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,15 @@ class Source:
         path: the file.
         model: its proto, external weights left on disk.
         image: name of the image input.
-        shape: (channels, height, width) of the image.
+        layout: of the image input: "NHWC" if nothing but Transposes to channels first read it, as TensorFlow exports do.
+        shape: (channels, height, width) of the image, whatever the layout.
         sha256: of the file and, after it, its external data files in order of name.
     """
 
     path: Path
     model: onnx.ModelProto
     image: str
+    layout: Layout
     shape: Shape
     sha256: str
 
@@ -39,7 +43,7 @@ def load(path: Path, input_shape: tuple[int, ...] | None = None) -> Source:
 
     Args:
         path: an ONNX file.
-        input_shape: ([1,] channels, height, width), where the model leaves them open.
+        input_shape: ([1,] channels, height, width) where the model leaves them open; in the order of its own input.
 
     Raises:
         ModelError: not a readable, valid ONNX model with one float32 image input of known size.
@@ -58,7 +62,8 @@ def load(path: Path, input_shape: tuple[int, ...] | None = None) -> Source:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as error:
         raise ModelError(f"{path}: the ONNX checker rejects it: {error}") from error
     image = _image_input(path, model.graph)
-    return Source(path, model, image.name, _image_shape(path, image, input_shape), _digest([path, *files]))
+    layout = _layout(model.graph, image.name)
+    return Source(path, model, image.name, layout, _image_shape(path, image, layout, input_shape), _digest([path, *files]))
 
 
 def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
@@ -98,11 +103,23 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
     return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim]
 
 
-def _image_shape(path: Path, image: onnx.ValueInfoProto, given: tuple[int, ...] | None) -> Shape:
+def to_channels_first(graph: onnx.GraphProto, image: str) -> list[onnx.NodeProto]:
+    """The nodes that bring an image [N, H, W, C] to [N, C, H, W]."""
+    readers = [node for node in graph.node if image in node.input]
+    return [node for node in readers if node.op_type == "Transpose" and list(node.attribute[0].ints) == [0, 3, 1, 2]]
+
+
+def _layout(graph: onnx.GraphProto, image: str) -> Layout:
+    readers = [node for node in graph.node if image in node.input]
+    is_output = any(value.name == image for value in graph.output)
+    return "NHWC" if readers and not is_output and len(to_channels_first(graph, image)) == len(readers) else "NCHW"
+
+
+def _image_shape(path: Path, image: onnx.ValueInfoProto, layout: Layout, given: tuple[int, ...] | None) -> Shape:
     dims = _dims(image)[1:]
     wanted = tuple(given)[-3:] if given is not None else tuple(dims)
     if given is not None and (len(given) not in (3, 4) or (len(given) == 4 and given[0] != 1) or min(given) < 1):
-        raise ModelError(f"{path}: input shape {list(given)} is not [1,]C,H,W with sizes of at least 1")
+        raise ModelError(f"{path}: input shape {list(given)} is not [1,]{','.join(layout[1:])} with sizes of at least 1")
     open_dims = [dim for dim in wanted if not isinstance(dim, int) or dim < 1]
     if open_dims:
         raise ModelError(
@@ -114,8 +131,8 @@ def _image_shape(path: Path, image: onnx.ValueInfoProto, given: tuple[int, ...] 
             raise ModelError(
                 f"{path}: image input {image.name} is {dims} but the input shape says {list(wanted)} (axis {axis + 1})"
             )
-    channels, height, width = (int(size) for size in wanted)
-    return channels, height, width
+    sizes = dict(zip(layout[1:], (int(size) for size in wanted), strict=True))
+    return sizes["C"], sizes["H"], sizes["W"]
 
 
 def _digest(files: list[Path]) -> str:

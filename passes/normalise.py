@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference, version_con
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes import pads
-from kcompiler.passes.load import Source
+from kcompiler.passes.load import Source, to_channels_first
 from kcompiler.runtime.errors import ModelError, UsageError
 from kcompiler.runtime.sessions import onnxruntime
 
@@ -82,6 +82,8 @@ def _free_batch(source: Source, output: str) -> None:
     graph = source.model.graph
     image = next(value for value in graph.input if value.name == source.image)
     written_in = image.type.tensor_type.shape.dim[0].dim_value
+    if source.layout == "NHWC":
+        _drop_transposes(graph, source.image)
     image.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [BATCH, *source.shape]))
     del graph.input[:]
     graph.input.append(image)
@@ -93,6 +95,21 @@ def _free_batch(source: Source, output: str) -> None:
     source.model.ir_version = max(source.model.ir_version, 8)
     if written_in:
         _free_reshapes(graph, written_in)
+
+
+def _drop_transposes(graph: onnx.GraphProto, image: str) -> None:
+    """The image comes channels first from now on: what the Transposes to channels first gave is the image itself."""
+    dropped = to_channels_first(graph, image)
+    outputs = {node.output[0] for node in dropped}
+    for node in dropped:
+        graph.node.remove(node)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in outputs:
+                node.input[index] = image
+    for value in graph.output:
+        if value.name in outputs:
+            graph.node.append(helper.make_node("Identity", [image], [value.name]))
 
 
 def _free_reshapes(graph: onnx.GraphProto, batch: int) -> None:

@@ -29,9 +29,10 @@ def verify_normalised(source: Source, normalised: Path, output: str) -> int:
     """
     images = np.concatenate([random_image(source.shape, seed) for seed in range(SEED, SEED + 3)])
     session = open_session(source.path, CPU)
-    (image,) = session.get_inputs()
+    image = next(value for value in session.get_inputs() if value.name == source.image)
+    in_source_layout = images if source.layout == "NCHW" else images.transpose(0, 2, 3, 1)
     batch = image.shape[0] if isinstance(image.shape[0], int) else 1
-    alone = [session.run([output], {image.name: np.repeat(one[None], batch, axis=0)})[0] for one in images]
+    alone = [session.run([output], {image.name: np.repeat(one[None], batch, axis=0)})[0] for one in in_source_layout]
     expected = np.stack([np.asarray(outputs, dtype=np.float32).reshape(batch, -1)[0] for outputs in alone])
     try:
         found = FullInference(normalised, output, CPU).run(images)

@@ -104,7 +104,7 @@ def benchmark(
     probe = np.concatenate(chosen)[:: max(1, count // 24)]
     reference = full.outputs(image, fill, probe, manifest.patch)
     compared = compare(
-        explainer.outputs(image, probe, FILL), reference,
+        explainer.evaluate_all(baseline, probe), reference,
         lambda: explainer.full_inference(optimise=False).outputs(image, fill, probe, manifest.patch),
     )  # fmt: skip
     full_rounds: dict[int, list[float]] = {size: [] for size in FULL_BATCHES}

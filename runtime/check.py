@@ -44,7 +44,7 @@ def check(
     fill: float | Sequence[float] = 0.5,
     seed: int = 0,
 ) -> Comparison:
-    """Compares the compiled model with full inference at ``positions``, on ``image`` or a random one."""
+    """Compares the compiled model with full inference at ``positions``, on ``image`` (float32 [1, C, H, W]) or a random one."""
     manifest = explainer.manifest
     picture = image if image is not None else random_image(manifest.shape, seed)
     covering = fill_image(fill, manifest.shape)
@@ -53,4 +53,4 @@ def check(
         reference = explainer.full_inference(optimise=optimise)
         return reference.outputs(picture, covering, positions, manifest.patch)
 
-    return compare(explainer.outputs(picture, positions, fill), full(True), lambda: full(False))
+    return compare(explainer.evaluate_all(explainer.baseline(picture, fill), positions), full(True), lambda: full(False))

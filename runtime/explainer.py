@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,16 +128,22 @@ class Explainer:
                 f"{path}: the bundle {self.folder} has no preprocessing to read pictures by; compile with --preprocessing FILE, "
                 "or give preprocessed float32 arrays (.npy)"
             )
-        return read_picture(Path(path), self.manifest.preprocessing)
+        picture = read_picture(Path(path), self.manifest.preprocessing)
+        if self.manifest.layout == "NHWC":
+            picture = replace(picture, tensor=np.ascontiguousarray(picture.tensor.transpose(0, 2, 3, 1)))
+        return picture
 
-    def baseline(self, image: npt.ArrayLike, fill: Fill = 0.0) -> Baseline:
-        """The baseline pass: outputs of the uncovered image, and its cached activations on the device."""
+    def check_image(self, image: npt.ArrayLike) -> FloatArray:
+        """The caller's image as the bundle's models take it, float32 [1, C, H, W]; see :func:`images.check_image`."""
+        return check_image(image, self.manifest.shape, self.manifest.layout)
+
+    def baseline(self, image: FloatArray, fill: Fill = 0.0) -> Baseline:
+        """The baseline pass: outputs of the uncovered image (float32 [1, C, H, W]), its cached activations on the device."""
         shape = self.manifest.shape
-        array = check_image(image, shape)
         rows = fill_image(fill, shape).reshape(shape[0], -1).T
         ort = onnxruntime()
         binding = self._baseline.io_binding()
-        binding.bind_cpu_input(self.manifest.image, array)
+        binding.bind_cpu_input(self.manifest.image, image)
         names = [value.name for value in self._baseline.get_outputs()]
         for name in names:
             binding.bind_output(name, self.device if name.startswith(TABLE) else "cpu")
@@ -158,15 +164,22 @@ class Explainer:
         self._incremental.run_with_iobinding(binding)
         return np.asarray(binding.copy_outputs_to_cpu()[0], dtype=np.float32).reshape(len(positions), -1)
 
-    def _evaluate_all(self, baseline: Baseline, positions: IntArray) -> Iterator[tuple[slice, FloatArray]]:
+    def _batches(self, baseline: Baseline, positions: IntArray) -> Iterator[tuple[slice, FloatArray]]:
         for part in batches(len(positions), self.batch):
             yield part, self.evaluate(baseline, positions[part])
+
+    def evaluate_all(self, baseline: Baseline, positions: IntArray) -> FloatArray:
+        """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K]."""
+        result = np.empty((len(positions), self.manifest.classes), np.float32)
+        for part, outputs in self._batches(baseline, positions):
+            result[part] = outputs
+        return result
 
     def outputs(self, image: npt.ArrayLike, positions: npt.ArrayLike, fill: Fill = 0.0) -> FloatArray:
         """Raw model outputs with the patch at each position.
 
         Args:
-            image: float32 [C, H, W] or [1, C, H, W], preprocessed.
+            image: float32 [C, H, W] or [1, C, H, W] (channels last if the source takes them so), preprocessed.
             positions: whole numbers [N, 2], top-left corners (y, x) in pixels.
             fill: one number or one a channel, in model units.
 
@@ -178,11 +191,7 @@ class Explainer:
             UsageError: a position leaves the image, or the fill does not fit.
         """
         corners = check_positions(positions, self.manifest.shape[1:], self.manifest.patch)
-        baseline = self.baseline(image, fill)
-        result = np.empty((len(corners), self.manifest.classes), np.float32)
-        for part, outputs in self._evaluate_all(baseline, corners):
-            result[part] = outputs
-        return result
+        return self.evaluate_all(self.baseline(self.check_image(image), fill), corners)
 
     def explain(
         self,
@@ -199,7 +208,7 @@ class Explainer:
         """The heat map of one output over every position of a grid.
 
         Args:
-            image: float32 [C, H, W] or [1, C, H, W], preprocessed.
+            image: float32 [C, H, W] or [1, C, H, W] (channels last if the source takes them so), preprocessed.
             stride: pixels between neighbouring positions.
             target: index or label of the output; None takes the largest output of the uncovered image.
             fill: one number or one a channel, in model units.
@@ -218,7 +227,7 @@ class Explainer:
         start = time.perf_counter()
         grid = make_grid(self.manifest.shape[1:], self.manifest.patch, stride, region)
         wanted = self.target_index(target) if target is not None else None
-        baseline = self.baseline(image, fill)
+        baseline = self.baseline(self.check_image(image), fill)
         index = int(baseline.outputs.argmax()) if wanted is None else wanted
         scores, missing = _scores_to_resume(resume, grid, index)
         done = len(scores) - len(missing)
@@ -234,7 +243,7 @@ class Explainer:
 
         reporter = Reporter(progress, len(missing))
         try:
-            for part, outputs in self._evaluate_all(baseline, grid.positions[missing]):
+            for part, outputs in self._batches(baseline, grid.positions[missing]):
                 scores[missing[part]] = outputs[:, index]
                 done += part.stop - part.start
                 reporter.advance(part.stop - part.start)

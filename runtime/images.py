@@ -14,12 +14,13 @@ Shape = tuple[int, int, int]
 Fill = float | Sequence[float] | FloatArray
 
 
-def check_image(image: npt.ArrayLike, shape: Shape, name: str = "image") -> FloatArray:
+def check_image(image: npt.ArrayLike, shape: Shape, layout: str = "NCHW", name: str = "image") -> FloatArray:
     """``image`` as float32 [1, C, H, W].
 
     Args:
-        image: float32 [C, H, W] or [1, C, H, W], preprocessed.
+        image: float32 [C, H, W] or [1, C, H, W], preprocessed; [H, W, C] or [1, H, W, C] where ``layout`` is "NHWC".
         shape: (C, H, W) that the model was compiled for.
+        layout: of ``image``.
         name: what to call it in errors.
 
     Raises:
@@ -28,11 +29,12 @@ def check_image(image: npt.ArrayLike, shape: Shape, name: str = "image") -> Floa
     array = np.asarray(image)
     if array.dtype != np.float32:
         raise ImageError(f"{name}: is {array.dtype}, expected float32 in model units; preprocess it (Explainer.read_image does)")
-    if array.shape not in (shape, (1, *shape)):
-        raise ImageError(
-            f"{name}: has shape {list(array.shape)}, expected {list(shape)} or {[1, *shape]} (channels, height, width)"
-        )
-    array = np.ascontiguousarray(array.reshape(1, *shape))
+    expected = shape if layout == "NCHW" else (*shape[1:], shape[0])
+    if array.shape not in (expected, (1, *expected)):
+        order = "channels, height, width" if layout == "NCHW" else "height, width, channels"
+        raise ImageError(f"{name}: has shape {list(array.shape)}, expected {list(expected)} or {[1, *expected]} ({order})")
+    array = array.reshape(1, *expected)
+    array = np.ascontiguousarray(array if layout == "NCHW" else array.transpose(0, 3, 1, 2))
     wrong = np.argwhere(~np.isfinite(array[0]))
     if wrong.size:
         place = tuple(int(i) for i in wrong[0])

@@ -100,7 +100,8 @@ class Manifest(_Record):
         format: version of the bundle's layout.
         versions: of kcompiler, onnx, onnxruntime, numpy at compile time.
         model: file name of the source model; ``model_sha256`` of its content (external data included).
-        image: name of the image input; ``shape`` (C, H, W).
+        image: name of the image input; ``layout`` of the source's input (the bundle's models are channels first);
+            ``shape`` (C, H, W).
         output: name of the explained output; ``classes`` numbers in it.
         patch: (height, width) in pixels.
     """
@@ -110,6 +111,7 @@ class Manifest(_Record):
     model: str
     model_sha256: str
     image: str
+    layout: Literal["NCHW", "NHWC"]
     shape: tuple[Positive, Positive, Positive]
     output: str
     classes: Positive

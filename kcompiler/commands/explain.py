@@ -20,6 +20,7 @@ from kcompiler.commands import options
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import check_image
+from kcompiler.runtime.manifest import Manifest
 
 
 def explain_images(
@@ -69,9 +70,9 @@ class Request:
     region: tuple[int, int, int, int] | None
 
     def inputs(self, path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """Model input [1, C, H, W] and picture to draw over [H, W, 3]."""
+        """Model input, in the model's own layout, and picture to draw over [H, W, 3]."""
         if path.suffix == ".npy":
-            return _array(path, self.explainer.manifest.shape)
+            return _array(path, self.explainer.manifest)
         picture = self.explainer.read_image(path)
         return picture.tensor, picture.pixels
 
@@ -165,16 +166,16 @@ def _box(text: str | None) -> tuple[int, int, int, int] | None:
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
-def _array(path: Path, shape: tuple[int, int, int]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+def _array(path: Path, manifest: Manifest) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """A preprocessed input from a .npy file, and its channel mean stretched to 0..255 to draw over."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ImageError(f"{path}: not a readable .npy array ({error})") from error
-    image = check_image(array, shape, str(path))
+    image = check_image(array, manifest.shape, manifest.layout, str(path))
     gray = image[0].mean(axis=0)
     stretched = (gray - gray.min()) / max(float(np.ptp(gray)), 1e-12) * 255
-    return image, np.repeat(np.rint(stretched).astype(np.uint8)[..., None], 3, axis=-1)
+    return array, np.repeat(np.rint(stretched).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def _earlier(out: Path, stem: str, settings: dict[str, object]) -> HeatMap | None:

@@ -129,3 +129,41 @@ def test_every_tiny_network_compiles_from_a_proto():
     builder = Builder()
     bundle = kcompiler.compile(builder.model(NETWORKS["chain"](builder), 20, 20), patch=(3, 4))
     assert bundle.manifest.patch == (3, 4)
+
+
+def channels_last(builder: Builder, height: int = 20, width: int = 24) -> onnx.ModelProto:
+    """A model as TensorFlow exports it: image [N, H, W, C], transposed at once."""
+    model = builder.model(NETWORKS["residual"](builder), height, width)
+    model.graph.node.insert(0, helper.make_node("Transpose", ["pixels"], ["image"], perm=[0, 3, 1, 2]))
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", 1, [1, height, width, 3]))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def test_channels_last_input(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(channels_last(Builder()), path)
+    assert load(path).layout == "NHWC"
+    assert load(path).shape == (3, 20, 24)
+    bundle = kcompiler.compile(path, patch=(4, 6))
+    assert any(node.incremental for node in bundle.report.nodes if node.operator == "Conv")
+    explainer = kcompiler.load(bundle)
+    pixels = np.random.default_rng(0).standard_normal((20, 24, 3), dtype=np.float32)
+    covered = pixels.copy()
+    covered[5:9, 11:17] = [1.0, 2.0, 3.0]
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"pixels": covered[None]})[0]
+    np.testing.assert_allclose(explainer.outputs(pixels, [[5, 11]], fill=(1.0, 2.0, 3.0)), expected, rtol=1e-4, atol=1e-5)
+    assert explainer.explain(pixels[None], stride=4).scores.shape == (5, 5)
+    with pytest.raises(kcompiler.ImageError, match=r"expected \[20, 24, 3\].*height, width, channels"):
+        explainer.outputs(pixels.transpose(2, 0, 1), [[0, 0]])
+
+
+def test_channels_last_input_of_open_size(tmp_path):
+    path = tmp_path / "model.onnx"
+    model = channels_last(Builder())
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", 1, ["n", "h", "w", 3]))
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="open sizes"):
+        load(path)
+    assert load(path, (20, 24, 3)).shape == (3, 20, 24)
