@@ -76,7 +76,8 @@ def compile(
         UsageError: a parameter does not fit the model.
         CheckFailed: the compiled model disagrees with full inference.
     """
-    from kcompiler.pipeline import Options, as_file, compile_file
+    from kcompiler.options import Options
+    from kcompiler.pipeline import as_file, compile_file
 
     recipe = Preprocessing.read(Path(preprocessing)) if isinstance(preprocessing, (str, Path)) else preprocessing
     options = Options(

@@ -6,23 +6,22 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import onnx
 import onnx_graphsurgeon as gs
 
 from kcompiler.bundle import Bundle
+from kcompiler.options import Options, check_labels, check_options
 from kcompiler.passes.load import Source, load
 from kcompiler.passes.normalise import normalise, select_output
-from kcompiler.passes.plan import DENSE_SHARE, Plan, make_plan
+from kcompiler.passes.plan import Plan, make_plan
 from kcompiler.passes.report import make_report
 from kcompiler.passes.rewrite import Rewritten, baseline_graph, incremental_graph
 from kcompiler.passes.store import WeightsFile, write_model
 from kcompiler.passes.verify import verify_compiled, verify_normalised
-from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.manifest import (
     BASELINE,
     FILES,
@@ -34,34 +33,10 @@ from kcompiler.runtime.manifest import (
     Report,
     file_record,
 )
-from kcompiler.runtime.preprocessing import Preprocessing
 
 VERIFIED_POSITIONS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to compile for.
-
-    Attributes:
-        patch: (height, width) in pixels.
-        input_shape: ([1,] C, H, W) where the model leaves sizes open.
-        output: name of the output to explain, where the model has several.
-        extents: "tight" (regions as large as the batch needs) or "static" (as the worst position needs, constant shapes).
-        convolution: "auto" or "direct" (no transformed-domain convolutions).
-        preprocessing: recipe for reading pictures, and labels.
-        dense_share: a node whose mean region covers more of its map than this runs dense.
-        prefer: lowering by operator or node name, where it applies.
-    """
-
-    patch: tuple[int, int]
-    input_shape: tuple[int, ...] | None = None
-    output: str | None = None
-    extents: Literal["tight", "static"] = "tight"
-    convolution: Literal["auto", "direct"] = "auto"
-    preprocessing: Preprocessing | None = None
-    dense_share: float = DENSE_SHARE
-    prefer: Mapping[str, str] = field(default_factory=dict)
+EXTERNAL_BYTES = 1 << 30
+"""From here on a proto is saved with its weights in a file of their own; ONNX itself cannot go beyond 2 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,36 +103,6 @@ def write_models(analysed: Analysed, folder: Path) -> None:
         write_model(analysed.rewritten.graph, folder / INCREMENTAL, weights)
 
 
-def check_options(source: Source, options: Options) -> None:
-    """What of the options can only be judged beside the model.
-
-    Raises:
-        UsageError: the patch is larger than the image, or the preprocessing makes inputs of another shape.
-    """
-    _, height, width = source.shape
-    if not (1 <= options.patch[0] <= height and 1 <= options.patch[1] <= width):
-        raise UsageError(
-            f"patch {list(options.patch)} does not fit the image {[height, width]} of {source.path}; expected 1 up to its size"
-        )
-    recipe = options.preprocessing
-    if recipe is not None and (recipe.channels, *recipe.size) != source.shape:
-        made = [recipe.channels, *recipe.size]
-        raise UsageError(f"preprocessing makes inputs {made} (channels, height, width), {source.path} takes {list(source.shape)}")
-
-
-def check_labels(options: Options, classes: int) -> None:
-    """Labels are none, or one an output.
-
-    Raises:
-        UsageError: another number of labels.
-    """
-    labels = options.preprocessing.labels if options.preprocessing is not None else ()
-    if labels and len(labels) != classes:
-        raise UsageError(
-            f"preprocessing has {len(labels)} labels, the model puts out {classes} numbers; expected one label each, or none"
-        )
-
-
 def _manifest(analysed: Analysed, options: Options, classes: int, folder: Path) -> Manifest:
     return Manifest(
         format=FORMAT,
@@ -186,6 +131,11 @@ def as_file(model: str | Path | onnx.ModelProto, scratch: Path) -> Path:
     """The model as a file: ``model`` itself, or the proto saved into ``scratch``."""
     if isinstance(model, onnx.ModelProto):
         path = scratch / "model.onnx"
-        onnx.save(model, path, save_as_external_data=model.ByteSize() > 1 << 30, location="model.bin")
+        if model.ByteSize() < EXTERNAL_BYTES:
+            onnx.save(model, path)
+        else:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(model)  # saving external data takes the weights out of the proto
+            onnx.save(copy, path, save_as_external_data=True, location="model.bin")
         return path
     return Path(model)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Spans
+from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import RULES, Region, sliding_window, windows_of
 
@@ -67,15 +68,22 @@ def _redundancy(graph: gs.Graph, shares: Mapping[str, float]) -> float:
     return sum(count for count, _ in full) / recomputed if recomputed else 1.0
 
 
-def bytes_per_position(graph: gs.Graph, plan: Plan) -> int:
-    """Estimate of the memory a position takes: three times the largest node's inputs (with window overlap) and outputs.
+def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, Lowering]) -> int:
+    """Estimate of the memory a position takes at the worst node: what it reads, twice, and what it computes.
 
-    Three, because the gathered cells, their channels-first copy and ONNX Runtime's blocked copy are alive together.
+    Twice, because gathered cells and their channels-first copy are alive together. Where a lowering gathers whole
+    windows, a cell counts as often as windows overlap it.
     """
     largest = 0
     for node in graph.nodes:
-        largest = max(largest, sum(_cells(plan, value) for value in (*node.inputs, *node.outputs)))
-    return 3 * FLOAT_BYTES * largest
+        read = sum(_cells(plan, value) for value in node.inputs)
+        if node.name in lowerings and lowerings[node.name].gathers_windows:
+            y, x = windows_of(node)
+            region = plan.regions[node.outputs[0].name]
+            cells = int(region.y.lengths.max()) * int(region.x.lengths.max())
+            read = max(read, cells * y.kernel * x.kernel * plan.regions[node.inputs[0].name].channels)
+        largest = max(largest, 2 * read + sum(_cells(plan, value) for value in node.outputs))
+    return FLOAT_BYTES * max(largest, 1)
 
 
 def _cells(plan: Plan, value: gs.Tensor) -> int:

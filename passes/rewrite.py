@@ -18,6 +18,7 @@ from kcompiler.passes.geometry import Window
 from kcompiler.passes.index import PAD_ROWS, Box, contiguous_reads, region_axis, row_index, whole_axis
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.site import Operand, Site, Updated
+from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
 from kcompiler.runtime.manifest import TABLE
@@ -36,7 +37,7 @@ class Rewritten:
 
     graph: gs.Graph
     cached: tuple[str, ...]
-    lowerings: Mapping[str, str]
+    lowerings: Mapping[str, Lowering]
 
 
 class _Rewriter:
@@ -49,7 +50,7 @@ class _Rewriter:
         self.updated: dict[str, Updated] = {}
         self.dense: dict[str, gs.Tensor] = {}
         self.tables: dict[str, gs.Variable] = {}
-        self.lowerings: dict[str, str] = {}
+        self.lowerings: dict[str, Lowering] = {}
 
     def run(self) -> Rewritten:
         self._cover_image()
@@ -106,7 +107,7 @@ class _Rewriter:
         inputs = tuple(self._operand(value) for value in node.inputs)
         site = Site(self.emit, node, inputs, self._box(region), region.channels, windows)
         self.updated[output] = chosen.emit(site)
-        self.lowerings[node.name] = chosen.name
+        self.lowerings[node.name] = chosen
 
     def _keep(self, node: gs.Node) -> None:
         """A node of the dense tail: on full maps, as it is in the source."""

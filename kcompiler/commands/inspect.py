@@ -38,7 +38,8 @@ def inspect_model(
 def _report(model: Path, patch: str, input_shape: str | None, output: str | None) -> Report:
     if model.is_dir():
         return read_manifest(model).report
-    from kcompiler.pipeline import Options, analyse
+    from kcompiler.options import Options
+    from kcompiler.pipeline import analyse
 
     chosen = Options(patch=options.patch_size(patch), input_shape=options.input_shape(input_shape), output=output)
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:

@@ -17,7 +17,7 @@ def _one_by_one(node: gs.Node, windows: Windows) -> bool:
     return all(window.kernel == 1 for window in windows)
 
 
-@lowering("gemm", "Conv", applies=_ungrouped, suits=_one_by_one)
+@lowering("gemm", "Conv", applies=_ungrouped, suits=_one_by_one, gathers_windows=True)
 def conv_as_gemm(site: Site) -> Updated:
     """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 takes the rows as they are.
 

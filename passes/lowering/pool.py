@@ -12,13 +12,13 @@ from kcompiler.passes.lowering.site import LOWEST_ROW, Site, Updated
 from kcompiler.passes.lowering.table import lowering
 
 
-@lowering("window max", "MaxPool")
+@lowering("window max", "MaxPool", gathers_windows=True)
 def max_pool(site: Site) -> Updated:
     """Padding is the lowest float, not zero, as in the operator."""
     return site.computed(rows=site.emit("ReduceMax", _windows(site, LOWEST_ROW), site.emit.int64([1]), keepdims=0))
 
 
-@lowering("window mean", "AveragePool")
+@lowering("window mean", "AveragePool", gathers_windows=True)
 def average_pool(site: Site) -> Updated:
     """The sum of each window over the number of cells it counts (``count_include_pad``, clipped windows of ``ceil_mode``)."""
     emit = site.emit

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from networks import NETWORKS, save
 
-from kcompiler.pipeline import Options, compile_file
+from kcompiler.options import Options
+from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import check
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.positions import make_grid

@@ -1,0 +1,67 @@
+"""What a model is compiled for, and whether that fits the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kcompiler.passes.load import Source
+from kcompiler.passes.plan import DENSE_SHARE
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to compile for.
+
+    Attributes:
+        patch: (height, width) in pixels.
+        input_shape: ([1,] C, H, W) where the model leaves sizes open.
+        output: name of the output to explain, where the model has several.
+        extents: "tight" (regions as large as the batch needs) or "static" (as the worst position needs, constant shapes).
+        convolution: "auto" or "direct" (no transformed-domain convolutions).
+        preprocessing: recipe for reading pictures, and labels.
+        dense_share: a node whose mean region covers more of its map than this runs dense.
+        prefer: lowering by operator or node name, where it applies.
+    """
+
+    patch: tuple[int, int]
+    input_shape: tuple[int, ...] | None = None
+    output: str | None = None
+    extents: Literal["tight", "static"] = "tight"
+    convolution: Literal["auto", "direct"] = "auto"
+    preprocessing: Preprocessing | None = None
+    dense_share: float = DENSE_SHARE
+    prefer: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_options(source: Source, options: Options) -> None:
+    """What of the options can only be judged beside the model.
+
+    Raises:
+        UsageError: the patch is larger than the image, or the preprocessing makes inputs of another shape.
+    """
+    _, height, width = source.shape
+    if not (1 <= options.patch[0] <= height and 1 <= options.patch[1] <= width):
+        raise UsageError(
+            f"patch {list(options.patch)} does not fit the image {[height, width]} of {source.path}; expected 1 up to its size"
+        )
+    recipe = options.preprocessing
+    if recipe is not None and (recipe.channels, *recipe.size) != source.shape:
+        made = [recipe.channels, *recipe.size]
+        raise UsageError(f"preprocessing makes inputs {made} (channels, height, width), {source.path} takes {list(source.shape)}")
+
+
+def check_labels(options: Options, classes: int) -> None:
+    """Labels are none, or one an output.
+
+    Raises:
+        UsageError: another number of labels.
+    """
+    labels = options.preprocessing.labels if options.preprocessing is not None else ()
+    if labels and len(labels) != classes:
+        raise UsageError(
+            f"preprocessing has {len(labels)} labels, the model puts out {classes} numbers; expected one label each, or none"
+        )
