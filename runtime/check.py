@@ -19,7 +19,7 @@ def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int,
     """The four corners, then positions whose rows, and whose columns, run through every alignment to strides up to 32.
 
     Returns:
-        int64 [about count, 2], (y, x), none twice: less where the image is small, more if there are more corners.
+        int64 [count, 2], (y, x), none twice: fewer where the image has no more, more if there are more corners.
     """
     rng = np.random.default_rng(seed)
     last = np.array([image[0] - patch[0], image[1] - patch[1]])
@@ -28,9 +28,13 @@ def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int,
     alignments = np.stack([rng.permutation(np.arange(more) % ALIGNMENTS) for _ in range(2)], axis=1)
     blocks = rng.integers(0, last // ALIGNMENTS + 1, size=(more, 2))
     drawn = blocks * ALIGNMENTS + alignments
-    sample = np.concatenate([corners, np.where(drawn <= last, drawn, alignments % (last + 1))])
+    aligned = np.where(drawn <= last, drawn, alignments % (last + 1))
+    everywhere = int(np.prod(last + 1))
+    numbers = rng.choice(everywhere, size=min(count, everywhere), replace=False)
+    spare = np.stack(np.unravel_index(numbers, last + 1), axis=1)
+    sample = np.concatenate([corners, aligned, spare])
     _, first = np.unique(sample, axis=0, return_index=True)
-    return sample[np.sort(first)].astype(np.int64)
+    return sample[np.sort(first)][: max(count, len(corners))].astype(np.int64)
 
 
 def random_image(shape: tuple[int, int, int], seed: int) -> FloatArray:
