@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.bundle import Bundle
 from kcompiler.options import Options, check_labels, check_options
+from kcompiler.passes.batch import BatchError, subgraphs
 from kcompiler.passes.load import Source, load
 from kcompiler.passes.normalise import normalise, select_output
 from kcompiler.passes.plan import Plan, make_plan
@@ -28,11 +29,15 @@ from kcompiler.runtime.manifest import (
     FORMAT,
     FULL,
     INCREMENTAL,
+    LARGEST_BATCH,
     MANIFEST,
+    PATCH_KEY,
     Manifest,
     Report,
     file_record,
+    patch_text,
 )
+from kcompiler.runtime.sessions import onnxruntime
 
 VERIFIED_POSITIONS = 12
 EXTERNAL_BYTES = 1 << 30
@@ -47,6 +52,7 @@ class Analysed:
         operators: operator counts of the source.
         output: name of the explained output.
         graph: the normalised source.
+        one_by_one: whether the models take one image at a time.
     """
 
     source: Source
@@ -55,6 +61,11 @@ class Analysed:
     graph: gs.Graph
     plan: Plan
     rewritten: Rewritten
+    one_by_one: bool
+
+    @property
+    def largest_batch(self) -> int:
+        return 1 if self.one_by_one else LARGEST_BATCH
 
     @property
     def report(self) -> Report:
@@ -63,14 +74,23 @@ class Analysed:
 
 def analyse(path: Path, options: Options, scratch: Path) -> Analysed:
     """Loads, normalises, plans, rewrites and lowers. ``scratch`` must outlive the result: weights are mapped from it."""
+    try:
+        return _analyse(path, options, scratch)
+    except BatchError as why:
+        return _analyse(path, options, scratch, one_by_one=str(why))
+
+
+def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -> Analysed:
+    """As :func:`analyse`; ``one_by_one`` says why the model is to run whole, for one image at a time."""
     source = load(path, options.input_shape)
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
     output = select_output(source, options.output)
-    graph = normalise(source, output, scratch)
-    plan = make_plan(graph, options.patch, options.dense_share)
+    graph = normalise(source, output, scratch, free_batch=not one_by_one)
+    dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(graph)) else "")
+    plan = make_plan(graph, options.patch, options.dense_share, dense)
     rewritten = incremental_graph(graph, plan, options.extents, options.prefer)
-    return Analysed(source, operators, output, graph, plan, rewritten)
+    return Analysed(source, operators, output, graph, plan, rewritten, bool(one_by_one))
 
 
 def compile_file(path: Path, options: Options) -> Bundle:
@@ -79,10 +99,13 @@ def compile_file(path: Path, options: Options) -> Bundle:
     try:
         with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
             analysed = analyse(path, options, Path(scratch))
-            write_models(analysed, folder)
-        classes = verify_normalised(analysed.source, folder / FULL, analysed.output)
-        check_labels(options, classes)
-        manifest = _manifest(analysed, options, classes, folder)
+            try:
+                classes = write_models(analysed, options, folder)
+            except BatchError as why:
+                analysed = _analyse(path, options, Path(scratch), one_by_one=str(why))
+                classes = write_models(analysed, options, folder)
+            check_labels(options, classes)
+            manifest = _manifest(analysed, options, classes, folder)
         _write(folder, manifest)
         comparison = verify_compiled(folder, VERIFIED_POSITIONS)
         report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
@@ -94,26 +117,34 @@ def compile_file(path: Path, options: Options) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def write_models(analysed: Analysed, folder: Path) -> None:
-    """Writes the three models of the bundle and their one file of weights."""
+def write_models(analysed: Analysed, options: Options, folder: Path) -> int:
+    """Writes the three models of the bundle and their one file of weights; returns how many numbers the model puts out.
+
+    Raises:
+        BatchError: the normalised model gives other outputs than the source.
+    """
     baseline = baseline_graph(analysed.graph, analysed.plan, analysed.rewritten.cached)
+    patch = {PATCH_KEY: patch_text(options.patch)}
     with WeightsFile(folder) as weights:
         write_model(analysed.graph, folder / FULL, weights)
         write_model(baseline, folder / BASELINE, weights)
-        write_model(analysed.rewritten.graph, folder / INCREMENTAL, weights)
+        write_model(analysed.rewritten.graph, folder / INCREMENTAL, weights, patch)
+    own_output = analysed.graph.outputs[0].name
+    return verify_normalised(analysed.source, analysed.output, folder / FULL, own_output, analysed.largest_batch)
 
 
 def _manifest(analysed: Analysed, options: Options, classes: int, folder: Path) -> Manifest:
     return Manifest(
         format=FORMAT,
-        versions={name: version(name) for name in ("kcompiler", "onnx", "numpy")},
+        versions={**{name: version(name) for name in ("kcompiler", "onnx", "numpy")}, "onnxruntime": onnxruntime().__version__},
         model=analysed.source.path.name,
         model_sha256=analysed.source.sha256,
-        image=analysed.source.image,
+        image=analysed.graph.inputs[0].name,
         layout=analysed.source.layout,
         shape=analysed.source.shape,
-        output=analysed.output,
+        output=analysed.graph.outputs[0].name,
         classes=classes,
+        largest_batch=analysed.largest_batch,
         patch=options.patch,
         extents=options.extents,
         convolution=options.convolution,

@@ -23,7 +23,8 @@ def flops(node: gs.Node) -> int:
     weights, shape = node.inputs[1].shape, node.outputs[0].shape
     if shape is None or not all(isinstance(size, int) for size in shape[1:]):
         return 0
-    depth = prod(weights[1:]) if node.op == "Conv" else prod(weights) // shape[-1]
+    transposed = node.op == "Conv" or node.attrs.get("transB", 0)
+    depth = prod(weights[1:]) if transposed else weights[-2:][0]
     return 2 * int(depth) * int(prod(shape[1:]))
 
 
@@ -75,24 +76,31 @@ def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, Lowe
     windows, a cell counts as often as windows overlap it.
     """
     largest = 0
+    incremental = {decision.node for decision in plan.decisions if decision.incremental}
     for node in graph.nodes:
-        read = sum(_cells(plan, value) for value in node.inputs)
+        read = sum(_cells(plan, value, node.name not in incremental) for value in node.inputs)
         if node.name in lowerings and lowerings[node.name].gathers_windows:
             y, x = windows_of(node)
             region = plan.regions[node.outputs[0].name]
             cells = int(region.y.lengths.max()) * int(region.x.lengths.max())
             read = max(read, cells * y.kernel * x.kernel * plan.regions[node.inputs[0].name].channels)
-        largest = max(largest, 2 * read + sum(_cells(plan, value) for value in node.outputs))
+        largest = max(largest, 2 * read + sum(_cells(plan, value, node.name not in incremental) for value in node.outputs))
     return FLOAT_BYTES * max(largest, 1)
 
 
-def _cells(plan: Plan, value: gs.Tensor) -> int:
+def _cells(plan: Plan, value: gs.Tensor, whole: bool) -> int:
+    """Cells of a value for one position: of its map if ``whole`` (a dense node reads it), else of its region."""
     if isinstance(value, gs.Constant) or value.shape is None:
         return 0
-    if value.name in plan.incremental:
+    if value.name in plan.incremental and not whole:
         region = plan.regions[value.name]
         return region.channels * int(region.y.lengths.max()) * int(region.x.lengths.max())
     return prod(size for size in value.shape[1:] if isinstance(size, int))
+
+
+def bytes_per_batch(plan: Plan, cached: tuple[str, ...]) -> int:
+    """Bytes of the largest cached activation: each batch joins it with its updated regions, which copies it."""
+    return max((table_bytes(plan, (name,)) for name in cached), default=0)
 
 
 def table_bytes(plan: Plan, cached: tuple[str, ...]) -> int:

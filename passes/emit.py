@@ -6,7 +6,7 @@ same index arithmetic and get the same tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,12 @@ INTERNED_BYTES = 1 << 20  # larger arrays are weights: they are told apart by id
 class Emitter:
     """Appends nodes to a graphsurgeon graph, interning by operator, inputs and attributes."""
 
-    def __init__(self, graph: gs.Graph) -> None:
-        """Appends to ``graph``, which may hold nodes already."""
+    def __init__(self, graph: gs.Graph, reserved: Iterable[str] = ()) -> None:
+        """Appends to ``graph``, which may hold nodes already; ``reserved`` names are left to :meth:`copy`."""
         self.graph = graph
         self._nodes: dict[object, gs.Variable] = {}
         self._constants: dict[object, gs.Constant] = {}
-        self._names: set[str] = {*graph.tensors(), *(node.name for node in graph.nodes)}
+        self._names: set[str] = {*graph.tensors(), *(node.name for node in graph.nodes), *reserved}
 
     def fresh(self, stem: str) -> str:
         """A tensor name not used in this graph yet."""
@@ -70,10 +70,8 @@ class Emitter:
         return self._nodes[key]
 
     def copy(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Variable]:
-        """A node of the source graph as it is, on other inputs; returns its outputs (names kept)."""
-        outputs = [
-            gs.Variable(self.fresh(o.name), o.dtype, o.shape) if not o.is_empty() else gs.Variable.empty() for o in node.outputs
-        ]
+        """A node of the source graph as it is, on other inputs; returns its outputs, whose (reserved) names are kept."""
+        outputs = [gs.Variable(o.name, o.dtype, o.shape) if not o.is_empty() else gs.Variable.empty() for o in node.outputs]
         self.graph.nodes.append(
             gs.Node(
                 node.op,

@@ -14,6 +14,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from kcompiler.runtime.errors import ModelError
 
 Shape = tuple[int, int, int]
+RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 Layout = Literal["NCHW", "NHWC"]
 
 
@@ -62,6 +63,12 @@ def load(path: Path, input_shape: tuple[int, ...] | None = None) -> Source:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as error:
         raise ModelError(f"{path}: the ONNX checker rejects it: {error}") from error
     image = _image_input(path, model.graph)
+    random = [node for node in model.graph.node if node.op_type in RANDOM]
+    if random:
+        raise ModelError(
+            f"{path}: node {random[0].name or random[0].output[0]} ({random[0].op_type}) is random, so that outputs differ "
+            "from run to run; export the model in inference mode"
+        )
     layout = _layout(model.graph, image.name)
     return Source(path, model, image.name, layout, _image_shape(path, image, layout, input_shape), _digest([path, *files]))
 
@@ -106,7 +113,11 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
 def to_channels_first(graph: onnx.GraphProto, image: str) -> list[onnx.NodeProto]:
     """The nodes that bring an image [N, H, W, C] to [N, C, H, W]."""
     readers = [node for node in graph.node if image in node.input]
-    return [node for node in readers if node.op_type == "Transpose" and list(node.attribute[0].ints) == [0, 3, 1, 2]]
+    return [
+        node
+        for node in readers
+        if node.op_type == "Transpose" and any(a.name == "perm" and list(a.ints) == [0, 3, 1, 2] for a in node.attribute)
+    ]
 
 
 def _layout(graph: onnx.GraphProto, image: str) -> Layout:

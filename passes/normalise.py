@@ -16,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference, version_con
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes import pads
+from kcompiler.passes.batch import BatchError, check_independent, subgraphs
 from kcompiler.passes.load import Source, to_channels_first
 from kcompiler.runtime.errors import ModelError, UsageError
+from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
 
 OPSET = 18
@@ -32,36 +34,55 @@ def select_output(source: Source, wanted: str | None) -> str:
 
     Raises:
         UsageError: the model has several outputs and none was asked for, or not the one that was.
+        ModelError: the output is no tensor of numbers.
     """
-    names = [value.name for value in source.model.graph.output]
-    if wanted is None and len(names) != 1:
-        raise UsageError(f"{source.path}: has {len(names)} outputs ({', '.join(names)}); say which to explain (--output NAME)")
-    if wanted is not None and wanted not in names:
-        raise UsageError(f"{source.path}: has no output {wanted!r}; its outputs are {', '.join(names)}")
-    return wanted if wanted is not None else names[0]
+    outputs = {value.name: value for value in source.model.graph.output}
+    if wanted is None and len(outputs) != 1:
+        raise UsageError(
+            f"{source.path}: has {len(outputs)} outputs ({', '.join(outputs)}); say which to explain (--output NAME)"
+        )
+    if wanted is not None and wanted not in outputs:
+        raise UsageError(f"{source.path}: has no output {wanted!r}; its outputs are {', '.join(outputs)}")
+    name = wanted if wanted is not None else next(iter(outputs))
+    kind = outputs[name].type
+    if not kind.HasField("tensor_type") or kind.tensor_type.elem_type == TensorProto.STRING:
+        found = "STRING" if kind.HasField("tensor_type") else kind.WhichOneof("value")
+        raise ModelError(f"{source.path}: output {name} is {found}, expected a tensor of numbers; choose another (--output NAME)")
+    return name
 
 
-def normalise(source: Source, output: str, folder: Path) -> gs.Graph:
+def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = True) -> gs.Graph:
     """The source in plain form, with the one output; edits ``source.model`` in place.
 
     Args:
         source: a checked model.
         output: name of the output to keep.
         folder: scratch space, which must outlive the graph: weights are mapped from a file in it.
+        free_batch: whether the graph is to take any number of images; otherwise it takes one.
 
     Raises:
-        ModelError: ONNX Runtime cannot load the model with a free batch, or its shapes contradict each other.
+        BatchError: with a free batch ONNX Runtime cannot load the model, shapes contradict each other, or values are made
+            of several images.
+        ModelError: the same for one image, or the output does not depend on the image.
     """
-    _free_batch(source, output)
-    model = _fold(source, folder)
+    kind = BatchError if free_batch else ModelError
+    _set_batch(source, output, free_batch)
+    model = _fold(source, folder, kind)
     model = _convert(source, model)
-    graph = gs.import_onnx(_inferred(source, model))
+    graph = gs.import_onnx(_inferred(source, model, kind))
     if pads.make_explicit(graph):
         _forget_shapes(graph)
-        graph = gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False)))
-    _map_weights(graph, folder)
+        graph = gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), kind))
+    for one in (graph, *subgraphs(graph)):
+        _map_weights(one, folder)
+        _free_names(one)
     _name_nodes(graph)
-    return graph.cleanup().toposort()
+    graph.cleanup()
+    if isinstance(graph.outputs[0], gs.Constant):
+        raise ModelError(f"{source.path}: output {output} does not depend on the image; choose another (--output NAME)")
+    if free_batch:
+        check_independent(graph)
+    return graph
 
 
 def _forget_shapes(graph: gs.Graph) -> None:
@@ -70,21 +91,21 @@ def _forget_shapes(graph: gs.Graph) -> None:
             tensor.shape = None
 
 
-def _inferred(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
+def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) -> onnx.ModelProto:
     try:
         return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:
-        raise ModelError(f"{source.path}: shapes contradict each other once the batch is free: {error}") from error
+        raise kind(f"{source.path}: shapes contradict each other: {error}") from error
 
 
-def _free_batch(source: Source, output: str) -> None:
-    """Makes the first axis of the image a free batch and its others static, and lets hard-coded reshapes follow."""
+def _set_batch(source: Source, output: str, free: bool) -> None:
+    """Makes the first axis of the image a free batch (hard-coded reshapes follow) or one image, and its others static."""
     graph = source.model.graph
     image = next(value for value in graph.input if value.name == source.image)
     written_in = image.type.tensor_type.shape.dim[0].dim_value
     if source.layout == "NHWC":
         _drop_transposes(graph, source.image)
-    image.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [BATCH, *source.shape]))
+    image.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [BATCH if free else 1, *source.shape]))
     del graph.input[:]
     graph.input.append(image)
     del graph.value_info[:]
@@ -93,8 +114,10 @@ def _free_batch(source: Source, output: str) -> None:
     del graph.output[:]
     graph.output.append(kept)
     source.model.ir_version = max(source.model.ir_version, 8)
-    if written_in:
-        _free_reshapes(graph, written_in)
+    if written_in and free:
+        _free_reshapes(graph, source.image, written_in)
+    if written_in > 1 and not free:
+        raise ModelError(f"{source.path}: is built for batches of {written_in}; export it for one image, or with a dynamic batch")
 
 
 def _drop_transposes(graph: onnx.GraphProto, image: str) -> None:
@@ -112,14 +135,24 @@ def _drop_transposes(graph: onnx.GraphProto, image: str) -> None:
             graph.node.append(helper.make_node("Identity", [image], [value.name]))
 
 
-def _free_reshapes(graph: onnx.GraphProto, batch: int) -> None:
-    """Reshape to [batch, ...] with the exporter's batch written in becomes [0, ...]: keep the first axis."""
-    constants = {tensor.name: tensor for tensor in graph.initializer if not uses_external_data(tensor)}
-    constants |= {n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
+def _free_reshapes(graph: onnx.GraphProto, image: str, batch: int) -> None:
+    """Reshape of what depends on the image to [batch, ...], the exporter's batch, becomes [0, ...]: keep the first axis."""
+    small = [tensor for tensor in graph.initializer if len(tensor.dims) == 1 and not uses_external_data(tensor)]
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in small if tensor.data_type == TensorProto.INT64}
+    depends = {image}
     for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name in ("value", "value_ints"):
+                    constants[node.output[0]] = (
+                        numpy_helper.to_array(attribute.t) if attribute.name == "value" else np.array(attribute.ints)
+                    )
+        if not depends.intersection(node.input):
+            continue
+        depends.update(node.output)
         if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
-        shape = numpy_helper.to_array(constants[node.input[1]]).copy()
+        shape = constants[node.input[1]].copy()
         if shape.size > 1 and shape[0] == batch and 0 not in shape:
             shape[0] = 0
             for attribute in [a for a in node.attribute if a.name == "allowzero"]:  # it would take the 0 literally
@@ -129,7 +162,7 @@ def _free_reshapes(graph: onnx.GraphProto, batch: int) -> None:
             node.input[1] = name
 
 
-def _fold(source: Source, folder: Path) -> onnx.ModelProto:
+def _fold(source: Source, folder: Path, kind: type[ModelError]) -> onnx.ModelProto:
     """ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators."""
     folded = folder / "folded.onnx"
     ort = onnxruntime()
@@ -147,13 +180,15 @@ def _fold(source: Source, folder: Path) -> onnx.ModelProto:
     try:
         ort.InferenceSession(source.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
-        raise ModelError(f"{source.path}: ONNX Runtime cannot load it with a free batch: {error}") from error
+        raise kind(f"{source.path}: ONNX Runtime cannot load it: {error}") from error
     return onnx.load(folded, load_external_data=False)
 
 
 def _convert(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
     """To opset 18 if the model's is older. Weights travel as inputs meanwhile: the converter cannot carry external data."""
     graph = model.graph
+    for entry in (*graph.node, *model.opset_import):  # two spellings of the standard domain
+        entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
     used = {node.domain for node in graph.node} | {""}
     opsets = [opset for opset in model.opset_import if opset.domain in used]
     del model.opset_import[:]
@@ -190,6 +225,13 @@ def _map_weights(graph: gs.Graph, folder: Path) -> None:
                 dtype = helper.tensor_dtype_to_np_dtype(proto.data_type)
                 tensor.data_location = None
                 tensor.values = np.memmap(folder / info.location, dtype, "r", info.offset or 0, tuple(proto.dims))
+
+
+def _free_names(graph: gs.Graph) -> None:
+    """The names of the bundle's own inputs are left to them."""
+    for tensor in (*graph.tensors().values(), *graph.inputs, *graph.outputs):
+        if tensor.name in OWN_NAMES or tensor.name.startswith(TABLE):
+            tensor.name = f"source/{tensor.name}"
 
 
 def _name_nodes(graph: gs.Graph) -> None:

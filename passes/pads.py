@@ -17,7 +17,7 @@ def make_explicit(graph: gs.Graph) -> bool:
     """
     changed = False
     for node in graph.nodes:
-        if node.op in WINDOWED and node.inputs[0].shape is not None:
+        if node.op in WINDOWED and all(isinstance(size, int) for size in (node.inputs[0].shape or ["?"])[2:]):
             _auto_pad(node)
             changed |= _ceil_mode(node)
     return changed
@@ -64,16 +64,17 @@ def _ceil_mode(node: gs.Node) -> bool:
     axes = len(inputs)
     pads = list(node.attrs.get("pads") or [0] * (2 * axes))
     outputs = [ceil_outputs(*axis) for axis in zip(inputs, reaches, strides, pads[:axes], pads[axes:], strict=True)]
-    if node.attrs.get("count_include_pad", 0):
+    ends = [max((count - 1) * stride + reach - size - before, 0) for size, reach, stride, count, before in
+            zip(inputs, reaches, strides, outputs, pads[:axes], strict=True)]  # fmt: skip
+    too_wide = any(end >= kernel for end, kernel in zip(ends, node.attrs["kernel_shape"], strict=True))
+    if node.attrs.get("count_include_pad", 0) or too_wide:  # ONNX Runtime refuses pads of the kernel's size
         found = list(node.outputs[0].shape[2:])
         if found != outputs:
             raise ModelError(
-                f"node {node.name} ({node.op}): ceil_mode with count_include_pad has {found} outputs by ONNX shape inference "
-                f"but {outputs} in ONNX Runtime; export the model with opset 22 or explicit padding"
+                f"node {node.name} ({node.op}): ceil_mode (with count_include_pad, or wide dilation) has {found} outputs "
+                f"by ONNX shape inference but {outputs} in ONNX Runtime; export the model with opset 22 or explicit padding"
             )
         return False
     node.attrs["ceil_mode"] = 0
-    for axis, (size, reach, stride, count) in enumerate(zip(inputs, reaches, strides, outputs, strict=True)):
-        pads[axes + axis] = max((count - 1) * stride + reach - size - pads[axis], 0)
-    node.attrs["pads"] = pads
+    node.attrs["pads"] = [*pads[:axes], *ends]
     return True

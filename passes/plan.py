@@ -36,6 +36,7 @@ class Plan:
         regions: per value name, the region wherever rules reach, also behind dense nodes.
         incremental: names of the values kept as regions, the image among them.
         decisions: per node, in graph order.
+        all_dense: whether the source graph is kept whole, and only the image is covered incrementally.
     """
 
     image: str
@@ -43,10 +44,18 @@ class Plan:
     regions: Mapping[str, Region]
     incremental: frozenset[str]
     decisions: tuple[Decision, ...]
+    all_dense: bool
 
 
-def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = DENSE_SHARE) -> Plan:
-    """Propagates the patch's region through ``graph`` (topologically sorted, normalised, one image input)."""
+def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = DENSE_SHARE, dense: str = "") -> Plan:
+    """Propagates the patch's region through ``graph`` (topologically sorted, normalised, one image input).
+
+    Args:
+        graph: the normalised model.
+        patch: (height, width).
+        dense_share: see DENSE_SHARE.
+        dense: why every node is to run dense, if so.
+    """
     image = graph.inputs[0]
     _, channels, height, width = image.shape
     regions = {image.name: Region(channels, Spans.of_patch(height, patch[0]), Spans.of_patch(width, patch[1]))}
@@ -54,15 +63,17 @@ def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = DENS
     depends = {image.name}
     decisions = []
     for node in graph.nodes:
-        if not any(value.name in depends for value in node.inputs):
+        if dense:
+            reason = dense
+        elif not any(value.name in depends for value in node.inputs):
             reason = "does not depend on the image"
         else:
-            depends |= {value.name for value in node.outputs}
+            depends |= {value.name for value in node.outputs if not value.is_empty()}
             reason = _propagate(node, regions, incremental, depends, dense_share)
         if not reason:
             incremental.add(node.outputs[0].name)
         decisions.append(Decision(node.name, node.op, not reason, reason))
-    return Plan(image.name, patch, regions, frozenset(incremental), tuple(decisions))
+    return Plan(image.name, patch, regions, frozenset(incremental), tuple(decisions), bool(dense))
 
 
 def _propagate(node: gs.Node, regions: dict[str, Region], incremental: set[str], depends: set[str], dense_share: float) -> str:

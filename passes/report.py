@@ -31,6 +31,7 @@ def make_report(graph: gs.Graph, plan: Plan, rewritten: Rewritten, source_operat
         redundancy_tight=costs.redundancy_tight(graph, plan, STRIDE),
         redundancy_stride=STRIDE,
         bytes_per_position=costs.bytes_per_position(graph, plan, rewritten.lowerings),
+        bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
         table_bytes=costs.table_bytes(plan, rewritten.cached),
         largest_error=None,
         nodes=tuple(_node(node, decision, plan, rewritten) for node, decision in nodes),

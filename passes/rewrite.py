@@ -21,7 +21,7 @@ from kcompiler.passes.lowering.site import Operand, Site, Updated
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
-from kcompiler.runtime.manifest import TABLE
+from kcompiler.runtime.manifest import FILL, POSITIONS, TABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,9 @@ class Rewritten:
 
 
 class _Rewriter:
-    def __init__(self, source: gs.Graph, plan: Plan, extents: str, prefer: Mapping[str, str]) -> None:
-        self.source, self.plan, self.extents, self.prefer = source, plan, extents, prefer
-        self.emit = Emitter(gs.Graph(name="incremental", opset=source.opset))
-        positions = self.emit.input("positions", np.int64, ["batch", 2])
+    def __init__(self, source: gs.Graph, plan: Plan, extents: str, prefer: Mapping[str, str], emit: Emitter) -> None:
+        self.source, self.plan, self.extents, self.prefer, self.emit = source, plan, extents, prefer, emit
+        positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
         self.positions_y = self.emit("Gather", positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", positions, self.emit.int64(1), axis=1)
         self.updated: dict[str, Updated] = {}
@@ -64,10 +63,21 @@ class _Rewriter:
             value = self._full(output)
             value.dtype = output.dtype
             value.name = output.name
-            value.shape = ["batch", *output.shape[1:]]
+            value.shape = output.shape
             graph.outputs.append(value)
         graph.cleanup().toposort()
         return Rewritten(graph, tuple(self.tables), self.lowerings)
+
+    def run_whole(self) -> Rewritten:
+        """The graph under construction is a copy of the source, whole; its image becomes the covered image."""
+        graph = self.emit.graph
+        kept = len(self.source.nodes)
+        image = graph.inputs.pop(0)
+        self._cover_image()
+        covered = self._paste(image.name)
+        covered.inputs[0].outputs = [image]  # the very tensor that nodes read, and bodies of nodes from around them
+        graph.nodes = graph.nodes[kept:] + graph.nodes[:kept]  # no sorting: it would not see what bodies read from around them
+        return Rewritten(graph, tuple(self.tables), {})
 
     def _box(self, region: Region) -> Box:
         return Box(
@@ -79,7 +89,7 @@ class _Rewriter:
         """The image's updated region: the patch, cut out of the fill."""
         image = self.source.inputs[0]
         _, channels, height, width = image.shape
-        fill = self.emit.input("fill", np.float32, [height * width, channels])
+        fill = self.emit.input(FILL, np.float32, [height * width, channels])
         box = self._box(self.plan.regions[image.name])
         reads = [contiguous_reads(self.emit, Window.identity(axis.size), axis).cells for axis in (box.y, box.x)]
         rows = self.emit("Mul", self.emit("Unsqueeze", reads[0], self.emit.int64([2])), self.emit.int32(width))
@@ -134,7 +144,10 @@ class _Rewriter:
 
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, prefer: Mapping[str, str]) -> Rewritten:
     """Rewrites ``source`` (normalised) by ``plan``. ``prefer`` names a lowering per operator or node, where it applies."""
-    return _Rewriter(source, plan, extents, prefer).run()
+    if plan.all_dense:
+        return _Rewriter(source, plan, extents, prefer, Emitter(source.copy())).run_whole()
+    empty = gs.Graph(name="incremental", opset=source.opset, import_domains=source.import_domains)
+    return _Rewriter(source, plan, extents, prefer, Emitter(empty, reserved=source.tensors())).run()
 
 
 def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:
@@ -154,4 +167,4 @@ def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.
         table = emit("Concat", rows, emit.constant(pads, f"pads/{region.channels}"), axis=0, name=TABLE + name)
         table.dtype, table.shape = np.dtype(np.float32), [region.y.size * region.x.size + PAD_ROWS, region.channels]
         graph.outputs.append(table)
-    return graph.toposort()
+    return graph

@@ -33,6 +33,8 @@ class Region:
 
 Rule = Callable[[gs.Node, Sequence[Region | None]], Region]
 RULES: dict[str, Rule] = {}
+MIXED = ("Dropout",)
+"""Operators whose parameters are of other types, and do not matter at inference."""
 
 
 def region_rule(*operators: str) -> Callable[[Rule], Rule]:
@@ -57,6 +59,9 @@ def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
         raise NoRule(f"no region rule for operator {node.op}")
     if len([o for o in node.outputs if not o.is_empty()]) != 1:
         raise NoRule(f"{node.op} with more than one output")
+    for value in (*node.inputs, node.outputs[0]):
+        if not value.is_empty() and value.dtype is not None and np.dtype(value.dtype) != np.float32 and node.op not in MIXED:
+            raise NoRule(f"{value.name} is {np.dtype(value.dtype)}, regions are float32")
     return RULES[node.op](node, regions)
 
 
@@ -93,6 +98,8 @@ def windows_of(node: gs.Node) -> tuple[Window, Window]:
 def sliding_window(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     """Spans whose window touches the changed span, clipped to the output map."""
     region = only(node, regions)
+    if any(not isinstance(value, gs.Constant) and not value.is_empty() for value in node.inputs[1:]):
+        raise NoRule(f"{node.op} with weights that are not constant")
     y, x = windows_of(node)
     return Region(output_map(node)[0], y.changed(region.y), x.changed(region.x))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
+from kcompiler.passes.batch import subgraphs
 from kcompiler.runtime.manifest import WEIGHTS
 
 ALIGNMENT = 4096
@@ -33,6 +35,9 @@ class WeightsFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stream.close()
 
+    def flush(self) -> None:
+        self._stream.flush()
+
     def add(self, values: np.ndarray) -> tuple[int, int]:
         """Stores ``values`` unless the same content is there; returns (offset, bytes)."""
         data = np.ascontiguousarray(values)
@@ -44,19 +49,21 @@ class WeightsFile:
         return self._places[key], data.nbytes
 
 
-def write_model(graph: gs.Graph, path: Path, weights: WeightsFile) -> None:
+def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Mapping[str, str] | None = None) -> None:
     """Writes ``graph`` to ``path``, its weights to the shared file beside it, and runs the ONNX checker on the result."""
     replaced = []
-    for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant) and tensor.values.nbytes >= INLINE_BYTES:
-            values = tensor.values
-            offset, length = weights.add(values)
-            replaced.append((tensor, values))
-            tensor._values = LazyValues(_external(values, offset, length))
+    for one in (graph, *subgraphs(graph)):
+        for tensor in one.tensors().values():
+            if isinstance(tensor, gs.Constant) and tensor.values.nbytes >= INLINE_BYTES:
+                values = tensor.values
+                replaced.append((tensor, values))
+                tensor.values = LazyValues(_external(values, *weights.add(values)))
     model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
     for tensor, values in replaced:
         tensor.values = values
-    weights._stream.flush()
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=value)
+    weights.flush()
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(path)
 

@@ -6,45 +6,69 @@ from pathlib import Path
 
 import numpy as np
 
+from kcompiler.passes.batch import BatchError
 from kcompiler.passes.load import Source
 from kcompiler.runtime.check import check, random_image, sample_positions
 from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.errors import CheckFailed, ModelError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.sessions import Machine, open_session
 
 SEED = 2019
+SPREADS = ("normal", "unit")
 CPU = Machine(("cpu",))
 
 
-def verify_normalised(source: Source, normalised: Path, output: str) -> int:
+def verify_normalised(source: Source, output: str, normalised: Path, own_output: str, largest_batch: int) -> int:
     """The normalised model must give the source's outputs, for a batch of images as for each alone.
+
+    Args:
+        source: as loaded; its file is run.
+        output: of the source; ``own_output`` is its name in the normalised model.
+        normalised: that model's file.
+        largest_batch: images it takes at once.
 
     Returns:
         the count of numbers that the model puts out for an image.
 
     Raises:
-        ModelError: it does not: the model mixes the images of a batch, or its batch is built in where it cannot be freed.
+        BatchError: the outputs differ: values are made of several images, or the batch cannot be freed.
+        ModelError: the source cannot be run, or the outputs differ image by image.
     """
-    images = np.concatenate([random_image(source.shape, seed) for seed in range(SEED, SEED + 3)])
-    session = open_session(source.path, CPU)
-    image = next(value for value in session.get_inputs() if value.name == source.image)
-    in_source_layout = images if source.layout == "NCHW" else images.transpose(0, 2, 3, 1)
-    batch = image.shape[0] if isinstance(image.shape[0], int) else 1
-    alone = [session.run([output], {image.name: np.repeat(one[None], batch, axis=0)})[0] for one in in_source_layout]
-    expected = np.stack([np.asarray(outputs, dtype=np.float32).reshape(batch, -1)[0] for outputs in alone])
+    kind = BatchError if largest_batch > 1 else ModelError
+    images = np.concatenate([random_image(source.shape, seed, spread) for spread in SPREADS for seed in (SEED, SEED + 1)])
+    expected = _run_source(source, output, images)
+    full = FullInference(normalised, own_output, CPU, largest_batch)
     try:
-        found = FullInference(normalised, output, CPU).run(images)
+        found = full.run(images)
     except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
-        raise ModelError(f"{source.path}: cannot run a batch of images ({error}); export it with a dynamic batch") from error
-    comparison = compare(found, expected, lambda: FullInference(normalised, output, CPU, optimise=False).run(images))
+        raise kind(f"{source.path}: cannot run a batch of images ({error}); export it with a dynamic batch") from error
+    comparison = compare(
+        found, expected, lambda: FullInference(normalised, own_output, CPU, largest_batch, optimise=False).run(images)
+    )
     if not comparison.agrees:
-        raise ModelError(
-            f"{source.path}: with a free batch it gives other outputs than as exported ({comparison.reason}); "
+        raise kind(
+            f"{source.path}: once normalised it gives other outputs than as exported ({comparison.reason}); "
             "export it in inference mode, with a dynamic batch"
         )
+    if not np.isfinite(expected).any():
+        raise ModelError(f"{source.path}: gives no finite output for any random image, so nothing could be verified")
     return int(expected.shape[1])
+
+
+def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
+    """Outputs [N, K] of the file as it was given, for images [N, C, H, W] one by one."""
+    session = open_session(source.path, CPU)
+    value = next(value for value in session.get_inputs() if value.name == source.image)
+    batch = value.shape[0] if isinstance(value.shape[0], int) and value.shape[0] > 0 else 1
+    laid_out = images if source.layout == "NCHW" else images.transpose(0, 2, 3, 1)
+    try:
+        outputs = [session.run([output], {source.image: np.repeat(image[None], batch, axis=0)})[0] for image in laid_out]
+        return np.concatenate([np.asarray(one, dtype=np.float32).reshape(batch, -1)[:1] for one in outputs])
+    except Exception as error:  # as above; and outputs that are no numbers, or mix the batch
+        raise ModelError(f"{source.path}: cannot be run on an image of its own shape: {error}") from error
 
 
 def verify_compiled(folder: Path, count: int) -> Comparison:

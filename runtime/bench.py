@@ -107,7 +107,10 @@ def benchmark(
         explainer.evaluate_all(baseline, probe), reference,
         lambda: explainer.full_inference(optimise=False).outputs(image, fill, probe, manifest.patch),
     )  # fmt: skip
-    full_rounds: dict[int, list[float]] = {size: [] for size in FULL_BATCHES}
+    sizes = [size for size in FULL_BATCHES if size <= manifest.largest_batch] or [1]
+    for size in sizes:
+        _time_full(full, image, fill, positions, manifest.patch, size)
+    full_rounds: dict[int, list[float]] = {size: [] for size in sizes}
     compiled_rounds: list[float] = []
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
@@ -147,8 +150,9 @@ def _time_full(
     runs = max(1, 16 // size)
     start = time.perf_counter()
     for number in range(runs):
-        full.run(cover(image, fill, positions[number * size : number * size + size], patch))
-    return (time.perf_counter() - start) / min(runs * size, len(positions))
+        chosen = positions[np.arange(number * size, number * size + size) % len(positions)]
+        full.run(cover(image, fill, chosen, patch))
+    return (time.perf_counter() - start) / (runs * size)
 
 
 def _time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[IntArray]) -> float:
@@ -159,23 +163,24 @@ def _time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[In
 
 
 def peak_memory(explainer: Explainer, path: str, batch: int) -> int | None:
-    """Peak resident memory, in bytes, of a process that does nothing but load and run one path ("full" or "compiled").
+    """Peak resident memory of the host, in bytes, of a process that does nothing but load and run "full" or "compiled".
 
     None where the system does not tell (it is read from /proc, since getrusage reports the parent's peak if that is higher).
     """
     if not STATUS.is_file():
         return None
     code = "import sys; from kcompiler.runtime.bench import print_peak; print_peak(*sys.argv[1:])"
-    threads = str(explainer.machine.threads or 0)
-    arguments = [sys.executable, "-P", "-c", code, str(explainer.folder), path, str(batch), threads]
+    machine = explainer.machine
+    providers = ",".join(machine.providers or ())
+    arguments = [sys.executable, "-P", "-c", code, str(explainer.folder), path, str(batch), str(machine.threads or 0), providers]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
-def print_peak(folder: str, path: str, batch: str, threads: str) -> None:
+def print_peak(folder: str, path: str, batch: str, threads: str, providers: str) -> None:
     """What :func:`peak_memory` runs: three batches, then the peak of this process on stdout."""
     size = int(batch)
-    explainer = Explainer(Path(folder), threads=int(threads) or None)
+    explainer = Explainer(Path(folder), threads=int(threads) or None, providers=providers.split(",") if providers else None)
     manifest = explainer.manifest
     image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
     positions = make_grid(manifest.shape[1:], manifest.patch, 4).positions

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import FloatArray, fill_image
+from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.images import Fill, FloatArray, fill_image
 from kcompiler.runtime.positions import IntArray
 
 ALIGNMENTS = 32
@@ -37,26 +36,38 @@ def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int,
     return sample[np.sort(first)][: max(count, len(corners))].astype(np.int64)
 
 
-def random_image(shape: tuple[int, int, int], seed: int) -> FloatArray:
-    """Standard normal pixels, float32 [1, C, H, W]: model inputs are commonly normalised to that."""
-    return np.random.default_rng(seed).standard_normal((1, *shape), dtype=np.float32)
+def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal") -> FloatArray:
+    """Random model input, float32 [1, C, H, W]: standard "normal", as normalised inputs are, or in the "unit" interval."""
+    rng = np.random.default_rng(seed)
+    draw = rng.standard_normal if spread == "normal" else rng.random
+    return draw((1, *shape), dtype=np.float32)
 
 
 def check(
-    explainer: Explainer,
-    positions: IntArray,
-    *,
-    image: FloatArray | None = None,
-    fill: float | Sequence[float] = 0.5,
-    seed: int = 0,
+    explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Fill = 0.5, seed: int = 0
 ) -> Comparison:
-    """Compares the compiled model with full inference at ``positions``, on ``image`` (float32 [1, C, H, W]) or a random one."""
+    """Compares the compiled model with full inference at ``positions``.
+
+    Without an ``image`` (float32 [1, C, H, W]) on a random one: of random pixels if the bundle has preprocessing, else
+    standard normal, or of the unit interval if that gives no finite output.
+    """
     manifest = explainer.manifest
-    picture = image if image is not None else random_image(manifest.shape, seed)
+    reference = explainer.full_inference()
+    picture = image if image is not None else _random_input(explainer, reference, seed)
     covering = fill_image(fill, manifest.shape)
+    full = reference.outputs(picture, covering, positions, manifest.patch)
+    found = explainer.evaluate_all(explainer.baseline(picture, fill), positions)
 
-    def full(optimise: bool) -> FloatArray:
-        reference = explainer.full_inference(optimise=optimise)
-        return reference.outputs(picture, covering, positions, manifest.patch)
+    def unoptimised() -> FloatArray:
+        return explainer.full_inference(optimise=False).outputs(picture, covering, positions, manifest.patch)
 
-    return compare(explainer.evaluate_all(explainer.baseline(picture, fill), positions), full(True), lambda: full(False))
+    return compare(found, full, unoptimised)
+
+
+def _random_input(explainer: Explainer, reference: FullInference, seed: int) -> FloatArray:
+    shape, recipe = explainer.manifest.shape, explainer.manifest.preprocessing
+    if recipe is not None:
+        pixels = np.random.default_rng(seed).integers(0, 256, (1, *shape[1:], shape[0]))
+        return recipe.to_input(pixels)
+    image = random_image(shape, seed)
+    return image if np.isfinite(reference.run(image)).any() else random_image(shape, seed, "unit")

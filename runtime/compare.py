@@ -39,8 +39,10 @@ def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], Flo
     Two conditions hold together. Outputs: |difference| <= ATOL + RTOL * |full|. Maps (a column is the map of one class):
     the largest error is at most MAP_SHARE of the map's range or, where that is less than float32 can tell, twice the
     noise of full inference itself: the difference it makes to turn ONNX Runtime's optimisations off. A column's noise is
-    the largest found in it, or, since few positions may meet little of it, the lesser of the largest absolute and the
-    largest relative noise found in any column; and never less than four steps of float32 at that magnitude.
+    the largest found in it, or, since few positions may meet little of it, the lesser of the largest absolute noise of any
+    column and the median column's relative noise; and never less than four steps of float32 at that magnitude.
+
+    What is infinite or not a number must be the same in both, and is left out of the rest.
 
     Args:
         outputs: of the compiled model.
@@ -49,9 +51,15 @@ def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], Flo
     """
     if outputs.shape != full.shape:
         return Comparison(np.inf, np.inf, False, f"outputs have shape {outputs.shape}, full inference {full.shape}")
-    if not (np.isfinite(outputs).all() and np.isfinite(full).all()):
-        same = bool(np.array_equal(outputs, full, equal_nan=True))
-        return Comparison(0.0 if same else np.inf, 0.0 if same else np.inf, same, "" if same else "outputs are not finite")
+    finite = np.isfinite(full)
+    if (
+        not np.array_equal(np.where(finite, 0, outputs), np.where(finite, 0, full), equal_nan=True)
+        or not np.isfinite(outputs[finite]).all()
+    ):
+        return Comparison(
+            np.inf, np.inf, False, "outputs are infinite or not numbers where full inference's are not, or the reverse"
+        )
+    outputs, full = np.where(finite, outputs, 0), np.where(finite, full, 0)
     difference = np.abs(outputs.astype(np.float64) - full)
     excess = difference - (ATOL + RTOL * np.abs(full))
     errors = difference.max(axis=0)
@@ -59,7 +67,7 @@ def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], Flo
     if len(full) == 1:  # one position is no map
         allowed = np.full_like(allowed, np.inf)
     elif (errors > allowed).any():
-        allowed = np.maximum(allowed, 2 * _noise(full, unoptimised()))
+        allowed = np.maximum(allowed, 2 * _noise(full, np.where(finite, unoptimised(), 0)))
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.where(errors > 0, errors / allowed, 0.0)
     worst = float(shares.max())
@@ -77,7 +85,7 @@ def _noise(full: FloatArray, unoptimised: FloatArray) -> FloatArray:
     """Per column, what float32 leaves undecided, [K]."""
     noise = np.abs(full.astype(np.float64) - unoptimised).max(axis=0)
     magnitude = np.abs(full).max(axis=0)
-    relative = (noise[magnitude > 0] / magnitude[magnitude > 0]).max(initial=0.0)
+    relative = float(np.median(noise[magnitude > 0] / magnitude[magnitude > 0])) if magnitude.any() else 0.0
     pooled = np.minimum(noise.max(initial=0.0), relative * magnitude)
     result: FloatArray = np.maximum(np.maximum(noise, pooled), ROUNDINGS * np.spacing(magnitude))
     return result

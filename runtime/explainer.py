@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.errors import BundleError, ImageError, UsageError
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray, check_image, fill_image
-from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, TABLE, Manifest, read_manifest
+from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, PATCH_KEY, TABLE, Manifest, patch_text, read_manifest
 from kcompiler.runtime.positions import Box, Grid, IntArray, batches, check_positions, make_grid
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback, Reporter
@@ -102,14 +102,21 @@ class Explainer:
 
     def open(self) -> Explainer:
         """Opens the sessions now, which otherwise happens when they are first needed."""
-        _ = self._baseline, self._incremental
+        image, patch = self._baseline.get_inputs()[0], self._incremental.get_modelmeta().custom_metadata_map.get(PATCH_KEY)
+        found = (image.name, tuple(image.shape[1:]), patch)
+        manifest = self.manifest
+        expected = (manifest.image, manifest.shape, patch_text(manifest.patch))
+        outputs = {value.name for session in (self._baseline, self._incremental) for value in session.get_outputs()}
+        if found != expected or manifest.output not in outputs:
+            raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
         return self
 
     def _batch_within(self, memory: int) -> int:
-        each = self.manifest.report.bytes_per_position
-        if memory < each:
-            raise UsageError(f"memory is {memory} bytes, but one position of this model takes about {each}; allow more")
-        return min(LARGEST_BATCH, memory // each)
+        report = self.manifest.report
+        least = report.bytes_per_batch + report.bytes_per_position
+        if memory < least:
+            raise UsageError(f"memory is {memory} bytes, but one position of this model takes about {least}; allow more")
+        return min(LARGEST_BATCH, self.manifest.largest_batch, (memory - report.bytes_per_batch) // report.bytes_per_position)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -229,7 +236,7 @@ class Explainer:
         wanted = self.target_index(target) if target is not None else None
         baseline = self.baseline(self.check_image(image), fill)
         index = int(baseline.outputs.argmax()) if wanted is None else wanted
-        scores, missing = _scores_to_resume(resume, grid, index)
+        scores, missing = _scores_to_resume(resume, grid, index, self.manifest.patch)
         done = len(scores) - len(missing)
         earlier = resume.seconds if resume is not None else 0.0
         label = self.labels[index] if self.labels else str(index)
@@ -271,14 +278,19 @@ class Explainer:
 
     def full_inference(self, *, optimise: bool = True) -> FullInference:
         """Full inference of the same model on the same machine: the reference."""
-        return FullInference(self.folder / FULL, self.manifest.output, self.machine, optimise=optimise)
+        manifest = self.manifest
+        return FullInference(self.folder / FULL, manifest.output, self.machine, manifest.largest_batch, optimise=optimise)
 
 
-def _scores_to_resume(resume: HeatMap | None, grid: Grid, target: int) -> tuple[FloatArray, IntArray]:
+def _scores_to_resume(resume: HeatMap | None, grid: Grid, target: int, patch: tuple[int, int]) -> tuple[FloatArray, IntArray]:
     """Scores so far, float32 [positions], and the numbers of the positions still to evaluate."""
     if resume is None:
         return np.full(grid.shape[0] * grid.shape[1], np.nan, np.float32), np.arange(grid.shape[0] * grid.shape[1])
-    if resume.target != target or not (np.array_equal(resume.ys, grid.ys) and np.array_equal(resume.xs, grid.xs)):
-        raise UsageError("the map to resume has another target or other positions than asked for now; start anew")
+    if (
+        resume.target != target
+        or resume.patch != patch
+        or not (np.array_equal(resume.ys, grid.ys) and np.array_equal(resume.xs, grid.xs))
+    ):
+        raise UsageError("the map to resume has another target, patch or positions than asked for now; start anew")
     scores = resume.scores.reshape(-1).copy()
     return scores, np.flatnonzero(np.isnan(scores))

@@ -5,55 +5,104 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from kcompiler.runtime.errors import UsageError
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What the operating system refuses about ``path``, as an error that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+
+
 def replace_files(directory: Path, contents: Mapping[str, bytes], *, force: bool) -> list[Path]:
-    """Writes files into ``directory`` (made if absent): each to a temporary sibling first, renamed when all are written.
+    """Writes files into ``directory`` (made if absent): all to a temporary sibling first, renamed when all are written.
 
     Raises:
-        UsageError: a file exists and ``force`` is not given, or the directory cannot be made.
+        UsageError: a name that is no plain file name, a file that exists while ``force`` is not given, something there that
+            is no file, or the system refuses to write.
     """
-    paths = {directory / name: data for name, data in contents.items()}
-    existing = [path for path in paths if path.exists()]
-    if existing and not force:
-        raise UsageError(f"{existing[0]}: exists already; choose another place or allow overwriting (--force)")
-    make_directory(directory)
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
-    try:
-        for path, data in paths.items():
-            (scratch / path.name).write_bytes(data)
-        for path in paths:
-            os.replace(scratch / path.name, path)
-    finally:
-        shutil.rmtree(scratch)
-    return list(paths)
+    targets = [directory / name for name in contents]
+    for target, name in zip(targets, contents, strict=True):
+        if Path(name).name != name:
+            raise UsageError(f"{name!r} is no file name; choose one without folders in it")
+        check_replaceable(target, force=force)
+    with naming(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
+        try:
+            for name, data in contents.items():
+                (scratch / name).write_bytes(data)
+            for target in targets:
+                os.replace(scratch / target.name, target)
+        finally:
+            shutil.rmtree(scratch)
+    return targets
+
+
+def check_replaceable(target: Path, *, force: bool) -> None:
+    """Whether a file may be written at ``target``.
+
+    Raises:
+        UsageError: something is there already, and it is no file or ``force`` is not given.
+    """
+    with naming(target):
+        if target.is_dir():
+            raise UsageError(f"{target}: is a folder, expected a place for a file; choose another name")
+        if os.path.lexists(target) and not force:
+            raise UsageError(f"{target}: exists already; choose another place or allow overwriting (--force)")
+
+
+def check_folder_replaceable(target: Path, ours: Collection[str], *, force: bool) -> None:
+    """Whether a folder may be written at ``target``.
+
+    Raises:
+        UsageError: something is there already, and ``force`` is not given or it is anything but a folder of files named
+            in ``ours``: what is not ours is never removed.
+    """
+    with naming(target):
+        if not os.path.lexists(target):
+            return
+        if not force:
+            raise UsageError(f"{target}: exists already; choose another place or allow overwriting (--force)")
+        foreign = sorted(path.name for path in target.iterdir() if path.name not in ours) if target.is_dir() else [target.name]
+        if foreign or target.is_symlink():
+            raise UsageError(
+                f"{target}: is not a bundle alone ({', '.join(foreign[:3])}), it will not be replaced; remove it yourself"
+            )
 
 
 def replace_folder(built: Path, target: Path, *, force: bool) -> None:
     """Copies the folder ``built`` to ``target``, in one rename after everything is on the target's disk.
 
+    A folder that is there is replaced only if it holds nothing but files of the same names; it comes back if that fails.
+
     Raises:
-        UsageError: ``target`` exists and ``force`` is not given, or it is not a folder of ours to replace.
+        UsageError: ``target`` may not be replaced, or the system refuses to write.
     """
-    if target.exists() and not force:
-        raise UsageError(f"{target}: exists already; choose another place or allow overwriting (--force)")
-    make_directory(target.parent)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        shutil.copytree(built, scratch / "new")
-        if target.exists():
-            os.replace(target, scratch / "old")
-        os.replace(scratch / "new", target)
-    finally:
-        shutil.rmtree(scratch)
-
-
-def make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(f"{directory}: cannot be used as a folder ({error.strerror}); choose another place") from error
+    target = target.absolute()
+    check_folder_replaceable(target, [path.name for path in built.iterdir()], force=force)
+    with naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
+        try:
+            new, old = scratch / "new", scratch / "old"
+            new.mkdir()  # with the user's umask, which the temporary folder does not have
+            for path in built.iterdir():
+                shutil.copyfile(path, new / path.name)
+            if target.exists():
+                os.replace(target, old)
+            try:
+                os.replace(new, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
+        finally:
+            shutil.rmtree(scratch)

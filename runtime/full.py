@@ -16,16 +16,20 @@ BATCH = 8
 class FullInference:
     """Runs the whole model on every covered image, in batches."""
 
-    def __init__(self, model: Path, output: str, machine: Machine, *, optimise: bool = True) -> None:
+    def __init__(self, model: Path, output: str, machine: Machine, largest_batch: int, *, optimise: bool = True) -> None:
         """Opens ``model``; ``optimise=False`` turns ONNX Runtime's graph optimisations off."""
+        self._largest_batch = largest_batch
         self._session = open_session(model, machine, optimise=optimise)
         self._image = self._session.get_inputs()[0].name
         self._output = output
 
     def run(self, images: FloatArray) -> FloatArray:
         """Outputs of images [N, C, H, W]: float32 [N, K]."""
-        (outputs,) = self._session.run([self._output], {self._image: images})
-        return np.asarray(outputs, dtype=np.float32).reshape(len(images), -1)
+        parts = []
+        for part in batches(len(images), self._largest_batch):
+            (outputs,) = self._session.run([self._output], {self._image: images[part]})
+            parts.append(np.asarray(outputs, dtype=np.float32).reshape(part.stop - part.start, -1))
+        return np.concatenate(parts)
 
     def outputs(
         self, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int], batch: int = BATCH

@@ -20,10 +20,18 @@ BASELINE = "baseline.onnx"
 INCREMENTAL = "incremental.onnx"
 WEIGHTS = "weights.bin"
 FILES = (FULL, BASELINE, INCREMENTAL, WEIGHTS)
+POSITIONS = "positions"
+FILL = "fill"
+PATCH_KEY = "kcompiler.patch"
+"""Metadata of the incremental model: the patch that its constants are made for."""
+LARGEST_BATCH = 1 << 16
+OWN_NAMES = (POSITIONS, FILL)
+"""Inputs of the incremental model beside the cached activations."""
 TABLE = "table/"
 """Prefix of the cached activations: outputs of the baseline model and inputs of the incremental model have one name."""
 
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
 
 
 class _Record(BaseModel):
@@ -74,6 +82,7 @@ class Report(_Record):
         redundancy_paper: full over recomputed FLOPs in the paper's counting (worst position, padded widths).
         redundancy_tight: full over mean recomputed FLOPs, exact spans, grid of ``redundancy_stride``.
         bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
+        bytes_per_batch: what a batch takes beside that, however small: the largest cached activation, copied.
         table_bytes: size of the cached activations.
         largest_error: against full inference at compile time.
         nodes: per node, in graph order.
@@ -87,8 +96,9 @@ class Report(_Record):
     redundancy_paper: float
     redundancy_tight: float
     redundancy_stride: int
-    bytes_per_position: int
-    table_bytes: int
+    bytes_per_position: Positive
+    bytes_per_batch: NotNegative
+    table_bytes: NotNegative
     largest_error: float | None
     nodes: tuple[NodeReport, ...]
 
@@ -98,11 +108,12 @@ class Manifest(_Record):
 
     Attributes:
         format: version of the bundle's layout.
-        versions: of kcompiler, onnx, onnxruntime, numpy at compile time.
+        versions: of kcompiler, onnx, ONNX Runtime, numpy at compile time.
         model: file name of the source model; ``model_sha256`` of its content (external data included).
         image: name of the image input; ``layout`` of the source's input (the bundle's models are channels first);
             ``shape`` (C, H, W).
         output: name of the explained output; ``classes`` numbers in it.
+        largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
         patch: (height, width) in pixels.
     """
 
@@ -115,12 +126,18 @@ class Manifest(_Record):
     shape: tuple[Positive, Positive, Positive]
     output: str
     classes: Positive
+    largest_batch: Positive
     patch: tuple[Positive, Positive]
     extents: Literal["tight", "static"]
     convolution: Literal["auto", "direct"]
     preprocessing: Preprocessing | None
     files: Mapping[str, FileRecord]
     report: Report
+
+
+def patch_text(patch: tuple[int, int]) -> str:
+    """A patch as the metadata of the incremental model has it."""
+    return f"{patch[0]}x{patch[1]}"
 
 
 def file_record(path: Path) -> FileRecord:
@@ -143,10 +160,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: damaged ({error}); compile the model again") from error
     if version != FORMAT:
-        raise BundleError(f"{path}: bundle format {version}, this kcompiler reads format {FORMAT}; compile the model again")
+        raise BundleError(f"{path}: bundle format {version!r}, this kcompiler reads format {FORMAT}; compile the model again")
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:

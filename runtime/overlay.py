@@ -25,8 +25,10 @@ def render(picture: npt.NDArray[np.uint8], drop: npt.NDArray[np.float32], title:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if picture.shape[:2] != drop.shape or picture.dtype != np.uint8:
-        raise UsageError(f"picture is {picture.dtype} {list(picture.shape)}, expected uint8 of the map's size {list(drop.shape)}")
+    if picture.dtype != np.uint8 or picture.shape not in (drop.shape, (*drop.shape, 3)):
+        raise UsageError(
+            f"picture is {picture.dtype} {list(picture.shape)}, expected uint8 of the map's size {list(drop.shape)}, gray or RGB"
+        )
     figure = Figure(figsize=(6.4, 5.0), dpi=120, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -36,7 +38,7 @@ def render(picture: npt.NDArray[np.uint8], drop: npt.NDArray[np.float32], title:
     strength = np.nan_to_num(np.clip(np.abs(drop) / limit, 0, 1)) * 0.75
     heat = axes.imshow(drop, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=strength)
     axes.set_axis_off()
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     bar = figure.colorbar(heat, ax=axes, shrink=0.9)
     assert bar.solids is not None
     bar.solids.set_alpha(1.0)

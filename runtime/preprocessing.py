@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kcompiler.runtime.errors import ImageError, UsageError
 
 FloatArray = npt.NDArray[np.float32]
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
+DEEP_RAW_MODES = frozenset(f"{mode};16{order}" for mode in ("RGB", "RGBA", "RGBX", "LA", "L") for order in ("B", "L", "N", ""))
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
@@ -39,8 +42,8 @@ class Preprocessing(BaseModel):
     shorter_side: Size | None = None
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     channel_order: Literal["RGB", "BGR", "gray"]
     labels: tuple[str, ...] = ()
 
@@ -67,7 +70,7 @@ class Preprocessing(BaseModel):
         """
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: cannot be read as JSON ({error}); expected a preprocessing file") from error
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
@@ -133,29 +136,53 @@ def _planes(path: Path) -> list[FloatArray]:
             frames = getattr(opened, "n_frames", 1)
             if frames > 1:
                 raise ImageError(f"{path}: has {frames} frames; save the one to explain as a picture of its own")
-            deep = opened.mode == "RGB" and any("16" in str(tile[3]) for tile in opened.tile)
+            deep = opened.mode not in SIXTEEN_BITS and (_raw_modes(opened) & DEEP_RAW_MODES or _deep_netpbm(path, opened))
             opened.load()
             picture = ImageOps.exif_transpose(opened)
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file; expected a picture") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them meet
         raise ImageError(f"{path}: not a readable picture ({error})") from error
     if deep:
-        raise ImageError(f"{path}: 16 bits a colour channel, which would be cut to 8 on reading; convert it to 8 bits first")
+        raise ImageError(
+            f"{path}: 16 bits a channel, which would be cut to 8; convert it to 8 bits, or to 16-bit gray without alpha"
+        )
     if picture.mode == "P":
         picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    if picture.mode in ("L", "RGB") and "transparency" in picture.info:
+        picture = picture.convert("RGBA")
     if picture.mode in ("LA", "RGBA", "PA"):
         *_, alpha = picture.split()
         if alpha.getextrema()[0] != 255:
             raise ImageError(f"{path}: has transparent pixels; flatten it onto a background first")
         picture = picture.convert("L" if picture.mode == "LA" else "RGB")
-    if picture.mode in ("I;16", "I;16B", "I;16L"):
+    if picture.mode in SIXTEEN_BITS:
         return [np.asarray(picture).astype(np.float32) / np.float32(257)]
     if picture.mode in ("1", "L"):
         return [np.asarray(picture.convert("L"), dtype=np.float32)]
     if picture.mode == "RGB":
         return [np.asarray(plane, dtype=np.float32) for plane in picture.split()]
     raise ImageError(f"{path}: picture mode {picture.mode} is not supported; convert it to 8-bit gray or RGB, or 16-bit gray")
+
+
+def _raw_modes(opened: Image.Image) -> frozenset[str]:
+    """How the file's decoder calls the layout of its samples."""
+    modes = set()
+    for tile in getattr(opened, "tile", []):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        modes |= {argument for argument in arguments if isinstance(argument, str)}
+    return frozenset(modes)
+
+
+def _deep_netpbm(path: Path, opened: Image.Image) -> bool:
+    """Whether a PPM file has samples above 255, which Pillow scales down (its header: magic, width, height, maximum)."""
+    if opened.format != "PPM" or opened.mode not in ("RGB", "L"):
+        return False
+    with path.open("rb") as stream:
+        header = re.sub(rb"#[^\n]*", b"", stream.read(4096)).split()
+    return header[0] in (b"P2", b"P3", b"P5", b"P6") and int(header[3]) > 255
 
 
 def _resize(plane: FloatArray, recipe: Preprocessing) -> FloatArray:
@@ -166,7 +193,7 @@ def _resize(plane: FloatArray, recipe: Preprocessing) -> FloatArray:
     if recipe.resize == "stretch":
         return np.asarray(image.resize((width, height), resample) if image.size != (width, height) else image)
     assert recipe.shorter_side is not None
-    factor = recipe.shorter_side / min(image.size)
-    scaled = tuple(max(recipe.shorter_side, round(side * factor)) for side in image.size)
-    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
-    return np.asarray(image.resize((scaled[0], scaled[1]), resample).crop((left, top, left + width, top + height)))
+    factor = min(image.size) / recipe.shorter_side  # pixels of the file per pixel of the scaled picture
+    left, top = (image.width - width * factor) / 2, (image.height - height * factor) / 2
+    box = (max(left, 0.0), max(top, 0.0), min(left + width * factor, image.width), min(top + height * factor, image.height))
+    return np.asarray(image.resize((width, height), resample, box=box))

@@ -10,7 +10,8 @@ import typer
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.files import check_folder_replaceable
+from kcompiler.runtime.manifest import FILES, MANIFEST
 
 
 def compile_model(
@@ -30,8 +31,7 @@ def compile_model(
 ) -> None:
     """Compile an ONNX model for one patch size, and verify it against full inference."""
     target = out if out is not None else model.with_suffix(".kc")
-    if target.exists() and not force:
-        raise UsageError(f"{target}: exists already; choose another place (-o) or allow overwriting (--force)")
+    check_folder_replaceable(target, [*FILES, MANIFEST], force=force)
     start = time.perf_counter()
     bundle = kcompiler.compile(
         model,

@@ -17,6 +17,7 @@ import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.compare import compare
 from kcompiler.runtime.errors import CheckFailed
+from kcompiler.runtime.files import check_replaceable
 from kcompiler.runtime.full import BATCH
 from kcompiler.runtime.images import FloatArray, fill_image
 from kcompiler.runtime.positions import Grid, batches
@@ -32,6 +33,8 @@ def run_demo(
     """Run the whole path on a shipped example: a small classifier of retinal pictures, and a picture with a lesion."""
     with as_file(files("kcompiler.demo")) as folder:
         truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        for suffix in (".npy", ".png", ".json"):
+            check_replaceable(out / f"picture{suffix}", force=force)
         typer.echo("compiling the classifier")
         start = time.perf_counter()
         bundle = kcompiler.compile(

@@ -18,9 +18,12 @@ import typer
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.files import check_replaceable
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import check_image
 from kcompiler.runtime.manifest import Manifest
+
+SUFFIXES = (".npy", ".png", ".json")
 
 
 def explain_images(
@@ -45,6 +48,8 @@ def explain_images(
 ) -> None:
     """Explain pictures: per image a raw map (.npy), an overlay (.png) and a record of everything (.json)."""
     _check_places(images, out, replace=force or resume)
+    if force or resume:
+        _keep_inputs(images, out)
     explainer = kcompiler.load(bundle, providers=provider, threads=threads)
     request = Request(
         explainer,
@@ -56,7 +61,7 @@ def explain_images(
     for path in images:
         request.inputs(path)  # all pictures are read once before the first is explained, so that a bad one costs nothing
     for path in images:
-        _explain_one(request, path, out, resume=resume, force=force or resume)
+        _explain_one(request, path, out, resume=resume, force=force)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,8 @@ class Request:
             "model_sha256": manifest.model_sha256,
             "output": manifest.output,
             "patch": list(manifest.patch),
+            "shape": list(manifest.shape),
+            "preprocessing": manifest.preprocessing.model_dump(mode="json") if manifest.preprocessing is not None else None,
             "image": path.name,
             "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "stride": self.stride,
@@ -97,6 +104,9 @@ class Request:
 def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force: bool) -> None:
     settings = request.settings(path)
     earlier = _earlier(out, path.stem, settings) if resume else None
+    force = force or earlier is not None
+    for suffix in SUFFIXES:
+        check_replaceable(out / f"{path.stem}{suffix}", force=force)
     if earlier is not None and earlier.complete:
         typer.echo(f"{path}: complete already")
         return
@@ -134,6 +144,14 @@ def _machine(explainer: kcompiler.Explainer) -> dict[str, object]:
             continue
     return {"versions": found, "python": platform.python_version(), "device": explainer.device, "batch": explainer.batch,
             "threads": explainer.machine.threads}  # fmt: skip
+
+
+def _keep_inputs(images: list[Path], out: Path) -> None:
+    """Results may replace results, never what is to be explained."""
+    results = {(out / f"{path.stem}{suffix}").absolute() for path in images for suffix in SUFFIXES}
+    for path in images:
+        if path.absolute() in results or any(result.exists() and result.samefile(path) for result in results if path.exists()):
+            raise UsageError(f"{path}: would be overwritten by its own results; choose another folder")
 
 
 def _check_places(images: list[Path], out: Path, *, replace: bool) -> None:
@@ -186,6 +204,8 @@ def _earlier(out: Path, stem: str, settings: dict[str, object]) -> HeatMap | Non
     try:
         record = json.loads(record_file.read_text(encoding="utf-8"))
         scores = np.load(scores_file, allow_pickle=False)
+        if scores.dtype != np.float32 or scores.shape != (len(record["ys"]), len(record["xs"])):
+            raise ValueError(f"scores are {scores.dtype} {scores.shape}")
         if record["settings"] != json.loads(json.dumps(settings)):
             raise UsageError(
                 f"{record_file}: is of other settings, so it cannot be resumed; choose another folder, or drop --resume"
