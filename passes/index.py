@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Spans, Window
@@ -106,7 +107,8 @@ def row_index(emit: Emitter, value: Box, y: Reads, x: Reads, pad_row: int) -> gs
     base = value.y.size * width + PAD_ROWS
     area = emit("Mul", value.y.extent, value.x.extent)
     count = emit("Shape", value.y.origin, end=1)
-    ramp = emit("Range", emit.int32(0), emit("Squeeze", emit("Cast", count, to=6)), emit.int32(1))
+    # The ramp is cast, not its limit: ONNX's data propagation loses a Cast, and Range then meets mixed types.
+    ramp = emit("Cast", emit("Range", emit.int64(0), emit("Squeeze", count), emit.int64(1)), to=TensorProto.INT32)
     first_row = emit("Add", emit("Mul", ramp, area), emit.int32(base))
     cached_y, updated_y = _offsets(emit, value.y, y, width, value.x.extent, first_row)
     cached_x, updated_x = _offsets(emit, value.x, x, 1, emit.int32(1), None)

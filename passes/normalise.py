@@ -82,7 +82,19 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         raise ModelError(f"{source.path}: output {output} does not depend on the image; choose another (--output NAME)")
     if free_batch:
         check_independent(graph)
+    _know_rank(graph, free_batch)
     return graph
+
+
+def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
+    """An output of unknown rank, which no valid model may have, becomes a row for each image."""
+    (output,) = graph.outputs
+    if output.shape is not None:
+        return
+    rows = gs.Variable(f"{output.name}/rows", output.dtype, [BATCH if free_batch else 1, "numbers"])
+    shape = gs.Constant(f"{output.name}/rows_shape", np.array([0 if free_batch else 1, -1], dtype=np.int64))
+    graph.nodes.append(gs.Node("Reshape", rows.name, inputs=[output, shape], outputs=[rows]))
+    graph.outputs = [rows]
 
 
 def _forget_shapes(graph: gs.Graph) -> None:

@@ -6,13 +6,15 @@ import numpy as np
 import onnx
 import pytest
 from networks import NETWORKS, Builder, save
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 
 import kcompiler
 from kcompiler.passes.load import load
 from kcompiler.passes.normalise import OPSET, normalise
+from kcompiler.runtime.check import check
 from kcompiler.runtime.errors import ModelError
+from kcompiler.runtime.positions import make_grid
 
 
 def outputs_of(model, images):
@@ -92,17 +94,36 @@ def test_weights_shared_through_identities_are_stored_once(tmp_path):
     assert (bundle.folder / "weights.bin").stat().st_size < 8 * 3 * 25 * 4 + gemm + 3 * 4096
 
 
-def test_model_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
+def one_by_one(path, **options):
+    """Compiles a model that cannot take batches: exact all the same, and the report says why it is slow."""
+    bundle = assert_compiles_exactly(path, **options)
+    assert bundle.manifest.largest_batch == 1
+    assert not any(node.incremental for node in bundle.report.nodes)
+    explainer = kcompiler.load(bundle, providers=["cpu"])
+    assert check(explainer, make_grid((20, 20), (4, 4), 3).positions).agrees
+    return bundle.report.nodes[0].reason
+
+
+def test_model_that_mixes_the_images_of_a_batch_runs_one_by_one(tmp_path):
     builder = Builder()
     x = builder.node("ReduceMax", builder.conv("image", 4), builder.constant([0], np.int64), keepdims=1)
-    y = builder.node("Sub", builder.conv("image", 4), x)
     path = tmp_path / "model.onnx"
-    onnx.save(builder.model(y, 20, 20), path)
-    with pytest.raises(ModelError, match="other outputs than as exported"):
-        kcompiler.compile(path, patch=4)
+    onnx.save(builder.model(builder.node("Sub", builder.conv("image", 4), x), 20, 20), path)
+    assert "first axis is not the batch" in one_by_one(path)
 
 
-def test_batch_that_cannot_be_freed_is_refused(tmp_path):
+def test_model_that_looks_at_the_whole_batch_in_secret_runs_one_by_one(tmp_path):
+    """Random images never show it: what decides is the largest pixel of the batch."""
+    builder = Builder()
+    largest = builder.node("ReduceMax", "image", keepdims=0)
+    scaled = builder.node("Div", "image", builder.constant(255.0))
+    image = builder.node("Where", builder.node("Greater", largest, builder.constant(9.0)), scaled, "image", channels=3)
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.conv(image, 4), 20, 20), path)
+    one_by_one(path)
+
+
+def test_batch_squeezed_away_runs_one_by_one(tmp_path):
     builder = Builder()
     flat = builder.node("Reshape", builder.conv("image", 6, 11), builder.constant([600], np.int64))
     scores = builder.node("MatMul", flat, builder.weight(600, 5))
@@ -110,7 +131,139 @@ def test_batch_that_cannot_be_freed_is_refused(tmp_path):
     graph = helper.make_graph(builder.nodes, "g", [image], [helper.make_tensor_value_info(scores, 1, [5])], builder.weights)
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-    with pytest.raises(ModelError, match="batch"):
+    bundle = kcompiler.compile(path, patch=4)
+    assert bundle.manifest.largest_batch == 1
+    explainer = kcompiler.load(bundle)
+    assert explainer.outputs(np.zeros((3, 20, 20), np.float32), [[0, 0], [3, 4]]).shape == (2, 5)
+    assert check(explainer, make_grid((20, 20), (4, 4), 3).positions).agrees
+
+
+def test_class_token_of_one_image_runs_one_by_one(tmp_path):
+    """Concat with a constant of batch 1, as vision transformers have it."""
+    builder = Builder()
+    tokens = builder.node("Reshape", builder.conv("image", 6, 5, strides=[5, 5]), builder.constant([1, 6, 16], np.int64))
+    tokens = builder.node("Concat", tokens, builder.weight(1, 6, 1), axis=2, channels=6)
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.relu(tokens), 20, 20), path)
+    one_by_one(path)
+
+
+def test_reshape_of_a_constant_is_left_alone(tmp_path):
+    builder = Builder()
+    scale = builder.node("Reshape", builder.weight(4), builder.constant([1, 4, 1, 1], np.int64))
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.node("Mul", builder.conv("image", 4), scale), 20, 20), path)
+    assert any(node.incremental for node in assert_compiles_exactly(path).report.nodes)
+
+
+@pytest.mark.parametrize("body", ["If", "Loop"])
+def test_nodes_with_bodies_run_dense(body, tmp_path):
+    """Bodies read values from around them, and carry weights of their own."""
+    builder = Builder()
+    x = builder.conv("image", 4, pads=[1, 1, 1, 1])
+    weights = numpy_helper.from_array(np.random.default_rng(1).standard_normal((4, 4, 5, 5)).astype(np.float32), "inner")
+    conv = helper.make_node("Conv", [x, "inner"], ["then_out"], pads=[2, 2, 2, 2])
+    if body == "If":
+        then = helper.make_graph([conv], "then", [], [helper.make_empty_tensor_value_info("then_out")], [weights])
+        other = helper.make_graph(
+            [helper.make_node("Neg", [x], ["else_out"])], "else", [], [helper.make_empty_tensor_value_info("else_out")]
+        )
+        condition = builder.constant(True, np.bool_)
+        condition = builder.node("Not", builder.node("Not", condition))
+        out = builder.node("If", condition, channels=4, then_branch=then, else_branch=other)
+    else:
+        values = [helper.make_tensor_value_info("i", 7, []), helper.make_tensor_value_info("c", 9, []),
+                  helper.make_tensor_value_info("a", 1, None)]  # fmt: skip
+        nodes = [conv, helper.make_node("Add", ["a", "then_out"], ["b"]), helper.make_node("Identity", ["c"], ["d"])]
+        outputs = [helper.make_tensor_value_info("d", 9, []), helper.make_tensor_value_info("b", 1, None)]
+        loop = helper.make_graph(nodes, "loop", values, outputs, [weights])
+        trips = builder.constant(3, np.int64)
+        out = builder.node("Loop", trips, builder.constant(True, np.bool_), x, channels=4, body=loop)
+    image = helper.make_tensor_value_info("image", 1, [1, 3, 20, 20])
+    value = helper.make_tensor_value_info(out, 1, [1, 4, 20, 20])
+    graph = helper.make_graph(builder.nodes, "g", [image], [value], builder.weights)
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    bundle = kcompiler.compile(path, patch=4)
+    assert check(kcompiler.load(bundle), make_grid((20, 20), (4, 4), 3).positions).agrees
+
+
+@pytest.mark.parametrize("name", ["positions", "fill", "table/x", "Gather", "Add", "constant", "source/x y:0"])
+@pytest.mark.parametrize("what", ["output", "value", "image"])
+def test_names_of_our_own_may_be_in_the_model(name, what, tmp_path):
+    path = save("residual", tmp_path / "model.onnx")
+    model = onnx.load(path)
+    old = {"output": model.graph.output[0].name, "value": model.graph.node[1].output[0], "image": "image"}[what]
+    for names in (*(n.input for n in model.graph.node), *(n.output for n in model.graph.node)):
+        for index, found in enumerate(names):
+            names[index] = name if found == old else found
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = name if value.name == old else value.name
+    onnx.save(model, path)
+    explainer = kcompiler.load(kcompiler.compile(path, patch=4))
+    assert check(explainer, make_grid((20, 20), (4, 4), 3).positions).agrees
+
+
+def test_half_precision_inside_runs_dense(tmp_path):
+    builder = Builder()
+    half = builder.node("Cast", builder.conv("image", 4), to=10)
+    weights = builder.constant(np.random.default_rng(0).standard_normal((4, 4, 3, 3)), np.float16)
+    back = builder.node("Cast", builder.node("Conv", half, weights, channels=4), to=1)
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(back, 20, 20), path)
+    bundle = kcompiler.compile(path, patch=4)
+    assert check(kcompiler.load(bundle), make_grid((20, 20), (4, 4), 3).positions).agrees
+
+
+def test_dequantised_weights_run_dense(tmp_path):
+    builder = Builder()
+    quantised = builder.constant(np.random.default_rng(0).integers(-128, 128, (4, 3, 3, 3)), np.int8)
+    weights = builder.node("DequantizeLinear", quantised, builder.constant(0.02))
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.node("Conv", "image", weights, channels=4), 20, 20), path)
+    assert_compiles_exactly(path)
+
+
+def test_infinite_outputs_stay_infinite(tmp_path):
+    builder = Builder()
+    x = builder.relu(builder.conv("image", 4, pads=[1, 1, 1, 1]))
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.conv(x, 4, 1), 20, 20), path)
+    model = onnx.load(path)
+    masked = helper.make_node("Add", [model.graph.output[0].name, "mask"], ["masked"])
+    model.graph.node.append(masked)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([0, 0, -np.inf, 0, 0]), "mask"))
+    model.graph.output[0].name = "masked"
+    onnx.save(model, path)
+    outputs = kcompiler.load(kcompiler.compile(path, patch=4)).outputs(np.zeros((3, 20, 20), np.float32), [[1, 2]])
+    assert np.isneginf(outputs[0, 2])
+
+
+def test_model_without_a_finite_output_is_refused(tmp_path):
+    builder = Builder()
+    x = builder.node("Sqrt", builder.node("Sub", builder.node("Abs", "image"), builder.constant(1e6), channels=3))
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.conv(x, 4), 20, 20), path)
+    with pytest.raises(ModelError, match="no finite output"):
+        kcompiler.compile(path, patch=4)
+
+
+def test_output_that_does_not_depend_on_the_image_is_refused(tmp_path):
+    path = save("chain", tmp_path / "model.onnx")
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 5), np.float32), "always"))
+    model.graph.output[0].name = "always"
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="does not depend on the image"):
+        kcompiler.compile(path, patch=4)
+
+
+def test_random_operators_are_refused(tmp_path):
+    builder = Builder()
+    x = builder.conv("image", 4)
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.node("Add", x, builder.node("RandomNormalLike", x)), 20, 20), path)
+    with pytest.raises(ModelError, match="RandomNormalLike"):
         kcompiler.compile(path, patch=4)
 
 
