@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
+import operator
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from kcompiler.runtime.errors import (
     BundleError,
@@ -81,8 +84,8 @@ def compile(
 
     recipe = Preprocessing.read(Path(preprocessing)) if isinstance(preprocessing, (str, Path)) else preprocessing
     options = Options(
-        patch=(patch, patch) if isinstance(patch, int) else (patch[0], patch[1]),
-        input_shape=tuple(input_shape) if input_shape is not None else None,
+        patch=_pair(patch),
+        input_shape=_whole_numbers("input_shape", input_shape) if input_shape is not None else None,
         output=output,
         extents=extents,
         convolution=convolution,
@@ -92,6 +95,20 @@ def compile(
         return compile_file(as_file(model, Path(scratch)), options)
 
 
+def _pair(patch: int | tuple[int, int]) -> tuple[int, int]:
+    sizes = _whole_numbers("patch", (patch, patch) if np.ndim(patch) == 0 else patch)
+    if len(sizes) != 2:
+        raise UsageError(f"patch is {patch!r}, expected a side or (height, width)")
+    return sizes[0], sizes[1]
+
+
+def _whole_numbers(name: str, values: object) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(value) for value in values)  # type: ignore[attr-defined]
+    except TypeError as error:
+        raise UsageError(f"{name} is {values!r}, expected whole numbers") from error
+
+
 def load(
     bundle: str | Path | Bundle,
     *,
@@ -99,7 +116,7 @@ def load(
     threads: int | None = None,
     memory: int = MEMORY,
 ) -> Explainer:
-    """Opens a compiled bundle. Needs numpy and ONNX Runtime, but neither onnx nor the compiler.
+    """Opens a compiled bundle. Needs neither onnx nor the compiler.
 
     Args:
         bundle: path of a bundle, or one just compiled.

@@ -43,6 +43,12 @@ def check_options(source: Source, options: Options) -> None:
     Raises:
         UsageError: the patch is larger than the image, or the preprocessing makes inputs of another shape.
     """
+    for name, value, known in (
+        ("extents", options.extents, ("tight", "static")),
+        ("convolution", options.convolution, ("auto", "direct")),
+    ):
+        if value not in known:
+            raise UsageError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
     _, height, width = source.shape
     if not (1 <= options.patch[0] <= height and 1 <= options.patch[1] <= width):
         raise UsageError(

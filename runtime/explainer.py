@@ -80,6 +80,8 @@ class Explainer:
         self.folder = folder
         self._owner = owner
         self.manifest: Manifest = read_manifest(folder)
+        if isinstance(providers, str):
+            raise UsageError(f"providers is {providers!r}, expected a list of names")
         self.machine = Machine(tuple(providers) if providers is not None else None, threads)
         self.batch = self._batch_within(memory)
 
@@ -272,8 +274,8 @@ class Explainer:
                 known = ", ".join(self.labels[:10]) + (", ..." if len(self.labels) > 10 else "") if self.labels else "none"
                 raise UsageError(f"target {target!r} names {len(found)} outputs; labels in the bundle: {known}")
             return found[0]
-        if not 0 <= target < self.manifest.classes:
-            raise UsageError(f"target is {target}, expected 0 to {self.manifest.classes - 1}")
+        if not isinstance(target, int | np.integer) or not 0 <= target < self.manifest.classes:
+            raise UsageError(f"target is {target!r}, expected 0 to {self.manifest.classes - 1}")
         return int(target)
 
     def full_inference(self, *, optimise: bool = True) -> FullInference:

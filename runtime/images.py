@@ -48,7 +48,10 @@ def fill_image(fill: Fill, shape: Shape) -> FloatArray:
     Raises:
         UsageError: another count of numbers, or one that is not finite.
     """
-    numbers = np.asarray(fill, dtype=np.float32)
+    try:
+        numbers = np.asarray(fill, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"fill is {fill!r}, expected one number or one for each of {shape[0]} channels") from error
     if numbers.shape not in ((), (1,), (shape[0],)):
         raise UsageError(f"fill has shape {list(numbers.shape)}, expected one number or one for each of {shape[0]} channels")
     if not np.isfinite(numbers).all():

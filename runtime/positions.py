@@ -49,6 +49,10 @@ def make_grid(image: tuple[int, int], patch: tuple[int, int], stride: int, regio
     Raises:
         UsageError: stride below 1, or a region that is empty, leaves the image or holds no patch.
     """
+    if not isinstance(stride, int | np.integer):
+        raise UsageError(f"stride is {stride!r}, expected a whole number of pixels")
+    if region is not None and (len(region) != 4 or not all(isinstance(edge, int | np.integer) for edge in region)):
+        raise UsageError(f"region is {region!r}, expected whole numbers (top, left, bottom, right)")
     if stride < 1:
         raise UsageError(f"stride is {stride}, expected at least 1 pixel")
     top, left, bottom, right = region if region is not None else (0, 0, *image)
@@ -67,7 +71,10 @@ def check_positions(positions: npt.ArrayLike, image: tuple[int, int], patch: tup
     Raises:
         UsageError: not a list of (y, x) whole numbers, or one lies outside; the first such is named.
     """
-    array = np.asarray(positions)
+    try:
+        array = np.asarray(positions)
+    except ValueError as error:
+        raise UsageError(f"positions are no table of numbers ({error}), expected whole numbers [N, 2] as (y, x)") from error
     if array.size == 0:
         return np.zeros((0, 2), np.int64)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":

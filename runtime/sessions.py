@@ -13,6 +13,7 @@ from kcompiler.runtime.errors import BundleError, ProviderError, UsageError
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+MOST_THREADS = 1024
 SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -30,8 +31,8 @@ class Machine:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"threads is {self.threads}, expected at least 1")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise UsageError(f"threads is {self.threads}, expected 1 to {MOST_THREADS}")
 
 
 def onnxruntime() -> Any:

@@ -21,7 +21,7 @@ from kcompiler.runtime.errors import CheckFailed, UsageError
 
 def bench_models(
     models: Annotated[list[Path], typer.Argument(help="ONNX models, or compiled bundles.", show_default=False)],
-    patch: options.Patch = "16",
+    patch: Annotated[str | None, typer.Option(metavar="P | HxW", help="Patch of models to compile; default 16.")] = None,
     stride: Annotated[int, typer.Option(help="Pixels between neighbouring positions.")] = 4,
     positions: Annotated[int, typer.Option(help="About how many positions to sample in each round.")] = 400,
     rounds: Annotated[int, typer.Option(help="Rounds of full inference and compiled path in turn.")] = 3,
@@ -37,10 +37,12 @@ def bench_models(
     results = []
     for path in models:
         bundle: Path | Bundle = path
+        if path.is_dir() and (patch is not None or input_shape is not None or output is not None):
+            raise UsageError(f"{path}: is compiled already, --patch, --input-shape and --output are for models")
         if not path.is_dir():
             _tell(path.name, "compiling")
             bundle = kcompiler.compile(
-                path, patch=options.patch_size(patch), input_shape=options.input_shape(input_shape), output=output
+                path, patch=options.patch_size(patch or "16"), input_shape=options.input_shape(input_shape), output=output
             )
         explainer = kcompiler.load(bundle, providers=provider, threads=threads)
         tell = partial(_tell, path.name)

@@ -86,6 +86,12 @@ def edited(saved, change):
         (lambda m: m["files"].pop("full.onnx"), "lists the files"),
         (lambda m: m["files"].update({"../evil": m["files"]["full.onnx"]}), "lists the files"),
         (lambda m: m.update(surprise=1), "surprise"),
+        (lambda m: m.update(patch=[5, 4]), "manifest and models disagree"),
+        (lambda m: m.update(shape=[3, 19, 20]), "manifest and models disagree"),
+        (lambda m: m.update(image="pixels"), "manifest and models disagree"),
+        (lambda m: m.update(output="scores"), "manifest and models disagree"),
+        (lambda m: m["report"].update(bytes_per_position=0), "bytes_per_position"),
+        (lambda m: m.update(classes=-1), "classes"),
     ],
 )
 def test_damaged_manifests_are_refused(saved, change, message):
@@ -94,7 +100,7 @@ def test_damaged_manifests_are_refused(saved, change, message):
         kcompiler.load(saved)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000], ids=range(6))
 def test_manifest_that_is_no_manifest(saved, content):
     (saved / MANIFEST).write_bytes(content)
     with pytest.raises(kcompiler.BundleError, match="damaged"):
@@ -117,6 +123,51 @@ def test_saving_never_replaces_unasked(saved, tmp_path):
     bundle.save(saved, force=True)
     assert kcompiler.load(saved).manifest.patch == (3, 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.kc", "other.onnx"], "no scratch is left behind"
+
+
+@pytest.mark.parametrize("there", ["thesis", "file", "link"])
+def test_what_is_not_ours_is_never_replaced(saved, tmp_path, there):
+    target = tmp_path / "target"
+    if there == "thesis":
+        target.mkdir()
+        (target / "thesis.txt").write_text("years")
+    elif there == "file":
+        target.write_text("years")
+    else:
+        target.symlink_to(saved)
+    bundle = kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=3)
+    with pytest.raises(kcompiler.UsageError, match="will not be replaced"):
+        bundle.save(target, force=True)
+    if there != "link":
+        kept = target / "thesis.txt" if there == "thesis" else target
+        assert kept.read_text() == "years"
+    assert kcompiler.load(saved).manifest.patch == (4, 4)
+
+
+def test_old_bundle_comes_back_if_the_new_one_cannot_take_its_place(saved, tmp_path, monkeypatch):
+    from kcompiler.runtime import files
+
+    bundle = kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=3)
+    renamed, calls = files.os.replace, []
+
+    def second_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError("disk on fire")
+        renamed(source, target)
+
+    monkeypatch.setattr(files.os, "replace", second_fails)
+    with pytest.raises(kcompiler.UsageError, match="disk on fire"):
+        bundle.save(saved, force=True)
+    monkeypatch.undo()
+    assert kcompiler.load(saved).manifest.patch == (4, 4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.kc", "other.onnx"]
+
+
+def test_saved_bundle_has_the_users_permissions(tmp_path):
+    (tmp_path / "plain").mkdir()
+    bundle = kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=3)
+    assert bundle.save(tmp_path / "new.kc").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_temporary_folder_goes_with_the_bundle(tmp_path):

@@ -125,6 +125,31 @@ def test_explain_resumes_what_was_interrupted(work, tmp_path):
     assert "other settings" in done.stderr
 
 
+def test_results_never_replace_what_is_explained(work, tmp_path):
+    picture = tmp_path / "p.png"
+    picture.write_bytes((work / "picture.png").read_bytes())
+    for option in ("--resume", "--force"):
+        done = kcompiler("explain", work / "model.kc", picture, "-o", tmp_path, option, code=2)
+        assert "would be overwritten" in done.stderr
+    assert picture.read_bytes() == (work / "picture.png").read_bytes()
+    other = tmp_path / "q.png"
+    other.write_bytes(b"mine")
+    array = tmp_path / "in" / "q.npy"
+    array.parent.mkdir()
+    np.save(array, np.zeros((3, 24, 28), np.float32))
+    done = kcompiler("explain", work / "model.kc", array, "-o", tmp_path, "--resume", code=2)
+    assert "q.png: exists already" in done.stderr
+    assert other.read_bytes() == b"mine"
+
+
+def test_force_never_replaces_the_model(work, tmp_path):
+    model = tmp_path / "m.onnx"
+    model.write_bytes((work / "model.onnx").read_bytes())
+    done = kcompiler("compile", model, "-o", model, "--force", code=2)
+    assert "will not be replaced" in done.stderr
+    assert model.read_bytes() == (work / "model.onnx").read_bytes()
+
+
 BAD = {
     "model is no file": (["compile", "absent.onnx"], 3, "absent.onnx: no such file"),
     "model is no onnx": (["compile", "recipe.json"], 3, "recipe.json: not an ONNX file"),
@@ -149,6 +174,9 @@ BAD = {
     "bundle absent": (["explain", "absent.kc", "picture.png", "-o", "x"], 3, "absent.kc: not a compiled bundle"),
     "cuda absent": (["check", "model.kc", "--provider", "cuda"], 3, "CUDAExecutionProvider was asked for"),
     "threads zero": (["check", "model.kc", "--threads", "0"], 2, "threads is 0"),
+    "threads absurd": (["check", "model.kc", "--threads", "99999999999"], 2, "threads is 99999999999"),
+    "bundle below a file": (["compile", "model.onnx", "-o", "recipe.json/x.kc"], 2, "cannot be written"),
+    "bench of a bundle for another patch": (["bench", "model.kc", "--patch", "3"], 2, "is compiled already"),
     "out is a file": (["explain", "model.kc", "picture.png", "-o", "recipe.json"], 2, "is a file"),
 }
 
@@ -170,3 +198,9 @@ def test_bench_prints_a_table_and_json(work):
     assert result["speedup"] > 0
     assert set(result["full"]) == {"1", "8", "16"}
     assert 1e7 < result["peak_compiled"] < 2e9
+
+
+def test_bench_of_fewer_positions_than_a_batch(work):
+    arguments = ("bench", work / "model.onnx", "--patch", "20", "--stride", "3", "--rounds", "1", "--json")
+    (result,) = json.loads(kcompiler(*arguments).stdout)
+    assert result["positions"] == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,9 +136,19 @@ def test_saved_map_is_raw_numbers_a_picture_and_a_record(explainer, image, tmp_p
     heat_map.save(tmp_path / "out", "one", force=True)
 
 
-def test_notebook_view_escapes_labels(explainer, image):
-    heat_map = explainer.explain(image, stride=10, target=0)
+def test_any_label_can_be_drawn(explainer, image, tmp_path):
+    heat_map = replace(explainer.explain(image, stride=10, target=0), label="<b>$\\frac$")
     assert "<img src=" in heat_map._repr_html_()
+    assert "<b>" not in heat_map._repr_html_()
+    heat_map.save(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b"])
+def test_names_stay_in_their_folder(explainer, image, tmp_path, name):
+    heat_map = explainer.explain(image, stride=10, target=0)
+    with pytest.raises(kcompiler.UsageError, match="no file name"):
+        heat_map.save(tmp_path / "in", name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_overlay_shows_red_where_covering_hurts(explainer, image):
@@ -173,6 +184,11 @@ def test_images_that_do_not_fit(explainer, image, change, message):
         ({"fill": float("nan")}, "not finite"),
         ({"region": (0, 0, 3, 3)}, "smaller than the patch"),
         ({"quality": "good"}, "expected 'exact'"),
+        ({"stride": 2.5}, "stride is 2.5"),
+        ({"region": (0, 0, 9.5, 9)}, "region is"),
+        ({"region": (0, 0, 9)}, "region is"),
+        ({"fill": "red"}, "fill is 'red'"),
+        ({"target": 1.5}, "target is 1.5"),
     ],
 )
 def test_settings_out_of_range(explainer, image, options, message):
@@ -181,15 +197,39 @@ def test_settings_out_of_range(explainer, image, options, message):
 
 
 def test_memory_bounds_the_batch(bundle):
-    each = bundle.report.bytes_per_position
-    assert kcompiler.load(bundle, memory=3 * each).batch == 3
+    fixed, each = bundle.report.bytes_per_batch, bundle.report.bytes_per_position
+    assert fixed == 4 * 4 * 24 * 28, "the largest cached activation is copied with each batch"
+    assert kcompiler.load(bundle, memory=fixed + 3 * each).batch == 3
     with pytest.raises(kcompiler.UsageError, match="allow more"):
-        kcompiler.load(bundle, memory=each - 1)
+        kcompiler.load(bundle, memory=fixed + each - 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch": 8.0}, "patch is .*expected whole numbers"),
+        ({"patch": (8,)}, "expected a side or"),
+        ({"patch": (8, 8, 8)}, "expected a side or"),
+        ({"input_shape": (3, 24.0, 28)}, "input_shape is"),
+        ({"extents": "Tight"}, "extents is 'Tight'"),
+        ({"convolution": "winograd"}, "convolution is 'winograd'"),
+    ],
+)
+def test_compile_arguments_out_of_range(options, message, tmp_path):
+    with pytest.raises(kcompiler.UsageError, match=message):
+        kcompiler.compile(save("chain", tmp_path / "model.onnx", 24, 28), **options)
+
+
+def test_sizes_may_be_numpy_numbers(tmp_path):
+    bundle = kcompiler.compile(save("chain", tmp_path / "model.onnx", 24, 28), patch=np.int64(4))
+    assert bundle.manifest.patch == (4, 4)
 
 
 def test_absent_provider_is_an_error(bundle):
     with pytest.raises(kcompiler.ProviderError, match=r"CUDAExecutionProvider was asked for.*gpu"):
         kcompiler.load(bundle, providers=["cuda"])
+    with pytest.raises(kcompiler.UsageError, match="expected a list of names"):
+        kcompiler.load(bundle, providers="cpu")
     with pytest.raises(kcompiler.ProviderError, match="NoSuchProvider"):
         kcompiler.load(bundle, providers=["NoSuchProvider"])
 

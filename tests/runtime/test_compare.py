@@ -55,6 +55,28 @@ def test_noise_of_a_large_column_does_not_excuse_a_small_one():
     assert not compare(outputs, full, lambda: unoptimised).agrees
 
 
+def test_a_column_near_zero_does_not_excuse_others():
+    """Its relative noise is 1; the other map is reversed, within the outputs' tolerance."""
+    full = np.stack([np.full(20, 1e-12), 10 + 5e-4 * RNG.random(20), 10 + 5e-4 * RNG.random(20)], axis=1).astype(np.float32)
+    unoptimised = full * np.float32([-1, 1, 1])
+    outputs = full.copy()
+    outputs[:, 1] = outputs[::-1, 1]
+    assert not compare(outputs, full, lambda: unoptimised).agrees
+
+
+def test_infinities_must_be_the_same_and_the_rest_is_compared():
+    full = FULL.copy()
+    full[:, 1] = -np.inf
+    full[3, 2] = np.nan
+    assert compare(full.copy(), full, lambda: full).agrees
+    outputs = full.copy()
+    outputs[5, 0] += 0.1
+    assert not compare(outputs, full, lambda: full).agrees
+    outputs = full.copy()
+    outputs[5, 1] = np.inf
+    assert not compare(outputs, full, lambda: full).agrees
+
+
 def test_outputs_that_are_not_finite_never_agree_with_numbers():
     outputs = FULL.copy()
     outputs[0, 0] = np.nan

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -98,6 +100,50 @@ def test_sixteen_bit_gray_keeps_its_depth(tmp_path):
     np.testing.assert_allclose(picture.tensor[0, 0], deep / 257, rtol=1e-6)
 
 
+def test_sixteen_bits_of_colour_are_refused(tmp_path):
+    """Pillow would cut them to 8 bits in silence."""
+    deep = np.random.default_rng(2).integers(0, 65536, (6, 8, 4), dtype=np.uint16)
+    for channels, kind in ((3, 2), (4, 6)):
+        (tmp_path / "deep.png").write_bytes(deep_png(deep[..., :channels], kind))
+        with pytest.raises(ImageError, match="16 bits a channel"):
+            read_picture(tmp_path / "deep.png", RECIPE)
+    (tmp_path / "deep.ppm").write_bytes(b"P6\n# sixteen bits\n8 6\n65535\n" + deep[..., :3].astype(">u2").tobytes())
+    with pytest.raises(ImageError, match="16 bits a channel"):
+        read_picture(tmp_path / "deep.ppm", RECIPE)
+
+
+def deep_png(pixels, kind):
+    """A PNG of 16 bits a channel, which Pillow does not write (PNG specification, section 11)."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("width", [56, 720])
+@pytest.mark.parametrize("suffix", ["bmp", "ppm", "png", "tif"])
+def test_eight_bits_are_read_whatever_the_width(tmp_path, width, suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, width, 3), dtype=np.uint8)
+    recipe = RECIPE.model_copy(update={"size": (6, width)})
+    picture = read_picture(saved(tmp_path, Image.fromarray(pixels), f"p.{suffix}"), recipe)
+    np.testing.assert_array_equal(picture.pixels, pixels)
+
+
+def test_transparent_colour_is_refused(tmp_path):
+    path = saved(tmp_path, Image.fromarray(PIXELS), transparency=tuple(PIXELS[2, 3].tolist()))
+    with pytest.raises(ImageError, match="transparent"):
+        read_picture(path, RECIPE)
+
+
+def test_long_thin_picture_is_cropped_without_scaling_it_whole(tmp_path):
+    recipe = GRAY.model_copy(update={"resize": "crop", "shorter_side": 2000, "size": (10, 10)})
+    path = saved(tmp_path, Image.fromarray(np.full((2, 60000), 7, np.uint8)))
+    assert read_picture(path, recipe).tensor.max() == 7
+
+
 def test_palette_is_looked_up(tmp_path):
     image = Image.fromarray(PIXELS).quantize(16)
     np.testing.assert_array_equal(read_picture(saved(tmp_path, image), RECIPE).pixels, np.asarray(image.convert("RGB")))
@@ -135,6 +181,8 @@ GOOD = {"size": [6, 8], "resize": "stretch", "scale": 1.0, "mean": [0, 0, 0], "s
         ({"scale": float("nan")}, "scale"),
         ({"colour": 1}, "colour"),
         ({"scale": None}, "scale"),
+        ({"mean": [float("nan"), 0, 0]}, "mean"),
+        ({"std": [float("inf"), 1, 1]}, "std"),
     ],
 )
 def test_bad_recipes_are_refused(tmp_path, change, message):
