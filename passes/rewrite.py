@@ -17,6 +17,7 @@ from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
 from kcompiler.passes.index import PAD_ROWS, Box, contiguous_reads, region_axis, row_index, whole_axis
 from kcompiler.passes.lowering import select
+from kcompiler.passes.lowering.heads import HEADS
 from kcompiler.passes.lowering.site import Operand, Site, Updated
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
@@ -120,7 +121,12 @@ class _Rewriter:
         self.lowerings[node.name] = chosen
 
     def _keep(self, node: gs.Node) -> None:
-        """A node of the dense tail: on full maps, as it is in the source."""
+        """A node of the dense tail: on full maps, as it is in the source, unless it can be updated by what changed."""
+        read = node.inputs[0].name if node.inputs else ""
+        if node.op in HEADS and read in self.updated and read not in self.dense:
+            operand = Operand(self.updated[read], lambda: self._table(read))
+            self.dense[node.outputs[0].name] = HEADS[node.op](self.emit, operand)
+            return
         outputs = self.emit.copy(node, [self._full(value) for value in node.inputs])
         self.dense.update({source.name: copy for source, copy in zip(node.outputs, outputs, strict=True)})
 

@@ -213,6 +213,12 @@ def patch_into_wide_map(b: Builder) -> str:
 
 
 @tiny
+def global_average_head(b: Builder) -> str:
+    x = b.relu(b.conv("image", 4, pads=[1, 1, 1, 1], strides=[2, 1]))
+    return b.node("GlobalAveragePool", b.conv(x, 6, 3))
+
+
+@tiny
 def unknown_in_the_middle(b: Builder) -> str:
     x = b.relu(b.conv("image", 4))
     x = b.node("LRN", x, size=3, alpha=0.1, beta=0.5, bias=1.0)
