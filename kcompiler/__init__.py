@@ -1,4 +1,4 @@
-"""Occlusion explanations of ONNX image models, compiled: exact heat maps several times faster than full inference.
+"""Occlusion explanations of ONNX image models, compiled: exact heat maps at a fraction of the work of full inference.
 
 >>> bundle = kcompiler.compile("model.onnx", patch=16)
 >>> explainer = kcompiler.load(bundle)

@@ -16,7 +16,7 @@ from kcompiler.runtime.errors import KCompilerError
 
 app = typer.Typer(
     name="kcompiler",
-    help="Occlusion heat maps of ONNX image models, exact and several times faster than full inference.",
+    help="Occlusion heat maps of ONNX image models: exact, at a fraction of the work of full inference.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
