@@ -100,10 +100,10 @@ def compile_file(path: Path, options: Options) -> Bundle:
         with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
             analysed = analyse(path, options, Path(scratch))
             try:
-                classes = write_models(analysed, options, folder)
+                classes = write_and_verify(analysed, options, folder)
             except BatchError as why:
                 analysed = _analyse(path, options, Path(scratch), one_by_one=str(why))
-                classes = write_models(analysed, options, folder)
+                classes = write_and_verify(analysed, options, folder)
             check_labels(options, classes)
             manifest = _manifest(analysed, options, classes, folder)
         _write(folder, manifest)
@@ -117,7 +117,7 @@ def compile_file(path: Path, options: Options) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def write_models(analysed: Analysed, options: Options, folder: Path) -> int:
+def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> int:
     """Writes the three models of the bundle and their one file of weights; returns how many numbers the model puts out.
 
     Raises:

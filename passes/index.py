@@ -123,6 +123,13 @@ def row_index(emit: Emitter, value: Box, y: Reads, x: Reads, pad_row: int) -> gs
     return emit("Max", cached, outer(updated_y, updated_x))
 
 
+def cell_index(emit: Emitter, box: Box) -> gs.Variable:
+    """Rows of a map's own table (no padding, nothing updated) for every cell of the box: int32 [batch, h, w]."""
+    y, x = (contiguous_reads(emit, Window.identity(axis.size), axis).cells for axis in (box.y, box.x))
+    lines = emit("Mul", emit("Unsqueeze", y, emit.int64([2])), emit.int32(box.x.size))
+    return emit("Add", lines, emit("Unsqueeze", x, emit.int64([1])))
+
+
 def _offsets(
     emit: Emitter, axis: Axis, reads: Reads, step: int, updated_step: gs.Tensor, first_row: gs.Tensor | None
 ) -> tuple[gs.Variable, gs.Variable]:

@@ -51,7 +51,9 @@ def _node(node: gs.Node, decision: Decision, plan: Plan, rewritten: Rewritten) -
         operator=node.op,
         incremental=decision.incremental,
         lowering=rewritten.lowerings[node.name].name if decision.incremental else "",
-        reason=decision.reason,
+        reason="changes everywhere, but is updated by what changed in its input"
+        if node.name in rewritten.heads
+        else decision.reason,
         map=(shape[2], shape[3]) if is_map else None,
         extent=(int(region.y.lengths.max()), int(region.x.lengths.max())) if region is not None else None,
         share=costs.tight_share(region, 1) if region is not None else 1.0,

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import PAD_ROWS, Box, contiguous_reads, region_axis, row_index, whole_axis
+from kcompiler.passes.index import PAD_ROWS, Box, cell_index, contiguous_reads, region_axis, row_index, whole_axis
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import HEADS
 from kcompiler.passes.lowering.site import Operand, Site, Updated
@@ -34,11 +34,13 @@ class Rewritten:
             and the cached activations; outputs as the source model.
         cached: names of the source values that the baseline pass must leave as tables.
         lowerings: per incremental node name, the lowering chosen.
+        heads: names of the nodes that read a whole map, but are updated by what changed in it.
     """
 
     graph: gs.Graph
     cached: tuple[str, ...]
     lowerings: Mapping[str, Lowering]
+    heads: frozenset[str] = frozenset()
 
 
 class _Rewriter:
@@ -51,6 +53,7 @@ class _Rewriter:
         self.dense: dict[str, gs.Tensor] = {}
         self.tables: dict[str, gs.Variable] = {}
         self.lowerings: dict[str, Lowering] = {}
+        self.heads: set[str] = set()
 
     def run(self) -> Rewritten:
         self._cover_image()
@@ -67,7 +70,7 @@ class _Rewriter:
             value.shape = output.shape
             graph.outputs.append(value)
         graph.cleanup().toposort()
-        return Rewritten(graph, tuple(self.tables), self.lowerings)
+        return Rewritten(graph, tuple(self.tables), self.lowerings, frozenset(self.heads))
 
     def run_whole(self) -> Rewritten:
         """The graph under construction is a copy of the source, whole; its image becomes the covered image."""
@@ -92,10 +95,9 @@ class _Rewriter:
         _, channels, height, width = image.shape
         fill = self.emit.input(FILL, np.float32, [height * width, channels])
         box = self._box(self.plan.regions[image.name])
-        reads = [contiguous_reads(self.emit, Window.identity(axis.size), axis).cells for axis in (box.y, box.x)]
-        rows = self.emit("Mul", self.emit("Unsqueeze", reads[0], self.emit.int64([2])), self.emit.int32(width))
-        index = self.emit("Add", rows, self.emit("Unsqueeze", reads[1], self.emit.int64([1])))
-        patch = self.emit("Reshape", self.emit("Gather", fill, index, axis=0), self.emit.int64([-1, channels]))
+        patch = self.emit(
+            "Reshape", self.emit("Gather", fill, cell_index(self.emit, box), axis=0), self.emit.int64([-1, channels])
+        )
         self.updated[image.name] = Updated(box, channels, rows=patch)
 
     def _operand(self, value: gs.Tensor) -> Operand | None:
@@ -126,6 +128,7 @@ class _Rewriter:
         if node.op in HEADS and read in self.updated and read not in self.dense:
             operand = Operand(self.updated[read], lambda: self._table(read))
             self.dense[node.outputs[0].name] = HEADS[node.op](self.emit, operand)
+            self.heads.add(node.name)
             return
         outputs = self.emit.copy(node, [self._full(value) for value in node.inputs])
         self.dense.update({source.name: copy for source, copy in zip(node.outputs, outputs, strict=True)})

@@ -49,14 +49,13 @@ def onnxruntime() -> Any:
         ) from error
 
 
-def open_session(path: Path, machine: Machine, *, optimise: bool = True, profile: Path | None = None) -> ort.InferenceSession:
+def open_session(path: Path, machine: Machine, *, optimise: bool = True) -> ort.InferenceSession:
     """A session on the model at ``path``.
 
     Args:
         path: an ONNX file, external weights beside it.
         machine: providers and threads.
         optimise: False turns every graph optimisation off (for the measure of float32 noise).
-        profile: prefix of ONNX Runtime's profile file, if one is wanted.
 
     Raises:
         ProviderError: a provider that was asked for is absent from this build, or did not start on this machine.
@@ -69,8 +68,6 @@ def open_session(path: Path, machine: Machine, *, optimise: bool = True, profile
         options.intra_op_num_threads = machine.threads
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    if profile is not None:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     wanted = provider_names(machine.providers, ort.get_available_providers())
     try:
         session = ort.InferenceSession(str(path), options, providers=wanted)

@@ -9,8 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import contiguous_reads
+from kcompiler.passes.index import cell_index
 from kcompiler.passes.lowering.site import Operand, as_rows
 
 Head = Callable[[Emitter, Operand], gs.Variable]
@@ -37,10 +36,7 @@ def global_average(emit: Emitter, operand: Operand) -> gs.Variable:
     whole = emit("Slice", operand.cached(), emit.int64([0]), emit.int64([cells]), emit.int64([0]))
     mean = emit("ReduceMean", whole, emit.int64([0]), keepdims=1)
 
-    y, x = (contiguous_reads(emit, Window.identity(axis.size), axis).cells for axis in (box.y, box.x))
-    lines = emit("Mul", emit("Unsqueeze", y, emit.int64([2])), emit.int32(box.x.size))
-    index = emit("Add", lines, emit("Unsqueeze", x, emit.int64([1])))
-    replaced = emit("ReduceSum", emit("Gather", operand.cached(), index, axis=0), emit.int64([1, 2]), keepdims=0)
+    replaced = emit("ReduceSum", emit("Gather", operand.cached(), cell_index(emit, box), axis=0), emit.int64([1, 2]), keepdims=0)
 
     area = emit("Cast", emit("Mul", box.y.extent, box.x.extent), to=TensorProto.INT64)
     shape = emit("Concat", emit.int64([-1]), emit("Unsqueeze", area, emit.int64([0])), emit.int64([channels]), axis=0)

@@ -68,3 +68,11 @@ def test_bits_do_not_depend_on_the_batch_a_position_runs_in(tmp_path):
     together = explainer.outputs(image, positions)
     alone = np.concatenate([explainer.outputs(image, position[None]) for position in positions])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_report_says_that_a_global_average_is_updated(tmp_path):
+    model = save("global_average_head", tmp_path / "model.onnx")
+    explainer = assert_exact_everywhere(model, Options(patch=(4, 4), dense_share=NEVER_DENSE))
+    (pool,) = [node for node in explainer.manifest.report.nodes if node.operator == "GlobalAveragePool"]
+    assert "updated by what changed" in pool.reason
+    assert "GlobalAveragePool" not in explainer.manifest.report.incremental_operators
