@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kcompiler.passes.load import Source
-from kcompiler.passes.plan import DENSE_SHARE
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.preprocessing import Preprocessing
 
@@ -23,7 +22,8 @@ class Options:
         extents: "tight" (regions as large as the batch needs) or "static" (as the worst position needs, constant shapes).
         convolution: "auto" or "direct" (no transformed-domain convolutions).
         preprocessing: recipe for reading pictures, and labels.
-        dense_share: a node whose mean region covers more of its map than this runs dense.
+        calibrate: whether to measure the convolution algorithms on this machine, instead of predicting what they take.
+        dense_share: a node whose mean region covers more of its map than this runs dense; None decides by predicted times.
         prefer: lowering by operator or node name, where it applies.
     """
 
@@ -33,7 +33,8 @@ class Options:
     extents: Literal["tight", "static"] = "tight"
     convolution: Literal["auto", "direct"] = "auto"
     preprocessing: Preprocessing | None = None
-    dense_share: float = DENSE_SHARE
+    calibrate: bool = False
+    dense_share: float | None = None
     prefer: Mapping[str, str] = field(default_factory=dict)
 
 

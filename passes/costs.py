@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Spans
+from kcompiler.passes.lowering.select import shape_of
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import RULES, Region, sliding_window, windows_of
@@ -70,22 +71,19 @@ def _redundancy(graph: gs.Graph, shares: Mapping[str, float]) -> float:
 
 
 def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, Lowering]) -> int:
-    """Estimate of the memory a position takes at the worst node: what it reads, twice, and what it computes.
-
-    Twice, because gathered cells and their channels-first copy are alive together. Where a lowering gathers whole
-    windows, a cell counts as often as windows overlap it.
-    """
-    largest = 0
+    """Estimate of the memory a position takes at the worst node: what it reads, twice (read and copied), and what it computes."""
+    largest = 1.0
     incremental = {decision.node for decision in plan.decisions if decision.incremental}
     for node in graph.nodes:
-        read = sum(_cells(plan, value, node.name not in incremental) for value in node.inputs)
-        if node.name in lowerings and lowerings[node.name].gathers_windows:
-            y, x = windows_of(node)
+        whole = node.name not in incremental
+        read = sum(_cells(plan, value, whole) for value in node.inputs)
+        held = float(2 * read + sum(_cells(plan, value, whole) for value in node.outputs))
+        if node.name in lowerings:
             region = plan.regions[node.outputs[0].name]
-            cells = int(region.y.lengths.max()) * int(region.x.lengths.max())
-            read = max(read, cells * y.kernel * x.kernel * plan.regions[node.inputs[0].name].channels)
-        largest = max(largest, 2 * read + sum(_cells(plan, value, node.name not in incremental) for value in node.outputs))
-    return FLOAT_BYTES * max(largest, 1)
+            h, w = (np.array([spans.lengths.max()]) for spans in (region.y, region.x))
+            held = max(held, read + lowerings[node.name].work(shape_of(node, plan, h, w, 1)).held)
+        largest = max(largest, held)
+    return int(FLOAT_BYTES * largest)
 
 
 def _cells(plan: Plan, value: gs.Tensor, whole: bool) -> int:

@@ -71,12 +71,82 @@ def whole_axis(emit: Emitter, size: int) -> Axis:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the rows of an updated region lie: cell (y, x) of region b in row ``y[y] + x[x] + b * step``.
+
+    Attributes:
+        y, x: int32 [extent].
+        step: int32 scalar, rows from a region to the next.
+    """
+
+    y: gs.Tensor
+    x: gs.Tensor
+    step: gs.Tensor
+
+
+def plain_layout(emit: Emitter, box: Box) -> Layout:
+    """Region by region, line by line."""
+    y, x = (emit("Range", emit.int32(0), axis.extent, emit.int32(1)) for axis in (box.y, box.x))
+    return Layout(emit("Mul", y, box.x.extent), x, emit("Mul", box.y.extent, box.x.extent))
+
+
+def tiled_layout(emit: Emitter, box: Box, tile: tuple[int, int]) -> Layout:
+    """The order of a Winograd output transform: [tile height, tile width, batch, tiles y, tiles x], the last tiles overhanging."""
+    tiles_y, tiles_x = (tile_count(emit, axis, size) for axis, size in zip((box.y, box.x), tile, strict=True))
+    step = emit("Mul", tiles_y, tiles_x)
+    element = emit("Mul", _batch(emit, box, np.int32), step)
+    y = _tiled(emit, box.y, tile[0], emit("Mul", element, emit.int32(tile[1])), tiles_x)
+    return Layout(y, _tiled(emit, box.x, tile[1], element, emit.int32(1)), step)
+
+
+def tile_count(emit: Emitter, axis: Axis, tile: int) -> gs.Tensor:
+    """Tiles that cover the axis of a region: int32 scalar."""
+    return emit("Div", emit("Add", axis.extent, emit.int32(tile - 1)), emit.int32(tile)) if tile > 1 else axis.extent
+
+
+def _tiled(emit: Emitter, axis: Axis, tile: int, element_step: gs.Tensor, tile_step: gs.Tensor) -> gs.Variable:
+    cells = emit("Range", emit.int32(0), axis.extent, emit.int32(1))
+    number = emit("Div", cells, emit.int32(tile))
+    element = emit("Sub", cells, emit("Mul", number, emit.int32(tile)))
+    return emit("Add", emit("Mul", element, element_step), emit("Mul", number, tile_step))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How the reads along y and x are brought together: axes to insert so that they broadcast to the full index.
+
+    Attributes:
+        name: for people.
+        lift: axes inserted into a [batch] vector to broadcast with the reads of one axis.
+        y, x: axes inserted into the reads along y and along x.
+    """
+
+    name: str
+    lift: tuple[int, ...]
+    y: tuple[int, ...]
+    x: tuple[int, ...]
+
+
+LINES = Order("[batch, y, x]", (1,), (2,), (1,))
+WINDOWS = Order("[batch, y, x, taps y, taps x]", (1, 2), (2, 4), (1, 3))
+TILES = Order("[elements y, elements x, batch, tiles y, tiles x]", (0, 2), (1, 4), (0, 3))
+
+
+@dataclass(frozen=True, slots=True)
 class Reads:
-    """Cells read along one axis, in padded coordinates (cell + pad): int32 [batch or 1, cells] or [.., outputs, taps]."""
+    """Cells read along one axis, in padded coordinates (cell + pad).
+
+    Attributes:
+        cells: int32 [batch or 1, cells], [.., outputs, taps] or [elements, .., tiles], by ``order``.
+        window: of the node that reads.
+        order: how they are brought together with the other axis.
+        overhang: how many cells beyond the last window's last they may go (read as padding).
+    """
 
     cells: gs.Tensor
     window: Window
-    taps: bool
+    order: Order
+    overhang: int = 0
 
 
 def contiguous_reads(emit: Emitter, window: Window, output: Axis) -> Reads:
@@ -85,7 +155,7 @@ def contiguous_reads(emit: Emitter, window: Window, output: Axis) -> Reads:
     span = emit("Mul", emit("Sub", output.extent, emit.int32(1)), emit.int32(window.stride))
     count = emit("Add", span, emit.int32(window.reach))
     steps = emit("Range", emit.int32(0), count, emit.int32(1))
-    return Reads(emit("Add", emit("Unsqueeze", first, emit.int64([1])), steps), window, taps=False)
+    return Reads(emit("Add", emit("Unsqueeze", first, emit.int64([1])), steps), window, LINES)
 
 
 def window_reads(emit: Emitter, window: Window, output: Axis) -> Reads:
@@ -94,31 +164,38 @@ def window_reads(emit: Emitter, window: Window, output: Axis) -> Reads:
     outputs = emit("Add", emit("Unsqueeze", output.origin, emit.int64([1])), steps)
     first = emit("Mul", outputs, emit.int32(window.stride))
     taps = emit.int32(np.arange(window.kernel) * window.dilation)
-    return Reads(emit("Add", emit("Unsqueeze", first, emit.int64([2])), taps), window, taps=True)
+    return Reads(emit("Add", emit("Unsqueeze", first, emit.int64([2])), taps), window, WINDOWS)
 
 
-def row_index(emit: Emitter, value: Box, y: Reads, x: Reads, pad_row: int) -> gs.Variable:
-    """Rows of the union table of a value whose updated region is ``value``, for all pairs of reads.
+def tile_reads(emit: Emitter, window: Window, output: Axis, tile: int) -> Reads:
+    """Every input cell of tiles of ``tile`` outputs: [(tile - 1) * stride + reach, batch, tiles]."""
+    numbers = emit("Range", emit.int32(0), tile_count(emit, output, tile), emit.int32(1))
+    first = emit("Add", emit("Unsqueeze", output.origin, emit.int64([1])), emit("Mul", numbers, emit.int32(tile)))
+    elements = emit.int32(np.arange(window.input_extent(tile)).reshape(-1, 1, 1))
+    cells = emit("Add", emit("Mul", emit("Unsqueeze", first, emit.int64([0])), emit.int32(window.stride)), elements)
+    return Reads(cells, window, TILES, overhang=(tile - 1) * window.stride)
+
+
+def row_index(emit: Emitter, value: Box, layout: Layout, y: Reads, x: Reads, pad_row: int) -> gs.Variable:
+    """Rows of the union table of a value whose updated region ``value`` lies in ``layout``, for all pairs of reads.
 
     Returns:
-        int32 [batch, y cells, x cells], or [batch, y outputs, x outputs, y taps, x taps].
+        int32, of the shape that the reads' order names.
     """
     width = value.x.size
     base = value.y.size * width + PAD_ROWS
-    area = emit("Mul", value.y.extent, value.x.extent)
-    count = emit("Shape", value.y.origin, end=1)
     # The ramp is cast, not its limit: ONNX's data propagation loses a Cast, and Range then meets mixed types.
-    ramp = emit("Cast", emit("Range", emit.int64(0), emit("Squeeze", count), emit.int64(1)), to=TensorProto.INT32)
-    first_row = emit("Add", emit("Mul", ramp, area), emit.int32(base))
-    cached_y, updated_y = _offsets(emit, value.y, y, width, value.x.extent, first_row)
-    cached_x, updated_x = _offsets(emit, value.x, x, 1, emit.int32(1), None)
-    axes_y, axes_x = (emit.int64([2, 4]), emit.int64([1, 3])) if y.taps else (emit.int64([2]), emit.int64([1]))
+    ramp = emit("Cast", emit("Range", emit.int64(0), _batch(emit, value, np.int64), emit.int64(1)), to=TensorProto.INT32)
+    first_row = emit("Add", emit("Mul", ramp, layout.step), emit.int32(base))
+    cached_y, updated_y = _offsets(emit, value.y, y, width, layout.y, first_row)
+    cached_x, updated_x = _offsets(emit, value.x, x, 1, layout.x, None)
 
     def outer(along_y: gs.Tensor, along_x: gs.Tensor) -> gs.Variable:
+        axes_y, axes_x = emit.int64(y.order.y), emit.int64(x.order.x)
         return emit("Add", emit("Unsqueeze", along_y, axes_y), emit("Unsqueeze", along_x, axes_x))
 
     cached = outer(cached_y, cached_x)
-    if y.window.pads or x.window.pads:
+    if y.window.pads or x.window.pads or y.overhang or x.overhang:
         cached = emit("Min", cached, emit.int32(value.y.size * width + pad_row))
     return emit("Max", cached, outer(updated_y, updated_x))
 
@@ -131,18 +208,25 @@ def cell_index(emit: Emitter, box: Box) -> gs.Variable:
 
 
 def _offsets(
-    emit: Emitter, axis: Axis, reads: Reads, step: int, updated_step: gs.Tensor, first_row: gs.Tensor | None
+    emit: Emitter, axis: Axis, reads: Reads, step: int, rows: gs.Tensor, first_row: gs.Tensor | None
 ) -> tuple[gs.Variable, gs.Variable]:
     """Along one axis, the offsets of the cells read: into the cached map, and into the updated regions."""
     window = reads.window
-    cells = np.arange(window.input_extent(window.outputs)) - window.pad
+    cells = np.arange(window.input_extent(window.outputs) + reads.overhang) - window.pad
     table = np.where((cells >= 0) & (cells < window.inputs), cells * step, FAR)
     cached = emit("Gather", emit.int32(table), reads.cells, axis=0)
-    lift = emit.int64([1, 2] if reads.taps else [1])
+    lift = emit.int64(reads.order.lift)
     origin = emit("Unsqueeze", emit("Add", axis.origin, emit.int32(window.pad)), lift)
     relative = emit("Sub", reads.cells, origin)
-    inside = emit("And", emit("GreaterOrEqual", relative, emit.int32(0)), emit("Less", relative, axis.extent))
-    offset = emit("Mul", relative, updated_step)
+    clipped = emit("Max", emit("Min", relative, emit("Sub", axis.extent, emit.int32(1))), emit.int32(0))
+    inside = emit("Equal", relative, clipped)
+    offset = emit("Gather", rows, clipped, axis=0)
     if first_row is not None:
         offset = emit("Add", offset, emit("Unsqueeze", first_row, lift))
     return cached, emit("Where", inside, offset, emit.int32(-FAR))
+
+
+def _batch(emit: Emitter, box: Box, dtype: type[np.signedinteger]) -> gs.Tensor:
+    """Scalar: how many regions."""
+    count = emit("Squeeze", emit("Shape", box.y.origin, end=1))
+    return emit("Cast", count, to=TensorProto.INT32) if dtype is np.int32 else count

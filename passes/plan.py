@@ -11,10 +11,6 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.geometry import Spans
 from kcompiler.passes.rules import NoRule, Region, apply_rule
 
-DENSE_SHARE = 0.75
-"""A node whose mean region covers more than this share of its map runs dense: one contiguous map costs less a cell than
-gathered regions do."""
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -47,13 +43,13 @@ class Plan:
     all_dense: bool
 
 
-def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = DENSE_SHARE, dense: str = "") -> Plan:
+def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = 1.0, dense: str = "") -> Plan:
     """Propagates the patch's region through ``graph`` (topologically sorted, normalised, one image input).
 
     Args:
         graph: the normalised model.
         patch: (height, width).
-        dense_share: see DENSE_SHARE.
+        dense_share: a node whose mean region covers more than this share of its map runs dense.
         dense: why every node is to run dense, if so.
     """
     image = graph.inputs[0]

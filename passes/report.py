@@ -9,6 +9,7 @@ from math import prod
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes import costs
+from kcompiler.passes.choice import Choice
 from kcompiler.passes.plan import Decision, Plan
 from kcompiler.passes.rewrite import Rewritten
 from kcompiler.runtime.manifest import NodeReport, Report
@@ -17,8 +18,9 @@ STRIDE = 4
 """Stride of the grid over which the tight redundancy ratio is the mean."""
 
 
-def make_report(graph: gs.Graph, plan: Plan, rewritten: Rewritten, source_operators: Mapping[str, int]) -> Report:
-    """Describes ``rewritten``, made from the normalised ``graph`` by ``plan``."""
+def make_report(graph: gs.Graph, choice: Choice, rewritten: Rewritten, source_operators: Mapping[str, int]) -> Report:
+    """Describes ``rewritten``, made from the normalised ``graph`` by ``choice``."""
+    plan = choice.plan
     nodes = zip(graph.nodes, plan.decisions, strict=True)
     weights = [tensor for tensor in graph.tensors().values() if isinstance(tensor, gs.Constant) and tensor.dtype.kind == "f"]
     return Report(
@@ -33,6 +35,8 @@ def make_report(graph: gs.Graph, plan: Plan, rewritten: Rewritten, source_operat
         bytes_per_position=costs.bytes_per_position(graph, plan, rewritten.lowerings),
         bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
         table_bytes=costs.table_bytes(plan, rewritten.cached),
+        predicted_speedup=choice.full_seconds / choice.seconds,
+        transform_error=choice.error,
         largest_error=None,
         nodes=tuple(_node(node, decision, plan, rewritten) for node, decision in nodes),
     )

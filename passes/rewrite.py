@@ -15,10 +15,10 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import PAD_ROWS, Box, cell_index, contiguous_reads, region_axis, row_index, whole_axis
+from kcompiler.passes.index import PAD_ROWS, Box, cell_index, contiguous_reads, region_axis, whole_axis
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import HEADS
-from kcompiler.passes.lowering.site import Operand, Site, Updated
+from kcompiler.passes.lowering.site import Operand, Site, Updated, as_rows
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
@@ -44,8 +44,8 @@ class Rewritten:
 
 
 class _Rewriter:
-    def __init__(self, source: gs.Graph, plan: Plan, extents: str, prefer: Mapping[str, str], emit: Emitter) -> None:
-        self.source, self.plan, self.extents, self.prefer, self.emit = source, plan, extents, prefer, emit
+    def __init__(self, source: gs.Graph, plan: Plan, extents: str, chosen: Mapping[str, str], emit: Emitter) -> None:
+        self.source, self.plan, self.extents, self.chosen, self.emit = source, plan, extents, chosen, emit
         positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
         self.positions_y = self.emit("Gather", positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", positions, self.emit.int64(1), axis=1)
@@ -83,6 +83,25 @@ class _Rewriter:
         graph.nodes = graph.nodes[kept:] + graph.nodes[:kept]  # no sorting: it would not see what bodies read from around them
         return Rewritten(graph, tuple(self.tables), {})
 
+    def run_node(self, node: gs.Node, incremental: bool) -> gs.Graph:
+        """One node alone: the regions that it reads are cut out of their cached maps."""
+        for name in {value.name for value in node.inputs if value.name in self.plan.incremental}:
+            region = self.plan.regions[name]
+            box = self._box(region)
+            cells = self.emit("Gather", self._table(name), cell_index(self.emit, box), axis=0)
+            rows = self.emit("Reshape", cells, self.emit.int64([-1, region.channels]))
+            self.updated[name] = Updated(box, region.channels, rows=rows)
+        if incremental:
+            self._lower(node)
+            result = as_rows(self.emit, self.updated[node.outputs[0].name])
+        else:
+            self._keep(node)
+            result = self.dense[node.outputs[0].name]
+        result.dtype = np.dtype(np.float32)
+        self.emit.graph.outputs = [result]
+        self.emit.graph.cleanup().toposort()
+        return self.emit.graph
+
     def _box(self, region: Region) -> Box:
         return Box(
             region_axis(self.emit, region.y, self.positions_y, self.extents),
@@ -116,7 +135,7 @@ class _Rewriter:
         output = node.outputs[0].name
         region = self.plan.regions[output]
         windows = select.windows(node, region)
-        chosen = select.choose(node, windows, self.prefer)
+        chosen = select.by_name(node, self.chosen[node.name])
         inputs = tuple(self._operand(value) for value in node.inputs)
         site = Site(self.emit, node, inputs, self._box(region), region.channels, windows)
         self.updated[output] = chosen.emit(site)
@@ -147,16 +166,26 @@ class _Rewriter:
             contiguous_reads(self.emit, Window.identity(size), whole_axis(self.emit, size))
             for size in (region.y.size, region.x.size)
         )
-        rows = operand.read(self.emit, row_index(self.emit, operand.updated.box, y, x, 0))
+        rows = operand.read(self.emit, y, x)
         return self.emit("Transpose", rows, perm=[0, 3, 1, 2])
 
 
-def incremental_graph(source: gs.Graph, plan: Plan, extents: str, prefer: Mapping[str, str]) -> Rewritten:
-    """Rewrites ``source`` (normalised) by ``plan``. ``prefer`` names a lowering per operator or node, where it applies."""
+def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str]) -> Rewritten:
+    """Rewrites ``source`` (normalised) by ``plan``; ``lowerings`` names one for every incremental node."""
     if plan.all_dense:
-        return _Rewriter(source, plan, extents, prefer, Emitter(source.copy())).run_whole()
+        return _Rewriter(source, plan, extents, lowerings, Emitter(source.copy())).run_whole()
     empty = gs.Graph(name="incremental", opset=source.opset, import_domains=source.import_domains)
-    return _Rewriter(source, plan, extents, prefer, Emitter(empty, reserved=source.tensors())).run()
+    return _Rewriter(source, plan, extents, lowerings, Emitter(empty, reserved=source.tensors())).run()
+
+
+def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, lowering: str | None) -> gs.Graph:
+    """One node of ``source`` alone, by ``lowering`` or, where that is None, on full maps: to measure what it takes.
+
+    Inputs are ``positions`` and the cached activations that it reads, as in the incremental graph.
+    """
+    empty = gs.Graph(name="node", opset=source.opset, import_domains=source.import_domains)
+    chosen = {} if lowering is None else {node.name: lowering}
+    return _Rewriter(source, plan, extents, chosen, Emitter(empty, reserved=source.tensors())).run_node(node, lowering is not None)
 
 
 def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:

@@ -72,17 +72,7 @@ def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
 
 
 def verify_compiled(folder: Path, count: int) -> Comparison:
-    """The bundle at ``folder`` against full inference at ``count`` positions, the four corners among them.
-
-    Raises:
-        CheckFailed: they disagree.
-    """
+    """The bundle at ``folder`` against full inference at ``count`` positions, the four corners among them."""
     explainer = Explainer(folder, providers=("cpu",))
     manifest = explainer.manifest
-    comparison = check(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)
-    if not comparison.agrees:
-        raise CheckFailed(
-            f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason}); nothing was written. "
-            "This is a defect of kcompiler: please report it with the model"
-        )
-    return comparison
+    return check(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)

@@ -17,7 +17,7 @@ from kcompiler.runtime.compare import compare
 from kcompiler.runtime.explainer import Baseline, Explainer
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.images import FloatArray, cover, fill_image
-from kcompiler.runtime.positions import IntArray, batches, make_grid
+from kcompiler.runtime.positions import IntArray, make_grid
 
 FULL_BATCHES = (1, 8, 16)
 FILL = 0.5
@@ -96,7 +96,7 @@ def benchmark(
     manifest = explainer.manifest
     image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
     positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
-    chosen = _spread(positions, explainer.batch, sample)
+    chosen = _spread(explainer, positions, sample)
     count = sum(len(part) for part in chosen)
     full = explainer.full_inference()
     tell("warm-up and comparison")
@@ -135,10 +135,10 @@ def benchmark(
     )  # fmt: skip
 
 
-def _spread(positions: IntArray, batch: int, sample: int) -> list[IntArray]:
-    """Whole driver batches of about ``sample`` positions together, evenly spread over the grid."""
-    parts = list(batches(len(positions), batch))
-    wanted = min(len(parts), max(1, -(-sample // batch)))
+def _spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntArray]:
+    """Whole batches of the driver of about ``sample`` positions together, evenly spread over those of the whole grid."""
+    parts = explainer.batches(positions)
+    wanted = min(len(parts), max(1, -(-sample // explainer.batch)))
     numbers = np.unique(np.linspace(0, len(parts) - 1, wanted).round().astype(int))
     return [positions[parts[number]] for number in numbers]
 

@@ -22,12 +22,14 @@ class Comparison:
 
     Attributes:
         largest_error: largest absolute difference of any output at any position.
+        output_error: largest error of an output over what that output is allowed (above 1 is too much).
         map_error: largest error of a map over what that map is allowed (above 1 is too much).
         agrees: every output within RTOL and ATOL, and every map within its allowance.
         reason: empty if it agrees, otherwise what does not.
     """
 
     largest_error: float
+    output_error: float
     map_error: float
     agrees: bool
     reason: str
@@ -50,18 +52,18 @@ def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], Flo
         unoptimised: computes full inference without optimisations; called only where it decides.
     """
     if outputs.shape != full.shape:
-        return Comparison(np.inf, np.inf, False, f"outputs have shape {outputs.shape}, full inference {full.shape}")
+        return Comparison(np.inf, np.inf, np.inf, False, f"outputs have shape {outputs.shape}, full inference {full.shape}")
     finite = np.isfinite(full)
     if (
         not np.array_equal(np.where(finite, 0, outputs), np.where(finite, 0, full), equal_nan=True)
         or not np.isfinite(outputs[finite]).all()
     ):
         return Comparison(
-            np.inf, np.inf, False, "outputs are infinite or not numbers where full inference's are not, or the reverse"
+            np.inf, np.inf, np.inf, False, "outputs are infinite or not numbers where full inference's are not, or the reverse"
         )
     outputs, full = np.where(finite, outputs, 0), np.where(finite, full, 0)
     difference = np.abs(outputs.astype(np.float64) - full)
-    excess = difference - (ATOL + RTOL * np.abs(full))
+    excess = difference / (ATOL + RTOL * np.abs(full).astype(np.float64))
     errors = difference.max(axis=0)
     allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0)
     if len(full) == 1:  # one position is no map
@@ -72,13 +74,13 @@ def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], Flo
         shares = np.where(errors > 0, errors / allowed, 0.0)
     worst = float(shares.max())
     reasons = []
-    if excess.max() > 0:
+    if excess.max() > 1:
         place = np.unravel_index(int(excess.argmax()), excess.shape)
         reasons.append(f"output {place[1]} at position {place[0]} is {outputs[place]!s}, full inference gives {full[place]!s}")
     if worst > 1:
         column = int(shares.argmax())
         reasons.append(f"the map of output {column} is off by {errors[column]:.3g}, allowed is {allowed[column]:.3g}")
-    return Comparison(float(difference.max()), worst, not reasons, "; ".join(reasons))
+    return Comparison(float(difference.max()), float(excess.max()), worst, not reasons, "; ".join(reasons))
 
 
 def _noise(full: FloatArray, unoptimised: FloatArray) -> FloatArray:

@@ -17,17 +17,16 @@ from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray, check_image, fill_image
 from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, PATCH_KEY, TABLE, Manifest, patch_text, read_manifest
-from kcompiler.runtime.positions import Box, Grid, IntArray, batches, check_positions, make_grid
+from kcompiler.runtime.positions import Box, Grid, IntArray, check_positions, make_grid
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback, Reporter
+from kcompiler.runtime.schedule import Extents, schedule
 from kcompiler.runtime.sessions import Machine, device_of, onnxruntime, open_session
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 MEMORY = 2 << 30
-LARGEST_BATCH = 32
-"""Beyond it the batch's fixed costs are a few percent, and mixed extents cost more."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -118,7 +117,7 @@ class Explainer:
         least = report.bytes_per_batch + report.bytes_per_position
         if memory < least:
             raise UsageError(f"memory is {memory} bytes, but one position of this model takes about {least}; allow more")
-        return min(LARGEST_BATCH, self.manifest.largest_batch, (memory - report.bytes_per_batch) // report.bytes_per_position)
+        return min(self.manifest.batch, self.manifest.largest_batch, (memory - report.bytes_per_batch) // report.bytes_per_position)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -173,8 +172,16 @@ class Explainer:
         self._incremental.run_with_iobinding(binding)
         return np.asarray(binding.copy_outputs_to_cpu()[0], dtype=np.float32).reshape(len(positions), -1)
 
-    def _batches(self, baseline: Baseline, positions: IntArray) -> Iterator[tuple[slice, FloatArray]]:
-        for part in batches(len(positions), self.batch):
+    @cached_property
+    def _extents(self) -> Extents:
+        return Extents.of([(known.work, known.heights, known.widths) for known in self.manifest.geometries])
+
+    def batches(self, positions: IntArray) -> list[IntArray]:
+        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in."""
+        return schedule(positions, self._extents, self.batch)
+
+    def _batches(self, baseline: Baseline, positions: IntArray) -> Iterator[tuple[IntArray, FloatArray]]:
+        for part in self.batches(positions):
             yield part, self.evaluate(baseline, positions[part])
 
     def evaluate_all(self, baseline: Baseline, positions: IntArray) -> FloatArray:
@@ -254,8 +261,8 @@ class Explainer:
         try:
             for part, outputs in self._batches(baseline, grid.positions[missing]):
                 scores[missing[part]] = outputs[:, index]
-                done += part.stop - part.start
-                reporter.advance(part.stop - part.start)
+                done += len(part)
+                reporter.advance(len(part))
         except KeyboardInterrupt:
             raise Interrupted(heat_map()) from None
         finally:

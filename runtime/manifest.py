@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.preprocessing import Preprocessing
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -72,6 +72,20 @@ class NodeReport(_Record):
     flops: int
 
 
+class Geometry(_Record):
+    """How large the regions of some values are, by the place of the patch: what the scheduler orders positions by.
+
+    Attributes:
+        work: FLOPs a cell, of all nodes that compute such a value.
+        heights: of the region, by the patch's row.
+        widths: by its column.
+    """
+
+    work: float
+    heights: tuple[Positive, ...]
+    widths: tuple[Positive, ...]
+
+
 class Report(_Record):
     """What the compiler did.
 
@@ -84,6 +98,8 @@ class Report(_Record):
         bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
         bytes_per_batch: what a batch takes beside that, however small: the largest cached activation, copied.
         table_bytes: size of the cached activations.
+        predicted_speedup: over full inference, on the machine that the choices were made for.
+        transform_error: predicted rms error, relative to the outputs', that transformed convolutions add.
         largest_error: against full inference at compile time.
         nodes: per node, in graph order.
     """
@@ -99,6 +115,8 @@ class Report(_Record):
     bytes_per_position: Positive
     bytes_per_batch: NotNegative
     table_bytes: NotNegative
+    predicted_speedup: float
+    transform_error: float
     largest_error: float | None
     nodes: tuple[NodeReport, ...]
 
@@ -115,6 +133,8 @@ class Manifest(_Record):
         output: name of the explained output; ``classes`` numbers in it.
         largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
         patch: (height, width) in pixels.
+        batch: positions in a batch that were predicted fastest.
+        geometries: of the regions that are recomputed.
     """
 
     format: int
@@ -128,6 +148,8 @@ class Manifest(_Record):
     classes: Positive
     largest_batch: Positive
     patch: tuple[Positive, Positive]
+    batch: Positive
+    geometries: tuple[Geometry, ...]
     extents: Literal["tight", "static"]
     convolution: Literal["auto", "direct"]
     preprocessing: Preprocessing | None

@@ -6,18 +6,38 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.lowering.site import Site, Updated, as_rows
 from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.work import Shape, Work
 
 
 def _ungrouped(node: gs.Node, windows: Windows) -> bool:
     return bool(node.attrs.get("group", 1) == 1)
 
 
-def _one_by_one(node: gs.Node, windows: Windows) -> bool:
-    """A wider window copies each cell kernel times; there the Conv on regions was faster in all three networks measured."""
-    return all(window.kernel == 1 for window in windows)
+def _weights(shape: Shape) -> float:
+    return shape.taps * shape.channels / shape.group * shape.outputs / shape.batch
 
 
-@lowering("gemm", "Conv", applies=_ungrouped, suits=_one_by_one, gathers_windows=True)
+def _flops(shape: Shape) -> float:
+    return 2 * shape.cells * shape.taps * shape.channels / shape.group * shape.outputs
+
+
+def _gemm_work(shape: Shape) -> Work:
+    gathered = shape.cells * shape.taps * shape.channels
+    written = shape.cells * shape.outputs
+    as_they_are = shape.taps == 1 and all(window.stride == 1 for window in shape.windows)
+    moved = gathered + 2 * written if as_they_are else shape.union + 3 * gathered + 2 * written
+    nodes = (1 if as_they_are else 20) / shape.batch
+    return Work(products=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=gathered + written)
+
+
+def _regions_work(shape: Shape) -> Work:
+    """The regions are gathered and brought channels first, the outputs back; ONNX Runtime blocks channels by 8 or 16."""
+    read, written = shape.reads * shape.channels, shape.cells * shape.outputs
+    moved, held = shape.union + 4 * read + 4 * written, 2 * read + 2 * written
+    return Work(convolved=_flops(shape), moved=moved, loaded=_weights(shape), nodes=24 / shape.batch, held=held)
+
+
+@lowering("gemm", "Conv", applies=_ungrouped, work=_gemm_work)
 def conv_as_gemm(site: Site) -> Updated:
     """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 takes the rows as they are.
 
@@ -29,15 +49,16 @@ def conv_as_gemm(site: Site) -> Updated:
     weights, *bias = site.node.inputs[1:]
     depth = y.kernel * x.kernel * operand.updated.channels
     if depth == operand.updated.channels and operand.updated.box == site.output and y.stride == x.stride == 1:
-        rows = as_rows(emit, operand.updated)
+        rows, tile = as_rows(emit, operand.updated), operand.updated.tile
     else:
-        rows = emit("Reshape", site.patches(operand), emit.int64([-1, depth]))
+        rows, tile = emit("Reshape", site.patches(operand), emit.int64([-1, depth])), None
     columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
     matrix = emit("Reshape", columns, emit.int64([depth, site.channels]))
-    return site.computed(rows=emit("Gemm", rows, matrix, *(site.constant(value) for value in bias if not value.is_empty())))
+    products = emit("Gemm", rows, matrix, *(site.constant(value) for value in bias if not value.is_empty()))
+    return site.computed(rows=products, tile=tile)
 
 
-@lowering("regions", "Conv")
+@lowering("regions", "Conv", work=_regions_work)
 def conv_on_regions(site: Site) -> Updated:
     """The convolution itself, without padding, over the gathered input regions (padding comes as rows of zeros)."""
     emit, (y, x) = site.emit, site.windows

@@ -47,14 +47,16 @@ def merge_regions(site: Site) -> Updated:
     operands = [operand for operand in site.inputs if operand is not None]
     if len(operands) == 1:
         return _on_layout(site, operands[0].updated, lambda value, shape: _elementwise(site, [value], shape))
-    return site.computed(rows=_elementwise(site, [site.aligned_rows(operand) for operand in operands], PER_ROW))
+    tile = site.shared_tile()
+    return site.computed(rows=_elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW), tile=tile)
 
 
 @lowering("channels", "Concat")
 def concatenate(site: Site) -> Updated:
     """Branches brought to the union box, then side by side along the channels."""
-    rows = [site.aligned_rows(operand) for operand in site.inputs if operand is not None]
-    return site.computed(rows=site.emit("Concat", *rows, axis=1))
+    tile = site.shared_tile()
+    rows = [site.aligned_rows(operand, tile) for operand in site.inputs if operand is not None]
+    return site.computed(rows=site.emit("Concat", *rows, axis=1), tile=tile)
 
 
 def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...]) -> gs.Tensor:
@@ -70,7 +72,7 @@ def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...]) ->
 def _on_layout(site: Site, value: Updated, compute: Callable[[gs.Tensor, tuple[int, ...]], gs.Tensor]) -> Updated:
     """``compute(region, shape of a number a channel)`` in the layout that the region is held in."""
     if value.rows is not None:
-        return site.computed(rows=compute(value.rows, PER_ROW))
+        return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile)
     assert value.maps is not None
     return site.computed(maps=compute(value.maps, PER_MAP))
 

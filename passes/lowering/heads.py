@@ -9,7 +9,8 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.index import cell_index
+from kcompiler.passes.geometry import Window
+from kcompiler.passes.index import cell_index, contiguous_reads
 from kcompiler.passes.lowering.site import Operand, as_rows
 
 Head = Callable[[Emitter, Operand], gs.Variable]
@@ -40,8 +41,16 @@ def global_average(emit: Emitter, operand: Operand) -> gs.Variable:
 
     area = emit("Cast", emit("Mul", box.y.extent, box.x.extent), to=TensorProto.INT64)
     shape = emit("Concat", emit.int64([-1]), emit("Unsqueeze", area, emit.int64([0])), emit.int64([channels]), axis=0)
-    regions = emit("Reshape", as_rows(emit, operand.updated), shape)
+    regions = emit("Reshape", _plain_rows(emit, operand), shape)
     added = emit("ReduceSum", regions, emit.int64([1]), keepdims=0)
 
     change = emit("Div", emit("Sub", added, replaced), emit.constant(np.array(cells, np.float32)))
     return emit("Reshape", emit("Add", mean, change), emit.int64([-1, channels, 1, 1]))
+
+
+def _plain_rows(emit: Emitter, operand: Operand) -> gs.Tensor:
+    """The region's rows, region by region."""
+    if operand.updated.tile is None:
+        return as_rows(emit, operand.updated)
+    y, x = (contiguous_reads(emit, Window.identity(axis.size), axis) for axis in (operand.updated.box.y, operand.updated.box.x))
+    return operand.read(emit, y, x)

@@ -10,15 +10,21 @@ from kcompiler.passes.geometry import IntArray
 from kcompiler.passes.index import Axis
 from kcompiler.passes.lowering.site import LOWEST_ROW, Site, Updated
 from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.work import Shape, Work
 
 
-@lowering("window max", "MaxPool", gathers_windows=True)
+def _windows_work(shape: Shape) -> Work:
+    gathered = shape.cells * shape.taps * shape.channels
+    return Work(moved=shape.union + 3 * gathered, nodes=20 / shape.batch, held=gathered + shape.cells * shape.outputs)
+
+
+@lowering("window max", "MaxPool", work=_windows_work)
 def max_pool(site: Site) -> Updated:
     """Padding is the lowest float, not zero, as in the operator."""
     return site.computed(rows=site.emit("ReduceMax", _windows(site, LOWEST_ROW), site.emit.int64([1]), keepdims=0))
 
 
-@lowering("window mean", "AveragePool", gathers_windows=True)
+@lowering("window mean", "AveragePool", work=_windows_work)
 def average_pool(site: Site) -> Updated:
     """The sum of each window over the number of cells it counts (``count_include_pad``, clipped windows of ``ceil_mode``)."""
     emit = site.emit

@@ -1,4 +1,4 @@
-"""Which lowering computes a node."""
+"""Which lowerings can compute a node."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.lowering import conv, elementwise, pool
+from kcompiler.passes.lowering import conv, elementwise, pool, winograd
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
+from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import RULES, Region, sliding_window, windows_of
+from kcompiler.passes.work import Counts, Shape
 
-assert all((conv, elementwise, pool)), "importing a lowering enters it into the table"
+assert all((conv, elementwise, pool, winograd)), "importing a lowering enters it into the table"
 
 
 def windows(node: gs.Node, output: Region) -> Windows:
@@ -21,10 +23,29 @@ def windows(node: gs.Node, output: Region) -> Windows:
     return Window.identity(output.y.size), Window.identity(output.x.size)
 
 
-def choose(node: gs.Node, windows: Windows, prefer: Mapping[str, str]) -> Lowering:
-    """The preferred lowering (by node name, then operator) if it applies, else the first that suits the node."""
-    candidates = [candidate for candidate in LOWERINGS[node.op] if candidate.applies(node, windows)]
+def candidates(node: gs.Node, windows: Windows, prefer: Mapping[str, str]) -> list[Lowering]:
+    """The preferred lowering (by node name, then operator) alone if it applies, else all that apply."""
+    applicable = [candidate for candidate in LOWERINGS[node.op] if candidate.applies(node, windows)]
     wanted = prefer.get(node.name, prefer.get(node.op))
-    preferred = [candidate for candidate in candidates if candidate.name == wanted]
-    suited = [candidate for candidate in candidates if candidate.suits(node, windows)]
-    return (preferred + suited + candidates)[0]
+    return [candidate for candidate in applicable if candidate.name == wanted] or applicable
+
+
+def shape_of(node: gs.Node, plan: Plan, h: Counts, w: Counts, batch: int) -> Shape:
+    """The node on regions of ``h`` x ``w`` cells (one a batch)."""
+    region = plan.regions[node.outputs[0].name]
+    read = [plan.regions[value.name] for value in node.inputs if value.name in plan.regions]
+    return Shape(
+        channels=sum(r.channels for r in read),
+        outputs=region.channels,
+        group=int(node.attrs.get("group", 1)),
+        windows=windows(node, region),
+        h=h,
+        w=w,
+        batch=batch,
+        table=sum(r.channels * r.y.size * r.x.size for r in read),
+    )
+
+
+def by_name(node: gs.Node, name: str) -> Lowering:
+    """The lowering called ``name`` of the node's operator."""
+    return next(candidate for candidate in LOWERINGS[node.op] if candidate.name == name)

@@ -1,4 +1,4 @@
-"""The table of lowerings: per operator, the candidates in order of preference."""
+"""The table of lowerings: the candidates of every operator, and what each takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Window
 from kcompiler.passes.lowering.site import Site, Updated
+from kcompiler.passes.work import Shape, Work
 
 Windows = tuple[Window, Window]
 Holds = Callable[[gs.Node, Windows], bool]
@@ -22,16 +23,16 @@ class Lowering:
     Attributes:
         name: as the report shows it.
         applies: whether it can compute this node (with these windows) at all.
-        suits: whether it is the first choice for this node, of those that apply.
         emit: emits it.
-        gathers_windows: whether it copies every window whole, so that a cell takes memory as often as windows overlap it.
+        work: what it takes.
+        rounding: rms error relative to the output's, in units of float32's rounding, over what a direct evaluation has.
     """
 
     name: str
     applies: Holds
-    suits: Holds
     emit: Emit
-    gathers_windows: bool = False
+    work: Callable[[Shape], Work]
+    rounding: Callable[[Windows], float]
 
 
 LOWERINGS: dict[str, list[Lowering]] = {}
@@ -41,16 +42,30 @@ def always(node: gs.Node, windows: Windows) -> bool:
     return True
 
 
+def copied(shape: Shape) -> Work:
+    """Of an operator that reads its inputs once and writes its output once."""
+    numbers = shape.cells * (shape.channels + shape.outputs)
+    return Work(moved=numbers, nodes=1 / shape.batch, held=numbers)
+
+
+def no_rounding(windows: Windows) -> float:
+    return 0.0
+
+
 def lowering(
-    name: str, *operators: str, applies: Holds = always, suits: Holds = always, gathers_windows: bool = False
+    name: str,
+    *operators: str,
+    applies: Holds = always,
+    work: Callable[[Shape], Work] = copied,
+    rounding: Callable[[Windows], float] = no_rounding,
 ) -> Callable[[Emit], Emit]:
-    """Enters the decorated function into the table, behind the candidates entered before."""
+    """Enters the decorated function into the table."""
 
     def enter(emit: Emit) -> Emit:
         for operator in operators:
             candidates = LOWERINGS.setdefault(operator, [])
             assert all(candidate.name != name for candidate in candidates), f"two lowerings {name} for {operator}"
-            candidates.append(Lowering(name, applies, suits, emit, gathers_windows))
+            candidates.append(Lowering(name, applies, emit, work, rounding))
         return emit
 
     return enter

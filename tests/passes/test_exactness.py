@@ -9,6 +9,7 @@ import pytest
 from networks import NETWORKS, save
 
 from kcompiler.options import Options
+from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import check
 from kcompiler.runtime.explainer import Explainer
@@ -37,7 +38,10 @@ def test_every_position_equals_full_inference(name, patch, image, extents, tmp_p
     assert_exact_everywhere(model, Options(patch=patch, extents=extents, dense_share=NEVER_DENSE))
 
 
-@pytest.mark.parametrize("lowering", ["gemm", "regions"])
+CONVOLUTIONS = [lowering.name for lowering in LOWERINGS["Conv"]]
+
+
+@pytest.mark.parametrize("lowering", CONVOLUTIONS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_lowering_of_convolutions_is_exact(name, lowering, tmp_path):
     model = save(name, tmp_path / "model.onnx", 20, 24)

@@ -1,0 +1,267 @@
+"""Choice: which lowering computes each node, where the dense tail starts, how many positions share a batch.
+
+Analysis and prices in, a plan out. Prices are seconds a position, from :class:`Prices`: predicted from the work, or
+measured on this machine (``calibrate``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import inf, prod
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.costs import flops
+from kcompiler.passes.lowering import select
+from kcompiler.passes.lowering.heads import HEADS
+from kcompiler.passes.lowering.table import Lowering
+from kcompiler.passes.plan import Plan, make_plan, mean_share
+from kcompiler.passes.rules import Region
+from kcompiler.passes.work import Counts, Rates, Work
+from kcompiler.runtime.positions import IntArray, make_grid
+from kcompiler.runtime.schedule import Extents, schedule
+
+BATCHES = (16, 32, 64, 128)
+ALIKE = 1.03
+"""The smallest batch whose time is at most this times the best is taken: memory grows with the batch."""
+WHOLE_BATCH = 8
+STRIDE = 4
+"""Of the grid that choices are made for."""
+SAMPLED_POSITIONS = 4096
+SAMPLED_BATCHES = 48
+WORTHWHILE = 0.9
+"""Incremental inference must be predicted to take less than this share of full inference's time, or the model runs whole:
+predictions are that good at best, and a compiled model is never to be slower."""
+ROUNDING = 1.1e-7
+"""Rms error of a layer, relative to its output's rms, for each unit of a lowering's ``rounding``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A lowering of a node: predicted or measured seconds a position, and the relative rms error it adds."""
+
+    lowering: Lowering
+    seconds: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        plan: with the dense tail.
+        lowerings: name of the lowering by node name, of incremental nodes.
+        batch: positions in a batch.
+        seconds: predicted, a position.
+        full_seconds: predicted for full inference.
+        error: predicted relative rms error that transforms add, all layers together.
+    """
+
+    plan: Plan
+    lowerings: Mapping[str, str]
+    batch: int
+    seconds: float
+    full_seconds: float
+    error: float
+
+
+Prices = Callable[[gs.Node, "Lowering | None", int, float], float]
+"""Seconds a position of a node in batches of a size: by a lowering, or on full maps (None); the last is the prediction."""
+
+
+def predicted(node: gs.Node, lowering: Lowering | None, batch: int, prediction: float) -> float:
+    """Prices without measuring anything."""
+    return prediction
+
+
+def geometries(graph: gs.Graph, plan: Plan) -> list[tuple[float, tuple[int, ...], tuple[int, ...]]]:
+    """(FLOPs a cell, heights by row of the patch, widths by column) of each geometry of a region that is computed."""
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+    for node in graph.nodes:
+        region = plan.regions.get(node.outputs[0].name) if node.outputs else None
+        if region is None or node.outputs[0].name not in plan.incremental:
+            continue
+        y, x = (tuple(spans.at_least_one().lengths.tolist()) for spans in (region.y, region.x))
+        work = flops(node) / (region.y.size * region.x.size) + region.channels
+        found[y, x] = found.get((y, x), 0.0) + work
+    if not found:
+        region = plan.regions[plan.image]
+        found[tuple(region.y.lengths.tolist()), tuple(region.x.lengths.tolist())] = 1.0
+    return [(work, y, x) for (y, x), work in found.items()]
+
+
+class Chooser:
+    """The choice for one graph and patch: prices are asked for once, plans and error budgets may vary."""
+
+    def __init__(
+        self,
+        graph: gs.Graph,
+        patch: tuple[int, int],
+        rates: Rates,
+        prices: Prices,
+        prefer: Mapping[str, str],
+        direct: bool,
+        dense: str = "",
+    ) -> None:
+        """For ``graph`` (normalised) and ``patch`` (height, width).
+
+        Args:
+            rates: of the machine.
+            prices: what a node takes.
+            prefer: name of a lowering by operator or node name, used where it applies.
+            direct: whether to leave out lowerings that transform.
+            dense: why the model is to run whole, if so.
+        """
+        self.graph, self.patch, self.rates, self.prices, self.prefer, self.direct = graph, patch, rates, prices, prefer, direct
+        self.dense = dense
+        self.everything = make_plan(graph, patch, inf)
+        image = graph.inputs[0].shape[2:]
+        positions = make_grid((image[0], image[1]), patch, STRIDE).positions
+        step = max(1, len(positions) // SAMPLED_POSITIONS) | 1  # odd, so that every alignment to the strides is met
+        self.positions: IntArray = positions[::step]
+        self.extents = Extents.of(geometries(graph, self.everything))
+
+    def batches(self, size: int) -> list[IntArray]:
+        """A sample of the batches that the scheduler makes: positions int64 [N, 2]."""
+        parts = schedule(self.positions, self.extents, size)
+        whole = [part for part in parts if len(part) == size] or parts
+        numbers = np.unique(np.linspace(0, len(whole) - 1, min(len(whole), SAMPLED_BATCHES)).round().astype(int))
+        return [self.positions[whole[number]] for number in numbers]
+
+    def choose(self, budget: float, batch: int | None = None, dense_share: float | None = None) -> Choice:
+        """The fastest plan whose transforms add at most ``budget`` of relative rms error.
+
+        Where it is not predicted to be worthwhile the model runs whole, unless ``dense_share`` decides what is dense.
+        """
+        if self.dense:
+            return self._whole(self.dense)
+        sizes = BATCHES if batch is None else (batch,)
+        choices = [self._for_batch(size, budget, dense_share) for size in sizes]
+        least = min(choice.seconds for choice in choices)
+        best = next(choice for choice in choices if choice.seconds <= ALIKE * least)
+        if dense_share is None and best.seconds > WORTHWHILE * best.full_seconds:
+            share = best.seconds / best.full_seconds
+            return self._whole(f"recomputing regions is predicted to take {share:.0%} of full inference's time")
+        return best
+
+    def _whole(self, reason: str) -> Choice:
+        plan = make_plan(self.graph, self.patch, 0.0, reason)
+        return Choice(plan, {}, WHOLE_BATCH, 1.0, 1.0, 0.0)
+
+    @cache  # noqa: B019 - a chooser lives as long as a compilation
+    def _priced(self, size: int) -> _Priced:
+        return _Priced(self, size, self.batches(size))
+
+    def _for_batch(self, size: int, budget: float, dense_share: float | None) -> Choice:
+        priced = self._priced(size)
+        shares = {round(mean_share(r), 3) for r in self.everything.regions.values()}
+        tried = sorted({*shares, inf}) if dense_share is None else [dense_share]
+        best: Choice | None = None
+        for share in tried:
+            plan = make_plan(self.graph, self.patch, share)
+            choice = priced.total(plan, budget)
+            if best is None or choice.seconds < best.seconds:
+                best = choice
+        assert best is not None
+        return best
+
+
+class _Priced:
+    """The prices of every node at one batch size."""
+
+    def __init__(self, chooser: Chooser, size: int, batches: list[IntArray]) -> None:
+        self.chooser, self.size, self.batches = chooser, size, batches
+        graph, plan = chooser.graph, chooser.everything
+        self.dense = {node.name: self._dense(node) for node in graph.nodes}
+        self.candidates = {
+            node.name: self._candidates(node, plan.regions[node.outputs[0].name])
+            for node in graph.nodes
+            if node.outputs and node.outputs[0].name in plan.incremental
+        }
+
+    def extents(self, region: Region) -> tuple[Counts, Counts]:
+        y, x = region.y.at_least_one().lengths, region.x.at_least_one().lengths
+        return (
+            np.array([y[part[:, 0]].max() for part in self.batches]),
+            np.array([x[part[:, 1]].max() for part in self.batches]),
+        )
+
+    def _candidates(self, node: gs.Node, region: Region) -> list[Candidate]:
+        shape = select.shape_of(node, self.chooser.everything, *self.extents(region), self.size)
+        found = []
+        for lowering in select.candidates(node, shape.windows, self.chooser.prefer):
+            error = ROUNDING * lowering.rounding(shape.windows)
+            if error and self.chooser.direct:
+                continue
+            prediction = self.chooser.rates.seconds(lowering.work(shape))
+            found.append(Candidate(lowering, self.chooser.prices(node, lowering, self.size, prediction), error))
+        return found
+
+    def _dense(self, node: gs.Node) -> float:
+        numbers = sum(_numbers(value) for value in (*node.inputs, *node.outputs))
+        weights = sum(prod(value.shape) for value in node.inputs if isinstance(value, gs.Constant)) / self.size
+        work = flops(node)
+        convolved, products = (work, 0) if node.op == "Conv" else (0, work)
+        total = Work(products=products, convolved=convolved, moved=numbers, loaded=weights, nodes=1 / self.size)
+        return self.chooser.prices(node, None, self.size, self.chooser.rates.seconds(total))
+
+    def paste(self, region: Region) -> float:
+        """Seconds to bring a region into its map, channels first, for every position."""
+        numbers = region.channels * region.y.size * region.x.size
+        return self.chooser.rates.seconds(Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size))
+
+    def total(self, plan: Plan, budget: float) -> Choice:
+        graph = self.chooser.graph
+        incremental = {decision.node for decision in plan.decisions if decision.incremental}
+        frontier = {
+            value.name
+            for node in graph.nodes
+            if node.name not in incremental and node.op not in HEADS
+            for value in node.inputs
+            if value.name in plan.incremental
+        }
+        dense = sum(self.dense[node.name] for node in graph.nodes if node.name not in incremental and node.op not in HEADS)
+        pasted = sum(self.paste(plan.regions[name]) for name in frontier)
+        chosen = within_budget({name: self.candidates[name] for name in incremental}, budget)
+        seconds = dense + pasted + sum(candidate.seconds for candidate in chosen.values())
+        full = sum(self.dense.values()) + self.paste(plan.regions[plan.image])
+        error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))
+        return Choice(plan, {name: c.lowering.name for name, c in chosen.items()}, self.size, seconds, full, error)
+
+
+def within_budget(candidates: Mapping[str, Sequence[Candidate]], budget: float) -> dict[str, Candidate]:
+    """The fastest candidate of every node such that their errors, added in squares, stay within ``budget``.
+
+    Seconds and squared errors are traded at one rate for all nodes, the lowest that keeps the budget.
+    """
+
+    def at(rate: float) -> dict[str, Candidate]:
+        return {name: min(of, key=lambda c: (c.seconds + rate * c.error**2, c.error)) for name, of in candidates.items()}
+
+    def error(chosen: Iterable[Candidate]) -> float:
+        return float(np.sqrt(sum(c.error**2 for c in chosen)))
+
+    chosen = at(0.0)
+    if error(chosen.values()) <= budget:
+        return chosen
+    low, high = 0.0, 1e30  # at the high rate only the most exact candidates are left
+    for _ in range(200):
+        middle = np.sqrt(low * high) if low else high * 1e-3
+        if middle in (low, high):
+            break
+        if error(at(middle).values()) <= budget:
+            high = middle
+        else:
+            low = middle
+    return at(high)
+
+
+def _numbers(value: gs.Tensor) -> int:
+    """Numbers in an activation for one image."""
+    if isinstance(value, gs.Constant) or value.shape is None:
+        return 0
+    return prod(size for size in value.shape[1:] if isinstance(size, int))

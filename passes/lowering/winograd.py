@@ -1,0 +1,124 @@
+"""Convolution by minimal filtering (Winograd) over tiles of each region: Gather, MatMul, one batched MatMul, MatMul.
+
+The tiles' input cells are gathered element by element of the tile straight from the union table, so both transforms are
+plain matrix products, and the products of all elements one 3-D MatMul. The output stays in tile order: later reads
+address any order of rows.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from kcompiler.passes.emit import Emitter
+from kcompiler.passes.lowering.site import Site, Tile, Updated
+from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.winograd import LARGEST, Filtering, FloatMatrix, filtering
+from kcompiler.passes.work import Shape, Work
+
+SQUARE = (2, 3, 4, 5, 6, 7)
+"""Tile sizes along an axis that has more than one tap."""
+
+
+def algorithms(windows: Windows, size: int) -> tuple[Filtering, Filtering]:
+    """The (y, x) algorithms for tiles of ``size`` outputs along every axis with more than one tap."""
+    y, x = (filtering(size if window.kernel > 1 else 1, window.kernel, window.stride) for window in windows)
+    return y, x
+
+
+def _applies(size: int, node: gs.Node, windows: Windows) -> bool:
+    """Ungrouped, undilated, with taps to save products on, and with enough interpolation points for them."""
+    return (
+        node.attrs.get("group", 1) == 1
+        and all(window.dilation == 1 and window.stride <= window.kernel for window in windows)
+        and any(window.kernel > max(window.stride, 1) for window in windows)
+        and all(size + -(-window.kernel // window.stride) - 1 <= LARGEST for window in windows)
+    )
+
+
+def _work(size: int, shape: Shape) -> Work:
+    y, x = algorithms(shape.windows, size)
+    tiles = shape.tiles((y.outputs, x.outputs))
+    elements = y.products * x.products
+    gathered, halfway = y.reach * x.reach * shape.channels, y.products * x.reach * shape.channels
+    transformed, multiplied = elements * shape.channels, elements * shape.outputs
+    back, written = y.products * x.outputs * shape.outputs, y.outputs * x.outputs * shape.outputs
+    # A product reads and writes its operands once more (it packs them), which counts where few channels meet.
+    moved = 2 * gathered + 2 * halfway + 2 * transformed + 2 * multiplied + 2 * back + 4 * written
+    return Work(
+        products=2 * tiles * elements * shape.channels * shape.outputs,
+        moved=shape.union + tiles * moved,
+        loaded=elements * shape.channels * shape.outputs / shape.batch,
+        nodes=32 / shape.batch,
+        held=tiles * (transformed + max(gathered, multiplied)),
+    )
+
+
+def _rounding(size: int, windows: Windows) -> float:
+    """How much the transforms amplify rounding (Barabasz et al., section 4): 1 at direct evaluation, both axes multiplied."""
+    amplification = 1.0
+    for algorithm, window in zip(algorithms(windows, size), windows, strict=True):
+        norms = (algorithm.weights**2).sum(axis=1) * (algorithm.inputs**2).sum(axis=1)
+        amplification *= float(np.sqrt((algorithm.output**2 @ norms).mean() / window.kernel))
+    return amplification
+
+
+def winograd(size: int, site: Site) -> Updated:
+    """The convolution on tiles of ``size`` outputs an axis."""
+    emit = site.emit
+    y, x = algorithms(site.windows, size)
+    tile = (y.outputs, x.outputs)
+    channels = site.operand.updated.channels
+    cells = site.tiles(site.operand, tile)
+    transformed = _transform(emit, y.inputs, x.inputs, cells, channels)
+    weights, *bias = site.node.inputs[1:]
+    products = emit("MatMul", transformed, _weights(site, weights, y, x))
+    rows = emit("Reshape", _inverse(emit, y.output, x.output, products), emit.int64([-1, site.channels]))
+    for value in bias:
+        if not value.is_empty():
+            rows = emit("Add", rows, site.constant(value))
+    return site.computed(rows=rows, tile=tile)
+
+
+def _transform(emit: Emitter, y: FloatMatrix, x: FloatMatrix, cells: gs.Tensor, channels: int) -> gs.Variable:
+    """The tiles' cells in the transformed domain: [elements, tiles, C]."""
+    value = cells
+    if y.size > 1:
+        flat = emit("Reshape", value, emit.int64([y.shape[1], -1]))
+        value = emit("MatMul", emit.constant(y.astype(np.float32), "winograd/inputs"), flat)
+    if x.size > 1:
+        flat = emit("Reshape", value, emit.int64([y.shape[0], x.shape[1], -1]))
+        value = emit("MatMul", emit.constant(x.astype(np.float32), "winograd/inputs"), flat)
+    return emit("Reshape", value, emit.int64([y.shape[0] * x.shape[0], -1, channels]))
+
+
+def _inverse(emit: Emitter, y: FloatMatrix, x: FloatMatrix, products: gs.Tensor) -> gs.Variable:
+    """The tiles' outputs: [tile height * tile width * tiles, M]."""
+    value = products
+    if x.size > 1:
+        flat = emit("Reshape", value, emit.int64([y.shape[1], x.shape[1], -1]))
+        value = emit("MatMul", emit.constant(x.astype(np.float32), "winograd/output"), flat)
+    if y.size > 1:
+        flat = emit("Reshape", value, emit.int64([y.shape[1], -1]))
+        value = emit("MatMul", emit.constant(y.astype(np.float32), "winograd/output"), flat)
+    return value
+
+
+def _weights(site: Site, weights: gs.Constant, y: Filtering, x: Filtering) -> gs.Variable:
+    """[elements, C, M], computed in float64 by nodes on the constant, which ONNX Runtime folds when it loads the session."""
+    emit = site.emit
+    both = np.kron(y.weights, x.weights)
+    taps = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
+    flat = emit("Cast", emit("Reshape", taps, emit.int64([both.shape[1], -1])), to=TensorProto.DOUBLE)
+    transformed = emit("Cast", emit("MatMul", emit.constant(both, "winograd/weights"), flat), to=TensorProto.FLOAT)
+    return emit("Reshape", transformed, emit.int64([both.shape[0], -1, site.channels]))
+
+
+for _size in SQUARE:
+    lowering(
+        f"winograd {_size}", "Conv",
+        applies=partial(_applies, _size), work=partial(_work, _size), rounding=partial(_rounding, _size),
+    )(partial(winograd, _size))  # fmt: skip

@@ -1,0 +1,121 @@
+"""What computing a node takes, and how long that is on a machine.
+
+A lowering says its :class:`Work` for a :class:`Shape`; :class:`Rates` turn work into seconds. The rates are a model of a
+CPU with wide vectors: matrix products and convolutions bound by arithmetic, everything else by the bytes it moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kcompiler.passes.geometry import Window
+
+FLOAT_BYTES = 4
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """A node and the regions it is computed on, batch by batch of a sample of a schedule.
+
+    Attributes:
+        channels: of the input; ``outputs`` of the output.
+        group: as in the operator.
+        windows: (y, x).
+        h, w: int64 [batches], extent of the output's region in each batch.
+        batch: positions in each.
+        table: numbers in the cached maps that are read.
+    """
+
+    channels: int
+    outputs: int
+    group: int
+    windows: tuple[Window, Window]
+    h: Counts
+    w: Counts
+    batch: int
+    table: int
+
+    @property
+    def taps(self) -> int:
+        return self.windows[0].kernel * self.windows[1].kernel
+
+    @property
+    def cells(self) -> float:
+        """Cells of the output's region, the mean over the batches."""
+        return float(np.mean(self.h * self.w))
+
+    @property
+    def reads(self) -> float:
+        """Cells that the windows of the region touch, padding included."""
+        y, x = self.windows
+        return float(
+            np.mean((y.reach + (self.h - 1) * y.stride) * (x.reach + (self.w - 1) * x.stride))
+        )
+
+    @property
+    def union(self) -> float:
+        """Numbers moved to join the cached map and the updated region: both are copied."""
+        return 2 * (self.reads * self.channels + self.table / self.batch)
+
+    def tiles(self, tile: tuple[int, int]) -> float:
+        """Tiles of outputs that cover the region."""
+        return float(np.mean(-(-self.h // tile[0]) * -(-self.w // tile[1])))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Of one position.
+
+    Attributes:
+        products: FLOPs in matrix products.
+        convolved: FLOPs in convolutions.
+        moved: numbers read and written in all passes over activations.
+        loaded: numbers of weights that each batch reads once, shared out over its positions.
+        nodes: operators started, shared out likewise.
+        held: numbers alive at once at the peak.
+    """
+
+    products: float = 0.0
+    convolved: float = 0.0
+    moved: float = 0.0
+    loaded: float = 0.0
+    nodes: float = 0.0
+    held: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.products + other.products, self.convolved + other.convolved, self.moved + other.moved,
+            self.loaded + other.loaded, self.nodes + other.nodes, max(self.held, other.held),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast a machine is.
+
+    Attributes:
+        products, convolved: FLOP/s of matrix products and of convolutions.
+        moved: bytes/s of passes over activations, and of loading weights.
+        node: seconds that starting an operator takes.
+    """
+
+    products: float
+    convolved: float
+    moved: float
+    node: float
+
+    def seconds(self, work: Work) -> float:
+        return (
+            work.products / self.products
+            + work.convolved / self.convolved
+            + FLOAT_BYTES * (work.moved + work.loaded) / self.moved
+            + work.nodes * self.node
+        )
+
+
+DEFAULT_RATES = Rates(products=140e9, convolved=140e9, moved=20e9, node=6e-6)
+"""Two cores, ONNX Runtime 1.31. Only ratios matter to a choice, and they change less from machine to machine."""

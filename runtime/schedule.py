@@ -1,0 +1,72 @@
+"""Scheduling: positions whose regions have alike extents share a batch, because a batch is as large as its largest region.
+
+How large a region is depends on how far the patch is from the borders and how it is aligned to the strides, so the grid
+is split k-d style along the axis that saves most, until each part is a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kcompiler.runtime.positions import IntArray
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extents:
+    """The extents of regions by the patch's place, for the geometries that occur in a model.
+
+    Attributes:
+        weights: float64 [geometries], work a cell.
+        y: float64 [origins y, geometries], height of the region for the patch at that row.
+        x: float64 [origins x, geometries].
+    """
+
+    weights: FloatArray
+    y: FloatArray
+    x: FloatArray
+
+    @classmethod
+    def of(cls, geometries: Sequence[tuple[float, Sequence[int], Sequence[int]]]) -> Extents:
+        """From (work a cell, heights by row, widths by column) of each geometry."""
+        weights, heights, widths = zip(*geometries, strict=True)
+        return cls(np.array(weights, float), np.array(heights, float).T, np.array(widths, float).T)
+
+    def work(self, positions: IntArray) -> float:
+        """Of each position of a batch of these, int64 [N, 2]."""
+        y, x = self.y[positions[:, 0]].max(axis=0), self.x[positions[:, 1]].max(axis=0)
+        return float(self.weights @ (y * x))
+
+
+def schedule(positions: IntArray, extents: Extents, batch: int) -> list[IntArray]:
+    """Indices into ``positions`` (int64 [N, 2]), batch by batch; the same for the same positions in the same order."""
+    if not len(positions):
+        return []
+    mean_y, mean_x = extents.y.mean(axis=0), extents.x.mean(axis=0)
+    keys = (extents.y @ (extents.weights * mean_x), extents.x @ (extents.weights * mean_y))
+    return list(_split(positions, np.arange(len(positions)), extents, keys, batch))
+
+
+def _split(
+    positions: IntArray, chosen: IntArray, extents: Extents, keys: tuple[FloatArray, FloatArray], batch: int
+) -> Iterator[IntArray]:
+    if len(chosen) <= batch:
+        yield chosen
+        return
+    middle = -(-len(chosen) // (2 * batch)) * batch
+    best: tuple[IntArray, IntArray] | None = None
+    least = np.inf
+    for axis, key in enumerate(keys):
+        ordered = chosen[np.lexsort((positions[chosen, axis], key[positions[chosen, axis]]))]
+        parts = ordered[:middle], ordered[middle:]
+        work = sum(len(part) * extents.work(positions[part]) for part in parts)
+        if work < least:
+            best, least = parts, work
+    assert best is not None
+    for part in best:
+        yield from _split(positions, part, extents, keys, batch)
