@@ -23,6 +23,7 @@ class Options:
         convolution: "auto" or "direct" (no transformed-domain convolutions).
         preprocessing: recipe for reading pictures, and labels.
         calibrate: whether to measure the convolution algorithms on this machine, instead of predicting what they take.
+        threads: of one operator while calibrating; None is ONNX Runtime's default.
         dense_share: a node whose mean region covers more of its map than this runs dense; None decides by predicted times.
         prefer: lowering by operator or node name, where it applies.
     """
@@ -34,6 +35,7 @@ class Options:
     convolution: Literal["auto", "direct"] = "auto"
     preprocessing: Preprocessing | None = None
     calibrate: bool = False
+    threads: int | None = None
     dense_share: float | None = None
     prefer: Mapping[str, str] = field(default_factory=dict)
 

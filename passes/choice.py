@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import inf, prod
 
 import numpy as np
@@ -20,7 +19,7 @@ from kcompiler.passes.lowering.heads import HEADS
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan, make_plan, mean_share
 from kcompiler.passes.rules import Region
-from kcompiler.passes.work import Counts, Rates, Work
+from kcompiler.passes.work import DEFAULT_RATES, Counts, Rates, Work
 from kcompiler.runtime.positions import IntArray, make_grid
 from kcompiler.runtime.schedule import Extents, schedule
 
@@ -69,13 +68,13 @@ class Choice:
     error: float
 
 
-Prices = Callable[[gs.Node, "Lowering | None", int, float], float]
-"""Seconds a position of a node in batches of a size: by a lowering, or on full maps (None); the last is the prediction."""
+Prices = Callable[[gs.Node, Sequence[IntArray], Sequence[tuple[Lowering, float]]], list[float]]
+"""Seconds a position of a node in batches of positions, by each of some lowerings with predictions of their seconds."""
 
 
-def predicted(node: gs.Node, lowering: Lowering | None, batch: int, prediction: float) -> float:
+def predicted(node: gs.Node, batches: Sequence[IntArray], candidates: Sequence[tuple[Lowering, float]]) -> list[float]:
     """Prices without measuring anything."""
-    return prediction
+    return [seconds for _, seconds in candidates]
 
 
 def geometries(graph: gs.Graph, plan: Plan) -> list[tuple[float, tuple[int, ...], tuple[int, ...]]]:
@@ -101,23 +100,23 @@ class Chooser:
         self,
         graph: gs.Graph,
         patch: tuple[int, int],
-        rates: Rates,
-        prices: Prices,
+        *,
         prefer: Mapping[str, str],
         direct: bool,
         dense: str = "",
+        rates: Rates = DEFAULT_RATES,
     ) -> None:
-        """For ``graph`` (normalised) and ``patch`` (height, width).
+        """For ``graph`` (normalised) and ``patch`` (height, width), by predicted prices until :meth:`reprice`.
 
         Args:
             rates: of the machine.
-            prices: what a node takes.
             prefer: name of a lowering by operator or node name, used where it applies.
             direct: whether to leave out lowerings that transform.
             dense: why the model is to run whole, if so.
         """
-        self.graph, self.patch, self.rates, self.prices, self.prefer, self.direct = graph, patch, rates, prices, prefer, direct
-        self.dense = dense
+        self.graph, self.patch, self.rates, self.prefer, self.direct, self.dense = graph, patch, rates, prefer, direct, dense
+        self.prices: Prices = predicted
+        self._known: dict[int, _Priced] = {}
         self.everything = make_plan(graph, patch, inf)
         image = graph.inputs[0].shape[2:]
         positions = make_grid((image[0], image[1]), patch, STRIDE).positions
@@ -152,9 +151,15 @@ class Chooser:
         plan = make_plan(self.graph, self.patch, 0.0, reason)
         return Choice(plan, {}, WHOLE_BATCH, 1.0, 1.0, 0.0)
 
-    @cache  # noqa: B019 - a chooser lives as long as a compilation
+    def reprice(self, prices: Prices) -> None:
+        """From now on, asks ``prices``."""
+        self.prices = prices
+        self._known.clear()
+
     def _priced(self, size: int) -> _Priced:
-        return _Priced(self, size, self.batches(size))
+        if size not in self._known:
+            self._known[size] = _Priced(self, size, self.batches(size))
+        return self._known[size]
 
     def _for_batch(self, size: int, budget: float, dense_share: float | None) -> Choice:
         priced = self._priced(size)
@@ -192,14 +197,16 @@ class _Priced:
 
     def _candidates(self, node: gs.Node, region: Region) -> list[Candidate]:
         shape = select.shape_of(node, self.chooser.everything, *self.extents(region), self.size)
-        found = []
-        for lowering in select.candidates(node, shape.windows, self.chooser.prefer):
-            error = ROUNDING * lowering.rounding(shape.windows)
-            if error and self.chooser.direct:
-                continue
-            prediction = self.chooser.rates.seconds(lowering.work(shape))
-            found.append(Candidate(lowering, self.chooser.prices(node, lowering, self.size, prediction), error))
-        return found
+        chooser = self.chooser
+        known = [
+            lowering
+            for lowering in select.candidates(node, shape.windows, chooser.prefer)
+            if not (chooser.direct and lowering.rounding(shape.windows))
+        ]
+        predictions = [(lowering, chooser.rates.seconds(lowering.work(shape))) for lowering in known]
+        seconds = chooser.prices(node, self.batches, predictions)
+        errors = [ROUNDING * lowering.rounding(shape.windows) for lowering in known]
+        return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
 
     def _dense(self, node: gs.Node) -> float:
         numbers = sum(_numbers(value) for value in (*node.inputs, *node.outputs))
@@ -207,7 +214,7 @@ class _Priced:
         work = flops(node)
         convolved, products = (work, 0) if node.op == "Conv" else (0, work)
         total = Work(products=products, convolved=convolved, moved=numbers, loaded=weights, nodes=1 / self.size)
-        return self.chooser.prices(node, None, self.size, self.chooser.rates.seconds(total))
+        return self.chooser.rates.seconds(total)
 
     def paste(self, region: Region) -> float:
         """Seconds to bring a region into its map, channels first, for every position."""

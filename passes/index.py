@@ -182,22 +182,31 @@ def row_index(emit: Emitter, value: Box, layout: Layout, y: Reads, x: Reads, pad
     Returns:
         int32, of the shape that the reads' order names.
     """
+    base = value.y.size * value.x.size + PAD_ROWS
+    return emit("Max", cached_index(emit, value, y, x, pad_row), updated_index(emit, value, layout, y, x, base))
+
+
+def cached_index(emit: Emitter, value: Box, y: Reads, x: Reads, pad_row: int) -> gs.Variable:
+    """Rows of a value's own table, for all pairs of reads; ``pad_row`` where they leave the map."""
     width = value.x.size
-    base = value.y.size * width + PAD_ROWS
+    cached = _outer(emit, y, _cached_offsets(emit, y, width), x, _cached_offsets(emit, x, 1))
+    if y.window.pads or x.window.pads or y.overhang or x.overhang:
+        cached = emit("Min", cached, emit.int32(value.y.size * width + pad_row))
+    return cached
+
+
+def updated_index(emit: Emitter, value: Box, layout: Layout, y: Reads, x: Reads, base: int) -> gs.Variable:
+    """Rows of the updated region, the first one being row ``base``, for all pairs of reads; far below zero outside of it."""
     # The ramp is cast, not its limit: ONNX's data propagation loses a Cast, and Range then meets mixed types.
     ramp = emit("Cast", emit("Range", emit.int64(0), _batch(emit, value, np.int64), emit.int64(1)), to=TensorProto.INT32)
     first_row = emit("Add", emit("Mul", ramp, layout.step), emit.int32(base))
-    cached_y, updated_y = _offsets(emit, value.y, y, width, layout.y, first_row)
-    cached_x, updated_x = _offsets(emit, value.x, x, 1, layout.x, None)
+    along_y = _updated_offsets(emit, value.y, y, layout.y, first_row)
+    return _outer(emit, y, along_y, x, _updated_offsets(emit, value.x, x, layout.x, None))
 
-    def outer(along_y: gs.Tensor, along_x: gs.Tensor) -> gs.Variable:
-        axes_y, axes_x = emit.int64(y.order.y), emit.int64(x.order.x)
-        return emit("Add", emit("Unsqueeze", along_y, axes_y), emit("Unsqueeze", along_x, axes_x))
 
-    cached = outer(cached_y, cached_x)
-    if y.window.pads or x.window.pads or y.overhang or x.overhang:
-        cached = emit("Min", cached, emit.int32(value.y.size * width + pad_row))
-    return emit("Max", cached, outer(updated_y, updated_x))
+def _outer(emit: Emitter, y: Reads, along_y: gs.Tensor, x: Reads, along_x: gs.Tensor) -> gs.Variable:
+    axes_y, axes_x = emit.int64(y.order.y), emit.int64(x.order.x)
+    return emit("Add", emit("Unsqueeze", along_y, axes_y), emit("Unsqueeze", along_x, axes_x))
 
 
 def cell_index(emit: Emitter, box: Box) -> gs.Variable:
@@ -207,23 +216,25 @@ def cell_index(emit: Emitter, box: Box) -> gs.Variable:
     return emit("Add", lines, emit("Unsqueeze", x, emit.int64([1])))
 
 
-def _offsets(
-    emit: Emitter, axis: Axis, reads: Reads, step: int, rows: gs.Tensor, first_row: gs.Tensor | None
-) -> tuple[gs.Variable, gs.Variable]:
-    """Along one axis, the offsets of the cells read: into the cached map, and into the updated regions."""
+def _cached_offsets(emit: Emitter, reads: Reads, step: int) -> gs.Variable:
+    """Along one axis, the offsets of the cells read into the cached map; FAR where they leave it."""
     window = reads.window
     cells = np.arange(window.input_extent(window.outputs) + reads.overhang) - window.pad
     table = np.where((cells >= 0) & (cells < window.inputs), cells * step, FAR)
-    cached = emit("Gather", emit.int32(table), reads.cells, axis=0)
+    return emit("Gather", emit.int32(table), reads.cells, axis=0)
+
+
+def _updated_offsets(emit: Emitter, axis: Axis, reads: Reads, rows: gs.Tensor, first_row: gs.Tensor | None) -> gs.Variable:
+    """Along one axis, the offsets of the cells read into the updated regions; -FAR where they lie outside."""
     lift = emit.int64(reads.order.lift)
-    origin = emit("Unsqueeze", emit("Add", axis.origin, emit.int32(window.pad)), lift)
+    origin = emit("Unsqueeze", emit("Add", axis.origin, emit.int32(reads.window.pad)), lift)
     relative = emit("Sub", reads.cells, origin)
     clipped = emit("Max", emit("Min", relative, emit("Sub", axis.extent, emit.int32(1))), emit.int32(0))
     inside = emit("Equal", relative, clipped)
     offset = emit("Gather", rows, clipped, axis=0)
     if first_row is not None:
         offset = emit("Add", offset, emit("Unsqueeze", first_row, lift))
-    return cached, emit("Where", inside, offset, emit.int32(-FAR))
+    return emit("Where", inside, offset, emit.int32(-FAR))
 
 
 def _batch(emit: Emitter, box: Box, dtype: type[np.signedinteger]) -> gs.Tensor:

@@ -137,7 +137,8 @@ class _Rewriter:
         windows = select.windows(node, region)
         chosen = select.by_name(node, self.chosen[node.name])
         inputs = tuple(self._operand(value) for value in node.inputs)
-        site = Site(self.emit, node, inputs, self._box(region), region.channels, windows)
+        mean = float(region.y.lengths.mean()), float(region.x.lengths.mean())
+        site = Site(self.emit, node, inputs, self._box(region), region.channels, windows, lambda: self._table(output), mean)
         self.updated[output] = chosen.emit(site)
         self.lowerings[node.name] = chosen
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from kcompiler.passes.batch import BatchError
 from kcompiler.passes.load import Source
-from kcompiler.runtime.check import check, random_image, sample_positions
+from kcompiler.runtime.check import Reference, random_image, sample_positions
 from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.errors import CheckFailed, ModelError
 from kcompiler.runtime.explainer import Explainer
@@ -71,8 +71,17 @@ def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
         raise ModelError(f"{source.path}: cannot be run on an image of its own shape: {error}") from error
 
 
-def verify_compiled(folder: Path, count: int) -> Comparison:
-    """The bundle at ``folder`` against full inference at ``count`` positions, the four corners among them."""
-    explainer = Explainer(folder, providers=("cpu",))
-    manifest = explainer.manifest
-    return check(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)
+class Verifier:
+    """Compares a bundle, also when it is written anew, with full inference at positions that include the four corners."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        """For the bundle at ``folder``, at ``count`` positions. Its full model must not change between comparisons."""
+        self.folder, self.count = folder, count
+        self.reference: Reference | None = None
+
+    def compared(self) -> Comparison:
+        explainer = Explainer(self.folder, providers=("cpu",))
+        if self.reference is None:
+            shape, patch = explainer.manifest.shape, explainer.manifest.patch
+            self.reference = Reference(explainer, sample_positions(shape[1:], patch, self.count, SEED), seed=SEED)
+        return self.reference.compared(explainer)

@@ -33,9 +33,11 @@ POINTS: dict[int, str] = {
     7: "0 1 -1 -1/2 1/2 -2 2",
     8: "0 1 -1 -1/3 1/2 -4/3 3/2 -3",
     9: "0 1 -1 -1/3 1/2 -3/4 4/3 -2 3",
+    10: "0 1 -1 -1/3 1/2 -2/3 3/4 -3/2 2 -4",
+    11: "0 1 -1 1/3 -1/3 2/3 -2/3 3/2 -3/2 3 -3",
 }
 """Finite interpolation points by their number (infinity is always one more): of all choices of small fractions, those that
-amplify rounding least for three taps."""
+amplify rounding least for three taps (up to 7) or seven."""
 LARGEST = max(POINTS) + 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from kcompiler.runtime.compare import Comparison, compare
@@ -51,17 +53,34 @@ def check(
     Without an ``image`` (float32 [1, C, H, W]) on a random one: of random pixels if the bundle has preprocessing, else
     standard normal, or of the unit interval if that gives no finite output.
     """
-    manifest = explainer.manifest
-    reference = explainer.full_inference()
-    picture = image if image is not None else _random_input(explainer, reference, seed)
-    covering = fill_image(fill, manifest.shape)
-    full = reference.outputs(picture, covering, positions, manifest.patch)
-    found = explainer.evaluate_all(explainer.baseline(picture, fill), positions)
+    return Reference(explainer, positions, image=image, fill=fill, seed=seed).compared(explainer)
 
-    def unoptimised() -> FloatArray:
-        return explainer.full_inference(optimise=False).outputs(picture, covering, positions, manifest.patch)
 
-    return compare(found, full, unoptimised)
+class Reference:
+    """Full inference at some positions, to compare compiled models with."""
+
+    def __init__(
+        self, explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Fill = 0.5, seed: int = 0
+    ) -> None:
+        """Runs full inference of the model that ``explainer`` was compiled from; see :func:`check`."""
+        full = explainer.full_inference()
+        self.explainer, self.positions, self.fill = explainer, positions, fill
+        self.image = image if image is not None else _random_input(explainer, full, seed)
+        self.outputs = self._run(full)
+
+    def _run(self, full: FullInference) -> FloatArray:
+        manifest = self.explainer.manifest
+        return full.outputs(self.image, fill_image(self.fill, manifest.shape), self.positions, manifest.patch)
+
+    @cached_property
+    def unoptimised(self) -> FloatArray:
+        """Without ONNX Runtime's optimisations."""
+        return self._run(self.explainer.full_inference(optimise=False))
+
+    def compared(self, explainer: Explainer) -> Comparison:
+        """A compiled model of the same source with this."""
+        found = explainer.evaluate_all(explainer.baseline(self.image, self.fill), self.positions)
+        return compare(found, self.outputs, lambda: self.unoptimised)
 
 
 def _random_input(explainer: Explainer, reference: FullInference, seed: int) -> FloatArray:

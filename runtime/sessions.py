@@ -49,11 +49,11 @@ def onnxruntime() -> Any:
         ) from error
 
 
-def open_session(path: Path, machine: Machine, *, optimise: bool = True) -> ort.InferenceSession:
-    """A session on the model at ``path``.
+def open_session(model: Path | bytes, machine: Machine, *, optimise: bool = True) -> ort.InferenceSession:
+    """A session on ``model``.
 
     Args:
-        path: an ONNX file, external weights beside it.
+        model: an ONNX file, external weights beside it; or what would be in such a file.
         machine: providers and threads.
         optimise: False turns every graph optimisation off (for the measure of float32 noise).
 
@@ -70,9 +70,10 @@ def open_session(path: Path, machine: Machine, *, optimise: bool = True) -> ort.
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     wanted = provider_names(machine.providers, ort.get_available_providers())
     try:
-        session = ort.InferenceSession(str(path), options, providers=wanted)
+        session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
     except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
-        raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        name = "a model in memory" if isinstance(model, bytes) else model
+        raise BundleError(f"{name}: ONNX Runtime cannot load it: {error}") from error
     if machine.providers is not None:
         for name in wanted:
             if name not in session.get_providers():

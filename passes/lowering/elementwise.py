@@ -72,7 +72,8 @@ def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...]) ->
 def _on_layout(site: Site, value: Updated, compute: Callable[[gs.Tensor, tuple[int, ...]], gs.Tensor]) -> Updated:
     """``compute(region, shape of a number a channel)`` in the layout that the region is held in."""
     if value.rows is not None:
-        return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile)
+        cached = compute(value.cached, PER_ROW) if value.cached is not None else None
+        return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile, cached=cached)
     assert value.maps is not None
     return site.computed(maps=compute(value.maps, PER_MAP))
 

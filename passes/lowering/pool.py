@@ -1,16 +1,22 @@
-"""Pooling on regions: gather every window, reduce it."""
+"""Pooling on regions: gather every window and reduce it; or average the change over tiles."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import IntArray
-from kcompiler.passes.index import Axis
+from kcompiler.passes.geometry import IntArray, Window
+from kcompiler.passes.index import Reads, contiguous_reads, tile_reads
 from kcompiler.passes.lowering.site import LOWEST_ROW, Site, Updated
 from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
+from kcompiler.passes.winograd import FloatMatrix
 from kcompiler.passes.work import Shape, Work
+
+TILES = (2, 4, 7)
 
 
 def _windows_work(shape: Shape) -> Work:
@@ -26,19 +32,43 @@ def max_pool(site: Site) -> Updated:
 
 @lowering("window mean", "AveragePool", work=_windows_work)
 def average_pool(site: Site) -> Updated:
-    """The sum of each window over the number of cells it counts (``count_include_pad``, clipped windows of ``ceil_mode``)."""
-    emit = site.emit
+    """The sum of each window over the number of cells it counts."""
+    emit, (y, x) = site.emit, _counts(site)
     total = emit("ReduceSum", _windows(site, 0), emit.int64([1]), keepdims=0)
-    pads = site.attribute("pads", [0, 0, 0, 0])
-    assert isinstance(pads, list)
-    before, after = (pads[:2], pads[2:]) if site.attribute("count_include_pad", 0) else ([0, 0], [0, 0])
-    y, x = (window.counted_taps(b, a) for window, b, a in zip(site.windows, before, after, strict=True))
-    if len(set(y)) == len(set(x)) == 1:
+    if _uniform(y, x):
         return site.computed(rows=emit("Mul", total, emit.constant(np.array(1 / (y[0] * x[0]), np.float32))))
-    along_y = emit("Unsqueeze", _shares(emit, y, site.output.y), emit.int64([2]))
-    along_x = emit("Unsqueeze", _shares(emit, x, site.output.x), emit.int64([1]))
-    shares = emit("Reshape", emit("Mul", along_y, along_x), emit.int64([-1, 1]))
-    return site.computed(rows=emit("Mul", total, shares))
+    cells = (contiguous_reads(emit, Window.identity(a.size), a) for a in (site.output.y, site.output.x))
+    return site.computed(rows=emit("Mul", total, _shares(emit, y, x, *cells)))
+
+
+def _sums(window: Window, tile: int) -> FloatMatrix:
+    """[tile, cells]: which cells that a tile reads each of its outputs adds up."""
+    taps = np.arange(window.input_extent(tile)) - np.arange(tile)[:, None] * window.stride
+    return ((taps >= 0) & (taps < window.reach) & (taps % window.dilation == 0)).astype(np.float64)
+
+
+def _tiled_work(size: int, shape: Shape) -> Work:
+    y, x = (window.input_extent(size) for window in shape.windows)
+    tiles, channels = shape.tiles((size, size)), shape.channels
+    moved = 3 * y * x + 2 * size * x + 8 * size**2
+    held = tiles * channels * (y * x + size * x)
+    return Work(moved=channels * (6 * shape.cells + tiles * moved), nodes=30 / shape.batch, held=held)
+
+
+def _tiled_mean(size: int, site: Site) -> Updated:
+    """The change of the sums, over tiles of ``size`` x ``size`` outputs, as matrix products."""
+    emit, tile, (y, x) = site.emit, (size, size), _counts(site)
+    along_y, along_x = (_sums(window, size) for window in site.windows)
+    cells = site.operand.read_changes(emit, *site.tiles(tile))
+    if _uniform(y, x):
+        return added_to_cached(site, apply_along_both(emit, along_y / y[0], along_x / x[0], cells, "pool"), tile)
+    sums = emit("Reshape", apply_along_both(emit, along_y, along_x, cells, "pool"), emit.int64([-1, site.channels]))
+    outputs = (tile_reads(emit, Window.identity(a.size), a, size) for a in (site.output.y, site.output.x))
+    return added_to_cached(site, emit("Mul", sums, _shares(emit, y, x, *outputs)), tile)
+
+
+for _size in TILES:
+    lowering(f"tiled mean {_size}", "AveragePool", work=partial(_tiled_work, _size))(partial(_tiled_mean, _size))
 
 
 def _windows(site: Site, pad_row: int) -> gs.Variable:
@@ -48,8 +78,24 @@ def _windows(site: Site, pad_row: int) -> gs.Variable:
     return site.emit("Reshape", site.patches(site.operand, pad_row), shape)
 
 
-def _shares(emit: Emitter, counts: IntArray, output: Axis) -> gs.Variable:
-    """float32 [batch, extent]: one over the counted taps of each output cell along an axis."""
-    steps = emit("Range", emit.int32(0), output.extent, emit.int32(1))
-    cells = emit("Add", emit("Unsqueeze", output.origin, emit.int64([1])), steps)
-    return emit("Gather", emit.constant((1 / np.maximum(counts, 1)).astype(np.float32)), cells, axis=0)
+def _counts(site: Site) -> tuple[IntArray, IntArray]:
+    """Per output along y and x, the cells its window counts (``count_include_pad``, clipped windows of ``ceil_mode``)."""
+    pads = site.attribute("pads", [0, 0, 0, 0])
+    assert isinstance(pads, list)
+    before, after = (pads[:2], pads[2:]) if site.attribute("count_include_pad", 0) else ([0, 0], [0, 0])
+    y, x = (window.counted_taps(b, a) for window, b, a in zip(site.windows, before, after, strict=True))
+    return y, x
+
+
+def _uniform(y: IntArray, x: IntArray) -> bool:
+    return len(set(y)) == len(set(x)) == 1
+
+
+def _shares(emit: Emitter, counts_y: IntArray, counts_x: IntArray, y: Reads, x: Reads) -> gs.Variable:
+    """float32 [rows, 1]: one over the counted cells of each output read (of the last, for those beyond the map)."""
+    along = []
+    for counts, reads in ((counts_y, y), (counts_x, x)):
+        shares = np.pad(1 / np.maximum(counts, 1), (0, reads.overhang), mode="edge").astype(np.float32)
+        along.append(emit("Gather", emit.constant(shares), reads.cells, axis=0))
+    lifted = [emit("Unsqueeze", a, emit.int64(axes)) for a, axes in zip(along, (y.order.y, x.order.x), strict=True)]
+    return emit("Reshape", emit("Mul", *lifted), emit.int64([-1, 1]))

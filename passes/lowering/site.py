@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
@@ -15,16 +16,21 @@ from kcompiler.passes.index import (
     Box,
     Layout,
     Reads,
+    cached_index,
+    cell_index,
     contiguous_reads,
     plain_layout,
     row_index,
     tile_reads,
     tiled_layout,
+    updated_index,
     window_reads,
 )
 
 __all__ = ["LOWEST_ROW", "ZERO_ROW", "Operand", "Site", "Tile", "Updated", "as_rows"]
 
+OVERHANG_COST = 8.0
+"""What a row more costs in later nodes, over reading a row again."""
 Tile = tuple[int, int]
 """(height, width) in outputs."""
 
@@ -39,6 +45,7 @@ class Updated:
         rows: [rows, C] ordered by ``tile``, or None where the region is held as ``maps``.
         maps: [batch, C, h, w], or None.
         tile: (height, width) of the tiles that rows are ordered by; None is region by region, line by line: [batch * h * w, C].
+        cached: rows of the cached activation in the same places and order, where they were needed to compute the region.
     """
 
     box: Box
@@ -46,6 +53,7 @@ class Updated:
     rows: gs.Tensor | None = None
     maps: gs.Tensor | None = None
     tile: Tile | None = None
+    cached: gs.Tensor | None = None
 
     def layout(self, emit: Emitter) -> Layout:
         return plain_layout(emit, self.box) if self.tile is None else tiled_layout(emit, self.box, self.tile)
@@ -77,6 +85,26 @@ class Operand:
         return emit("Gather", union, index, axis=0)
 
 
+    def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
+        """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
+        value = self.updated
+        cached = value.cached if value.cached is not None else cached_rows(emit, value.box, value.tile, self.cached())
+        changes = emit("Sub", as_rows(emit, value), cached)
+        nothing = emit.constant(np.zeros((1, value.channels), np.float32), "nothing")
+        index = updated_index(emit, value.box, value.layout(emit), y, x, base=1)
+        return emit("Gather", emit("Concat", nothing, changes, axis=0), emit("Max", index, emit.int32(0)), axis=0)
+
+
+def cached_rows(emit: Emitter, box: Box, tile: Tile | None, table: gs.Tensor) -> gs.Variable:
+    """The cached rows of a box in an order of rows: [rows, C]."""
+    if tile is None:
+        index = cell_index(emit, box)
+    else:
+        y, x = (tile_reads(emit, Window.identity(a.size), a, size) for a, size in zip((box.y, box.x), tile, strict=True))
+        index = cached_index(emit, box, y, x, ZERO_ROW)
+    return emit("Gather", table, emit("Reshape", index, emit.int64([-1])), axis=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """One incremental node to lower.
@@ -88,6 +116,8 @@ class Site:
         output: box of the region to compute.
         channels: C of the output.
         windows: (y, x) windows of a sliding-window node, identity windows otherwise.
+        cached: returns the cached rows of the output [H * W + 2, C] (the first call makes them an input of the graph).
+        mean_extent: (height, width) of the output's region, the mean over all positions.
     """
 
     emit: Emitter
@@ -96,6 +126,8 @@ class Site:
     output: Box
     channels: int
     windows: tuple[Window, Window]
+    cached: Callable[[], gs.Tensor]
+    mean_extent: tuple[float, float]
 
     @property
     def operand(self) -> Operand:
@@ -123,26 +155,49 @@ class Site:
         y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
         return operand.read(self.emit, y, x, pad_row)
 
-    def tiles(self, operand: Operand, tile: Tile) -> gs.Variable:
-        """Every input cell of tiles of outputs: [cells y, cells x, batch, tiles y, tiles x, C]."""
+    def tiles(self, tile: Tile) -> tuple[Reads, Reads]:
+        """Every input cell of tiles of outputs, along y and x: the index is [cells y, cells x, batch, tiles y, tiles x]."""
         y, x = (
             tile_reads(self.emit, w, axis, size)
             for w, axis, size in zip(self.windows, (self.output.y, self.output.x), tile, strict=True)
         )
-        return operand.read(self.emit, y, x)
+        return y, x
 
     def aligned_rows(self, operand: Operand, tile: Tile | None) -> gs.Tensor:
         """An operand on the output's box, rows ordered by ``tile``: as it is when it lies so, otherwise read around its region."""
         value = operand.updated
         if value.box == self.output and value.tile == tile:
             return as_rows(self.emit, value)
-        cells = self.cells(operand) if tile is None else self.tiles(operand, tile)
+        cells = self.cells(operand) if tile is None else operand.read(self.emit, *self.tiles(tile))
         return self.emit("Reshape", cells, self.emit.int64([-1, value.channels]))
 
     def shared_tile(self) -> Tile | None:
-        """The order of rows in which the fewest inputs that lie on the output's box must be read again."""
-        tiles = [o.updated.tile for o in self.inputs if o is not None and o.updated.box == self.output]
-        return max(tiles, key=tiles.count, default=None)
+        """The order of rows for a merge: few inputs to read again, and few rows that overhang, which all that follows computes."""
+        values = [operand.updated for operand in self.inputs if operand is not None]
 
-    def computed(self, *, rows: gs.Tensor | None = None, maps: gs.Tensor | None = None, tile: Tile | None = None) -> Updated:
-        return Updated(self.output, self.channels, rows, maps, tile)
+        def cost(tile: Tile | None) -> float:
+            again = sum(value.channels for value in values if value.box != self.output or value.tile != tile)
+            return again + OVERHANG_COST * self.overhang(tile) * self.channels
+
+        return min((None, *(value.tile for value in values if value.box == self.output)), key=cost)
+
+    def overhang(self, tile: Tile | None) -> float:
+        """Rows that lie outside of the region, over those inside, for a region of the mean extent."""
+        rows = inside = 1.0
+        for extent, size in zip(self.mean_extent, tile or (1, 1), strict=True):
+            rows, inside = rows * np.ceil(extent / size) * size, inside * extent
+        return rows / inside - 1
+
+    def cached_output(self, tile: Tile | None) -> gs.Variable:
+        """The node's cached output on the region's box: [rows, C] ordered by ``tile``."""
+        return cached_rows(self.emit, self.output, tile, self.cached())
+
+    def computed(
+        self,
+        *,
+        rows: gs.Tensor | None = None,
+        maps: gs.Tensor | None = None,
+        tile: Tile | None = None,
+        cached: gs.Tensor | None = None,
+    ) -> Updated:
+        return Updated(self.output, self.channels, rows, maps, tile, cached)

@@ -1,8 +1,11 @@
 """Convolution by minimal filtering (Winograd) over tiles of each region: Gather, MatMul, one batched MatMul, MatMul.
 
-The tiles' input cells are gathered element by element of the tile straight from the union table, so both transforms are
-plain matrix products, and the products of all elements one 3-D MatMul. The output stays in tile order: later reads
-address any order of rows.
+It is the change that is convolved, the updated minus the cached input, and added to the cached output. Outside of the
+region there is no change, so nothing is read around it; and the rounding that the transforms amplify is relative to the
+change, which deep in a network is a small part of the activations.
+
+The tiles' input cells are gathered element by element of the tile, so both transforms are plain matrix products, and the
+products of all elements one 3-D MatMul. The output stays in tile order: later reads address any order of rows.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.emit import Emitter
-from kcompiler.passes.lowering.site import Site, Tile, Updated
+from kcompiler.passes.lowering.site import Site, Updated
 from kcompiler.passes.lowering.table import Windows, lowering
-from kcompiler.passes.winograd import LARGEST, Filtering, FloatMatrix, filtering
+from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
+from kcompiler.passes.winograd import LARGEST, Filtering, filtering
 from kcompiler.passes.work import Shape, Work
 
 SQUARE = (2, 3, 4, 5, 6, 7)
@@ -47,10 +50,10 @@ def _work(size: int, shape: Shape) -> Work:
     transformed, multiplied = elements * shape.channels, elements * shape.outputs
     back, written = y.products * x.outputs * shape.outputs, y.outputs * x.outputs * shape.outputs
     # A product reads and writes its operands once more (it packs them), which counts where few channels meet.
-    moved = 2 * gathered + 2 * halfway + 2 * transformed + 2 * multiplied + 2 * back + 4 * written
+    moved = 2 * gathered + 2 * halfway + 2 * transformed + 2 * multiplied + 2 * back + 7 * written
     return Work(
         products=2 * tiles * elements * shape.channels * shape.outputs,
-        moved=shape.union + tiles * moved,
+        moved=6 * shape.cells * shape.channels + tiles * moved,
         loaded=elements * shape.channels * shape.outputs / shape.batch,
         nodes=32 / shape.batch,
         held=tiles * (transformed + max(gathered, multiplied)),
@@ -71,40 +74,12 @@ def winograd(size: int, site: Site) -> Updated:
     emit = site.emit
     y, x = algorithms(site.windows, size)
     tile = (y.outputs, x.outputs)
-    channels = site.operand.updated.channels
-    cells = site.tiles(site.operand, tile)
-    transformed = _transform(emit, y.inputs, x.inputs, cells, channels)
-    weights, *bias = site.node.inputs[1:]
-    products = emit("MatMul", transformed, _weights(site, weights, y, x))
-    rows = emit("Reshape", _inverse(emit, y.output, x.output, products), emit.int64([-1, site.channels]))
-    for value in bias:
-        if not value.is_empty():
-            rows = emit("Add", rows, site.constant(value))
-    return site.computed(rows=rows, tile=tile)
-
-
-def _transform(emit: Emitter, y: FloatMatrix, x: FloatMatrix, cells: gs.Tensor, channels: int) -> gs.Variable:
-    """The tiles' cells in the transformed domain: [elements, tiles, C]."""
-    value = cells
-    if y.size > 1:
-        flat = emit("Reshape", value, emit.int64([y.shape[1], -1]))
-        value = emit("MatMul", emit.constant(y.astype(np.float32), "winograd/inputs"), flat)
-    if x.size > 1:
-        flat = emit("Reshape", value, emit.int64([y.shape[0], x.shape[1], -1]))
-        value = emit("MatMul", emit.constant(x.astype(np.float32), "winograd/inputs"), flat)
-    return emit("Reshape", value, emit.int64([y.shape[0] * x.shape[0], -1, channels]))
-
-
-def _inverse(emit: Emitter, y: FloatMatrix, x: FloatMatrix, products: gs.Tensor) -> gs.Variable:
-    """The tiles' outputs: [tile height * tile width * tiles, M]."""
-    value = products
-    if x.size > 1:
-        flat = emit("Reshape", value, emit.int64([y.shape[1], x.shape[1], -1]))
-        value = emit("MatMul", emit.constant(x.astype(np.float32), "winograd/output"), flat)
-    if y.size > 1:
-        flat = emit("Reshape", value, emit.int64([y.shape[1], -1]))
-        value = emit("MatMul", emit.constant(y.astype(np.float32), "winograd/output"), flat)
-    return value
+    cells = site.operand.read_changes(emit, *site.tiles(tile))
+    inputs = apply_along_both(emit, y.inputs, x.inputs, cells, "winograd/inputs")
+    elements = emit.int64([y.products * x.products, -1, site.operand.updated.channels])
+    products = emit("MatMul", emit("Reshape", inputs, elements), _weights(site, site.node.inputs[1], y, x))
+    by_axis = emit("Reshape", products, emit.int64([y.products, x.products, -1]))
+    return added_to_cached(site, apply_along_both(emit, y.output, x.output, by_axis, "winograd/output"), tile)
 
 
 def _weights(site: Site, weights: gs.Constant, y: Filtering, x: Filtering) -> gs.Variable:

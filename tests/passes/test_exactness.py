@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from networks import NETWORKS, save
 
@@ -38,16 +39,18 @@ def test_every_position_equals_full_inference(name, patch, image, extents, tmp_p
     assert_exact_everywhere(model, Options(patch=patch, extents=extents, dense_share=NEVER_DENSE))
 
 
-CONVOLUTIONS = [lowering.name for lowering in LOWERINGS["Conv"]]
+CHOICES = [(operator, lowering.name) for operator, known in LOWERINGS.items() if len(known) > 1 for lowering in known]
 
 
-@pytest.mark.parametrize("lowering", CONVOLUTIONS)
+@pytest.mark.parametrize(("operator", "lowering"), CHOICES)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_lowering_of_convolutions_is_exact(name, lowering, tmp_path):
+def test_every_lowering_is_exact_where_it_applies(name, operator, lowering, tmp_path):
     model = save(name, tmp_path / "model.onnx", 20, 24)
-    explainer = assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"Conv": lowering}))
-    used = {node.lowering for node in explainer.manifest.report.nodes if node.operator == "Conv" and node.incremental}
-    assert lowering in used
+    if operator not in {node.op_type for node in onnx.load(model).graph.node}:
+        pytest.skip(f"no {operator} in it")
+    explainer = assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={operator: lowering}))
+    used = {node.lowering for node in explainer.manifest.report.nodes if node.operator == operator and node.incremental}
+    assert lowering in used or (lowering.startswith("winograd") and name in ("kernel_below_stride", "dilated"))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
