@@ -156,8 +156,9 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
         write_model(analysed.graph, folder / FULL, weights)
         classes = verify_normalised(analysed.source, analysed.output, folder / FULL, own_output, analysed.largest_batch)
         check_labels(options, classes)
-        verifier = Verifier(folder, VERIFIED_POSITIONS)
+        verifier, mark = Verifier(folder, VERIFIED_POSITIONS), weights.mark()
         for analysed in analysed.ever_more_exact(options):  # noqa: B020 - the one that is verified is the one that stays
+            weights.rewind(mark)
             baseline = baseline_graph(analysed.graph, analysed.plan, analysed.rewritten.cached)
             write_model(baseline, folder / BASELINE, weights)
             write_model(analysed.rewritten.graph, folder / INCREMENTAL, weights, {PATCH_KEY: patch_text(options.patch)})

@@ -1,7 +1,7 @@
 """Rewriting: from the plan to the two graphs of a bundle.
 
-``baseline_graph`` computes the outputs of the uncovered image and, as rows, every activation that is read around an
-updated region. ``incremental_graph`` takes those, a fill and a batch of positions, and recomputes the regions only; from
+``baseline_graph`` computes, as rows, every activation of the uncovered image that is read around an updated region or
+that a change is added to. ``incremental_graph`` takes those, a fill and a batch of positions, and recomputes the regions only; from
 the frontier of the plan on it pastes them into full maps and runs the source nodes unchanged (the dense tail).
 """
 
@@ -190,11 +190,12 @@ def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, loweri
 
 
 def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:
-    """The source graph for one image, with the ``cached`` values as further outputs: rows [H * W + 2, C].
+    """The source graph for one image, cut to what gives the ``cached`` values, as rows [H * W + 2, C].
 
     The last two rows are what windows read outside the map: zeros (convolution) and the lowest float (max pooling).
     """
     graph = source.copy()
+    graph.outputs = []
     tensors = graph.tensors()
     emit = Emitter(graph)
     for name in cached:
@@ -206,4 +207,4 @@ def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.
         table = emit("Concat", rows, emit.constant(pads, f"pads/{region.channels}"), axis=0, name=TABLE + name)
         table.dtype, table.shape = np.dtype(np.float32), [region.y.size * region.x.size + PAD_ROWS, region.channels]
         graph.outputs.append(table)
-    return graph
+    return graph.cleanup()

@@ -38,6 +38,16 @@ class WeightsFile:
     def flush(self) -> None:
         self._stream.flush()
 
+    def mark(self) -> int:
+        """A place to :meth:`rewind` to."""
+        return self._stream.tell()
+
+    def rewind(self, mark: int) -> None:
+        """Forgets what was stored since ``mark``."""
+        self._stream.seek(mark)
+        self._stream.truncate()
+        self._places = {key: place for key, place in self._places.items() if place < mark}
+
     def add(self, values: np.ndarray) -> tuple[int, int]:
         """Stores ``values`` unless the same content is there; returns (offset, bytes)."""
         data = np.ascontiguousarray(values)

@@ -16,7 +16,7 @@ from kcompiler.runtime.errors import BundleError, ImageError, UsageError
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray, check_image, fill_image
-from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, PATCH_KEY, TABLE, Manifest, patch_text, read_manifest
+from kcompiler.runtime.manifest import BASELINE, FILL, FULL, INCREMENTAL, PATCH_KEY, Manifest, patch_text, read_manifest
 from kcompiler.runtime.positions import Box, Grid, IntArray, check_positions, make_grid
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback, Reporter
@@ -42,11 +42,11 @@ class Baseline:
     """The uncovered image, ready to be covered: everything stays on the device.
 
     Attributes:
-        outputs: float32 [K].
+        image: float32 [1, C, H, W].
         feeds: cached activations and fill by input name of the incremental model.
     """
 
-    outputs: FloatArray
+    image: FloatArray
     feeds: dict[str, ort.OrtValue]
 
 
@@ -90,7 +90,8 @@ class Explainer:
 
     @cached_property
     def _incremental(self) -> ort.InferenceSession:
-        return open_session(self.folder / INCREMENTAL, self.machine)
+        # Weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
+        return open_session(self.folder / INCREMENTAL, self.machine, prepack=False)
 
     @cached_property
     def _inputs(self) -> frozenset[str]:
@@ -107,8 +108,8 @@ class Explainer:
         found = (image.name, tuple(image.shape[1:]), patch)
         manifest = self.manifest
         expected = (manifest.image, manifest.shape, patch_text(manifest.patch))
-        outputs = {value.name for session in (self._baseline, self._incremental) for value in session.get_outputs()}
-        if found != expected or manifest.output not in outputs:
+        outputs = [value.name for value in self._incremental.get_outputs()]
+        if found != expected or outputs != [manifest.output]:
             raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
         return self
 
@@ -146,21 +147,25 @@ class Explainer:
         return check_image(image, self.manifest.shape, self.manifest.layout)
 
     def baseline(self, image: FloatArray, fill: Fill = 0.0) -> Baseline:
-        """The baseline pass: outputs of the uncovered image (float32 [1, C, H, W]), its cached activations on the device."""
-        shape = self.manifest.shape
-        rows = fill_image(fill, shape).reshape(shape[0], -1).T
-        ort = onnxruntime()
+        """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device."""
         binding = self._baseline.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
         names = [value.name for value in self._baseline.get_outputs()]
         for name in names:
-            binding.bind_output(name, self.device if name.startswith(TABLE) else "cpu")
+            binding.bind_output(name, self.device)
         self._baseline.run_with_iobinding(binding)
         values = dict(zip(names, binding.get_outputs(), strict=True))
-        outputs = values[self.manifest.output].numpy().astype(np.float32).reshape(-1)
-        feeds = {name: value for name, value in values.items() if name.startswith(TABLE)}
-        feeds["fill"] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(rows), self.device, 0)
-        return Baseline(outputs, {name: value for name, value in feeds.items() if name in self._inputs})
+        return self._covered_by(fill_image(fill, self.manifest.shape), Baseline(image, values))
+
+    def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
+        """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
+        rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
+        feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
+        return Baseline(baseline.image, {name: value for name, value in feeds.items() if name in self._inputs})
+
+    def unoccluded(self, baseline: Baseline) -> FloatArray:
+        """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
+        return self.evaluate(self._covered_by(baseline.image[0], baseline), np.zeros((1, 2), np.int64))[0]
 
     def evaluate(self, baseline: Baseline, positions: IntArray) -> FloatArray:
         """One batch of positions, int64 [N, 2] with N >= 1: outputs float32 [N, K]."""
@@ -244,7 +249,8 @@ class Explainer:
         grid = make_grid(self.manifest.shape[1:], self.manifest.patch, stride, region)
         wanted = self.target_index(target) if target is not None else None
         baseline = self.baseline(self.check_image(image), fill)
-        index = int(baseline.outputs.argmax()) if wanted is None else wanted
+        unoccluded = self.unoccluded(baseline)
+        index = int(unoccluded.argmax()) if wanted is None else wanted
         scores, missing = _scores_to_resume(resume, grid, index, self.manifest.patch)
         done = len(scores) - len(missing)
         earlier = resume.seconds if resume is not None else 0.0
@@ -252,7 +258,7 @@ class Explainer:
 
         def heat_map() -> HeatMap:
             return HeatMap(
-                scores=scores.reshape(grid.shape), unoccluded=float(baseline.outputs[index]), target=index, label=label,
+                scores=scores.reshape(grid.shape), unoccluded=float(unoccluded[index]), target=index, label=label,
                 ys=grid.ys, xs=grid.xs, patch=self.manifest.patch, image=self.manifest.shape[1:],
                 seconds=earlier + time.perf_counter() - start, evaluated=done,
             )  # fmt: skip

@@ -49,12 +49,13 @@ def onnxruntime() -> Any:
         ) from error
 
 
-def open_session(model: Path | bytes, machine: Machine, *, optimise: bool = True) -> ort.InferenceSession:
+def open_session(model: Path | bytes, machine: Machine, *, optimise: bool = True, prepack: bool = True) -> ort.InferenceSession:
     """A session on ``model``.
 
     Args:
         model: an ONNX file, external weights beside it; or what would be in such a file.
         machine: providers and threads.
+        prepack: whether weights of matrix products are laid out anew when loading, not at each run.
         optimise: False turns every graph optimisation off (for the measure of float32 noise).
 
     Raises:
@@ -64,6 +65,8 @@ def open_session(model: Path | bytes, machine: Machine, *, optimise: bool = True
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if machine.threads is not None:
         options.intra_op_num_threads = machine.threads
     level = ort.GraphOptimizationLevel

@@ -14,7 +14,6 @@ from functools import partial
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import TensorProto
 
 from kcompiler.passes.lowering.site import Site, Updated
 from kcompiler.passes.lowering.table import Windows, lowering
@@ -82,14 +81,12 @@ def winograd(size: int, site: Site) -> Updated:
     return added_to_cached(site, apply_along_both(emit, y.output, x.output, by_axis, "winograd/output"), tile)
 
 
-def _weights(site: Site, weights: gs.Constant, y: Filtering, x: Filtering) -> gs.Variable:
-    """[elements, C, M], computed in float64 by nodes on the constant, which ONNX Runtime folds when it loads the session."""
-    emit = site.emit
-    both = np.kron(y.weights, x.weights)
-    taps = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
-    flat = emit("Cast", emit("Reshape", taps, emit.int64([both.shape[1], -1])), to=TensorProto.DOUBLE)
-    transformed = emit("Cast", emit("MatMul", emit.constant(both, "winograd/weights"), flat), to=TensorProto.FLOAT)
-    return emit("Reshape", transformed, emit.int64([both.shape[0], -1, site.channels]))
+def _weights(site: Site, weights: gs.Constant, y: Filtering, x: Filtering) -> gs.Constant:
+    """[elements, C, M], computed in float64. Stored, not left for ONNX Runtime to fold: that held them three times."""
+    taps = np.asarray(weights.values, dtype=np.float64).transpose(2, 3, 1, 0)
+    half = np.tensordot(x.weights, taps, axes=(1, 1))
+    transformed = np.tensordot(y.weights, half, axes=(1, 1)).astype(np.float32)
+    return site.emit.constant(transformed.reshape(-1, *taps.shape[2:]), f"{weights.name}/winograd {y.outputs}x{x.outputs}")
 
 
 for _size in SQUARE:
