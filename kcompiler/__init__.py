@@ -60,6 +60,8 @@ def compile(
     output: str | None = None,
     extents: Literal["tight", "static"] = "tight",
     convolution: Literal["auto", "direct"] = "auto",
+    calibrate: bool = False,
+    threads: int | None = None,
     preprocessing: Preprocessing | str | Path | None = None,
 ) -> Bundle:
     """Compiles an ONNX image model for a patch size, and verifies the result against full inference.
@@ -72,6 +74,8 @@ def compile(
         extents: "tight" recomputes as much as each batch of positions needs; "static" as much as the worst position
             needs, in constant shapes.
         convolution: "auto", or "direct" to keep to direct convolutions.
+        calibrate: measure the candidate algorithms of each layer on this machine, instead of predicting what they take.
+        threads: of one operator while measuring; None is ONNX Runtime's default.
         preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or its JSON file.
 
     Raises:
@@ -89,6 +93,8 @@ def compile(
         output=output,
         extents=extents,
         convolution=convolution,
+        calibrate=calibrate,
+        threads=threads,
         preprocessing=recipe,
     )
     with tempfile.TemporaryDirectory(prefix="kcompiler-model-") as scratch:

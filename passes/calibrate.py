@@ -117,7 +117,9 @@ class Measured:
             graph = node_graph(self.graph, self.plan, node, self.extents, lowering.name)
             rng = np.random.default_rng(0)
             feeds = {
-                value.name: rng.standard_normal(value.shape, dtype=np.float32) for value in graph.inputs if value.name != POSITIONS
+                value.name: rng.standard_normal(value.shape, dtype=np.float32)
+                for value in graph.inputs
+                if value.name != POSITIONS
             }
             inputs = [{POSITIONS: np.ascontiguousarray(batch)} for batch in batches]
             self.known[key] = _Run(graph, self.machine, feeds).seconds(inputs) / len(batches[0])

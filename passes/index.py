@@ -91,7 +91,7 @@ def plain_layout(emit: Emitter, box: Box) -> Layout:
 
 
 def tiled_layout(emit: Emitter, box: Box, tile: tuple[int, int]) -> Layout:
-    """The order of a Winograd output transform: [tile height, tile width, batch, tiles y, tiles x], the last tiles overhanging."""
+    """Tiles side by side, element by element: [tile height, tile width, batch, tiles y, tiles x]; the last tiles overhang."""
     tiles_y, tiles_x = (tile_count(emit, axis, size) for axis, size in zip((box.y, box.x), tile, strict=True))
     step = emit("Mul", tiles_y, tiles_x)
     element = emit("Mul", _batch(emit, box, np.int32), step)

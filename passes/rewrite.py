@@ -1,8 +1,8 @@
 """Rewriting: from the plan to the two graphs of a bundle.
 
 ``baseline_graph`` computes, as rows, every activation of the uncovered image that is read around an updated region or
-that a change is added to. ``incremental_graph`` takes those, a fill and a batch of positions, and recomputes the regions only; from
-the frontier of the plan on it pastes them into full maps and runs the source nodes unchanged (the dense tail).
+that a change is added to. ``incremental_graph`` takes those, a fill and a batch of positions, and recomputes the regions
+only; from the frontier of the plan on it pastes them into full maps and runs the source nodes unchanged (the dense tail).
 """
 
 from __future__ import annotations
@@ -186,7 +186,9 @@ def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, loweri
     """
     empty = gs.Graph(name="node", opset=source.opset, import_domains=source.import_domains)
     chosen = {} if lowering is None else {node.name: lowering}
-    return _Rewriter(source, plan, extents, chosen, Emitter(empty, reserved=source.tensors())).run_node(node, lowering is not None)
+    return _Rewriter(source, plan, extents, chosen, Emitter(empty, reserved=source.tensors())).run_node(
+        node, lowering is not None
+    )
 
 
 def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:

@@ -10,7 +10,7 @@ from kcompiler.passes.batch import BatchError
 from kcompiler.passes.load import Source
 from kcompiler.runtime.check import Reference, random_image, sample_positions
 from kcompiler.runtime.compare import Comparison, compare
-from kcompiler.runtime.errors import CheckFailed, ModelError
+from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.images import FloatArray

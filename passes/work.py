@@ -52,9 +52,7 @@ class Shape:
     def reads(self) -> float:
         """Cells that the windows of the region touch, padding included."""
         y, x = self.windows
-        return float(
-            np.mean((y.reach + (self.h - 1) * y.stride) * (x.reach + (self.w - 1) * x.stride))
-        )
+        return float(np.mean((y.reach + (self.h - 1) * y.stride) * (x.reach + (self.w - 1) * x.stride)))
 
     @property
     def union(self) -> float:

@@ -21,6 +21,8 @@ from kcompiler.runtime.positions import IntArray, make_grid
 
 FULL_BATCHES = (1, 8, 16)
 FILL = 0.5
+DRILL_DOWN = 16
+"""Positions of a step that refines a map."""
 STATUS = Path("/proc/self/status")
 
 
@@ -45,7 +47,9 @@ class Benchmark:
         positions: of the whole grid; ``sampled`` of them were run on the compiled path in each round.
         full: seconds a position by batch size; ``best_batch`` has the smallest median.
         compiled: seconds a position, the baseline pass shared out over the grid.
+        drill_down: full (best batch) over compiled for DRILL_DOWN positions alone, the baseline pass included.
         speedup: median over rounds of full (best batch) over compiled; ``slowest_speedup`` and ``fastest_speedup`` the extremes.
+        flops: of one full inference.
         redundancy: full over recomputed FLOPs, the bound of an engine of direct convolutions.
         largest_error: against full inference; ``agrees`` whether within tolerance.
         peak_full, peak_compiled: bytes of memory at the peak, each in a process of its own; None where not measurable.
@@ -62,9 +66,11 @@ class Benchmark:
     full: dict[int, Measured]
     best_batch: int
     compiled: Measured
+    drill_down: float
     speedup: float
     slowest_speedup: float
     fastest_speedup: float
+    flops: int
     redundancy: float
     largest_error: float
     agrees: bool
@@ -96,7 +102,7 @@ def benchmark(
     manifest = explainer.manifest
     image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
     positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
-    chosen = _spread(explainer, positions, sample)
+    chosen = spread(explainer, positions, sample)
     count = sum(len(part) for part in chosen)
     full = explainer.full_inference()
     tell("warm-up and comparison")
@@ -112,6 +118,9 @@ def benchmark(
         _time_full(full, image, fill, positions, manifest.patch, size)
     full_rounds: dict[int, list[float]] = {size: [] for size in sizes}
     compiled_rounds: list[float] = []
+    few = positions[np.linspace(0, len(positions) - 1, min(DRILL_DOWN, len(positions))).round().astype(int)]
+    drill_rounds: list[float] = []
+    explainer.evaluate_all(baseline, few)
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
         for size, seconds in full_rounds.items():
@@ -120,8 +129,12 @@ def benchmark(
         explainer.unoccluded(explainer.baseline(image, FILL))
         once = time.perf_counter() - start
         compiled_rounds.append(_time_compiled(explainer, baseline, chosen) + once / len(positions))
+        start = time.perf_counter()
+        explainer.outputs(image, few, FILL)
+        drill_rounds.append((time.perf_counter() - start) / len(few))
     best = min(full_rounds, key=lambda size: statistics.median(full_rounds[size]))
     ratios = [whole / part for whole, part in zip(full_rounds[best], compiled_rounds, strict=True)]
+    drills = [whole / part for whole, part in zip(full_rounds[best], drill_rounds, strict=True)]
     peaks: tuple[int | None, int | None] = (None, None)
     if memory:
         tell("peak memory")
@@ -129,13 +142,14 @@ def benchmark(
     return Benchmark(
         model=manifest.model, shape=manifest.shape, patch=manifest.patch, stride=stride, positions=len(positions), sampled=count,
         batch=explainer.batch, rounds=rounds, full={size: Measured.of(seconds) for size, seconds in full_rounds.items()},
-        best_batch=best, compiled=Measured.of(compiled_rounds), speedup=statistics.median(ratios), slowest_speedup=min(ratios),
+        best_batch=best, compiled=Measured.of(compiled_rounds), drill_down=statistics.median(drills),
+        flops=manifest.report.flops, speedup=statistics.median(ratios), slowest_speedup=min(ratios),
         fastest_speedup=max(ratios), redundancy=manifest.report.redundancy_tight, largest_error=compared.largest_error,
         agrees=compared.agrees, peak_full=peaks[0], peak_compiled=peaks[1],
     )  # fmt: skip
 
 
-def _spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntArray]:
+def spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntArray]:
     """Whole batches of the driver of about ``sample`` positions together, evenly spread over those of the whole grid."""
     parts = explainer.batches(positions)
     wanted = min(len(parts), max(1, -(-sample // explainer.batch)))
@@ -188,7 +202,7 @@ def print_peak(folder: str, path: str, batch: str, threads: str, providers: str)
         explainer.full_inference().outputs(image, fill, positions[: 3 * size], manifest.patch, size)
     else:
         baseline = explainer.baseline(image, FILL)
-        for start in (0, len(positions) // 2, max(0, len(positions) - size)):
-            explainer.evaluate(baseline, positions[start : start + size])
+        for part in spread(explainer, positions, 5 * size):
+            explainer.evaluate(baseline, part)
     peak = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
     print(int(peak.split()[1]) * 1024)

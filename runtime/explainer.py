@@ -118,7 +118,9 @@ class Explainer:
         least = report.bytes_per_batch + report.bytes_per_position
         if memory < least:
             raise UsageError(f"memory is {memory} bytes, but one position of this model takes about {least}; allow more")
-        return min(self.manifest.batch, self.manifest.largest_batch, (memory - report.bytes_per_batch) // report.bytes_per_position)
+        return min(
+            self.manifest.batch, self.manifest.largest_batch, (memory - report.bytes_per_batch) // report.bytes_per_position
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -165,7 +167,8 @@ class Explainer:
 
     def unoccluded(self, baseline: Baseline) -> FloatArray:
         """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
-        return self.evaluate(self._covered_by(baseline.image[0], baseline), np.zeros((1, 2), np.int64))[0]
+        outputs: FloatArray = self.evaluate(self._covered_by(baseline.image[0], baseline), np.zeros((1, 2), np.int64))[0]
+        return outputs
 
     def evaluate(self, baseline: Baseline, positions: IntArray) -> FloatArray:
         """One batch of positions, int64 [N, 2] with N >= 1: outputs float32 [N, K]."""

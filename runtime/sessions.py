@@ -49,7 +49,9 @@ def onnxruntime() -> Any:
         ) from error
 
 
-def open_session(model: Path | bytes, machine: Machine, *, optimise: bool = True, prepack: bool = True) -> ort.InferenceSession:
+def open_session(
+    model: Path | bytes, machine: Machine, *, optimise: bool = True, prepack: bool = True, profile: Path | None = None
+) -> ort.InferenceSession:
     """A session on ``model``.
 
     Args:
@@ -57,6 +59,7 @@ def open_session(model: Path | bytes, machine: Machine, *, optimise: bool = True
         machine: providers and threads.
         prepack: whether weights of matrix products are laid out anew when loading, not at each run.
         optimise: False turns every graph optimisation off (for the measure of float32 noise).
+        profile: start of the file name for ONNX Runtime's profile, if it is to make one.
 
     Raises:
         ProviderError: a provider that was asked for is absent from this build, or did not start on this machine.
@@ -65,6 +68,8 @@ def open_session(model: Path | bytes, machine: Machine, *, optimise: bool = True
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if machine.threads is not None:

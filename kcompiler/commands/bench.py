@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -15,16 +17,32 @@ from rich.table import Table
 import kcompiler
 from kcompiler.bundle import Bundle
 from kcompiler.commands import options
-from kcompiler.runtime.bench import Benchmark, benchmark
+from kcompiler.commands.rivals import captum_seconds, torch_module, torch_seconds
+from kcompiler.runtime.bench import Benchmark, benchmark, spread
+from kcompiler.runtime.check import random_image
 from kcompiler.runtime.errors import CheckFailed, UsageError
+from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.positions import make_grid
+from kcompiler.runtime.profile import profile as profile_of
+from kcompiler.runtime.sessions import Machine
 
 
 def bench_models(
     models: Annotated[list[Path], typer.Argument(help="ONNX models, or compiled bundles.", show_default=False)],
-    patch: Annotated[str | None, typer.Option(metavar="P | HxW", help="Patch of models to compile; default 16.")] = None,
-    stride: Annotated[int, typer.Option(help="Pixels between neighbouring positions.")] = 4,
+    patch: Annotated[
+        list[str] | None, typer.Option(metavar="P | HxW", help="Patch of models to compile, default 16; repeat for several.")
+    ] = None,
+    stride: Annotated[list[int] | None, typer.Option(help="Pixels between positions, default 4; repeat for several.")] = None,
     positions: Annotated[int, typer.Option(help="About how many positions to sample in each round.")] = 400,
     rounds: Annotated[int, typer.Option(help="Rounds of full inference and compiled path in turn.")] = 3,
+    against: Annotated[str, typer.Option(help="Besides full inference: torch, captum, separated by commas.")] = "full",
+    module: Annotated[
+        str | None,
+        typer.Option("--torch-module", metavar="MODULE:FUNCTION", help="Makes the same network for --against torch or captum."),
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Print the time of each operator, too.")] = False,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, in processes of its own.")] = True,
+    calibrate: options.Calibrate = False,
     input_shape: options.InputShape = None,
     output: options.Output = None,
     provider: options.Provider = None,
@@ -32,52 +50,113 @@ def bench_models(
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Time the compiled path against full inference at its best batch size, in one run."""
-    if min(stride, positions, rounds) < 1:
+    patches, strides = patch or ["16"], stride or [4]
+    if min(*strides, positions, rounds) < 1:
         raise UsageError("--stride, --positions and --rounds are numbers of at least 1")
-    results = []
-    for path in models:
+    rivals = _rivals(against, module)
+    peak = _gemm_peak(provider, threads)
+    results: list[Benchmark] = []
+    extra: list[dict[str, float]] = []
+    for path, size in product(models, patches):
         bundle: Path | Bundle = path
-        if path.is_dir() and (patch is not None or input_shape is not None or output is not None):
-            raise UsageError(f"{path}: is compiled already, --patch, --input-shape and --output are for models")
-        if not path.is_dir():
-            _tell(path.name, "compiling")
-            bundle = kcompiler.compile(
-                path, patch=options.patch_size(patch or "16"), input_shape=options.input_shape(input_shape), output=output
-            )
-        explainer = kcompiler.load(bundle, providers=provider, threads=threads)
+        if path.is_dir() and (patch is not None or input_shape is not None or output is not None or calibrate):
+            raise UsageError(f"{path}: is compiled already, --patch, --input-shape, --output and --calibrate are for models")
         tell = partial(_tell, path.name)
-        results.append(benchmark(explainer, stride=stride, sample=positions, rounds=rounds, tell=tell))
+        if not path.is_dir():
+            tell("compiling")
+            bundle = kcompiler.compile(
+                path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), output=output,
+                calibrate=calibrate, threads=threads,
+            )  # fmt: skip
+        explainer = kcompiler.load(bundle, providers=provider, threads=threads)
+        for step in strides:
+            results.append(benchmark(explainer, stride=step, sample=positions, rounds=rounds, memory=memory, tell=tell))
+            extra.append({name: seconds(explainer, threads) for name, seconds in rivals.items()})
+        if profile:
+            _print_profile(explainer, positions, json)
     if json:
-        typer.echo(json_format.dumps([result.as_record() for result in results], indent=1))
+        records = [
+            {**result.as_record(), "gemm_peak": peak, "against": more} for result, more in zip(results, extra, strict=True)
+        ]
+        typer.echo(json_format.dumps(records, indent=1))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 170
-        console.print(table_of(results))
+        _console().print(table_of(results, extra, peak))
+        _console().print(f"Gemm peak of this machine: {peak / 1e9:.0f} GFLOP/s")
     wrong = [result.model for result in results if not result.agrees]
     if wrong:
         raise CheckFailed(f"{', '.join(wrong)}: disagrees with full inference")
+
+
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 220
+    return console
+
+
+def _rivals(against: str, module_name: str | None) -> dict[str, Callable[[Explainer, int | None], float]]:
+    """Per name of ``against`` (beside "full"), seconds a position."""
+    names = [name.strip() for name in against.split(",") if name.strip() not in ("", "full")]
+    unknown = [name for name in names if name not in ("torch", "captum")]
+    if unknown:
+        raise UsageError(f"--against is {against!r}: {unknown[0]} is not known, expected full, torch or captum")
+    if not names:
+        return {}
+    if module_name is None:
+        raise UsageError("--against torch or captum needs --torch-module, a function that makes the same network in PyTorch")
+    module = torch_module(module_name)
+
+    def by_torch(explainer: Explainer, threads: int | None) -> float:
+        return torch_seconds(module, random_image(explainer.manifest.shape, 0), threads)
+
+    def by_captum(explainer: Explainer, threads: int | None) -> float:
+        return captum_seconds(module, random_image(explainer.manifest.shape, 0), explainer.manifest.patch, threads)
+
+    return {name: {"torch": by_torch, "captum": by_captum}[name] for name in names}
+
+
+def _gemm_peak(provider: list[str] | None, threads: int | None) -> float:
+    from kcompiler.passes.calibrate import measured_rates
+
+    return measured_rates(Machine(tuple(provider) if provider else None, threads)).products
+
+
+def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:
+    manifest = explainer.manifest
+    grid = make_grid(manifest.shape[1:], manifest.patch, 4).positions
+    baseline = explainer.baseline(random_image(manifest.shape, 0))
+    table = Table("operator", "nodes", "ms a position", "share", box=None, title=f"{manifest.model}: incremental model")
+    for one in profile_of(explainer, baseline, spread(explainer, grid, positions)):
+        table.add_row(one.operator, str(one.count), f"{one.seconds * 1e3:.3f}", f"{one.share:.1%}")
+    (Console(stderr=True) if json else _console()).print(table)
 
 
 def _tell(name: str, line: str) -> None:
     print(f"{name}: {line}", file=sys.stderr, flush=True)
 
 
-def table_of(results: list[Benchmark]) -> Table:
-    """One row a model; times in milliseconds a position."""
-    table = Table("model", "image", "patch", "stride", "full inference, ms by batch", "compiled, ms (batch)", "speed-up (range)",
-                  "R",                   "peak memory full / compiled", "largest error", box=None)  # fmt: skip
-    for result in results:
+def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: float) -> Table:
+    """One row a model, patch and stride; times in milliseconds a position."""
+    names = sorted({name for more in extra for name in more})
+    table = Table("model", "image", "patch", "stride", "full, ms by batch", *(f"{name}, ms" for name in names),
+                  "compiled, ms (batch)", "speed-up (range)", "R", "over R", "of Gemm peak", "16 positions",
+                  "peak memory full / compiled", "largest error", box=None)  # fmt: skip
+    for result, more in zip(results, extra, strict=True):
         full = ", ".join(f"{size}: {measured.median * 1e3:.2f}" for size, measured in result.full.items())
+        rate = result.flops / result.redundancy / result.compiled.median
         table.add_row(
             result.model,
             "x".join(map(str, result.shape[1:])),
             "x".join(map(str, result.patch)),
             str(result.stride),
             full,
+            *(f"{more[name] * 1e3:.2f}" for name in names),
             f"{result.compiled.median * 1e3:.2f} ({result.batch})",
             f"{result.speedup:.2f}x ({result.slowest_speedup:.2f}-{result.fastest_speedup:.2f})",
             f"{result.redundancy:.2f}",
+            f"{result.speedup / result.redundancy:.2f}",
+            f"{rate / peak:.0%}",
+            f"{result.drill_down:.2f}x",
             f"{_megabytes(result.peak_full)} / {_megabytes(result.peak_compiled)}",
             f"{result.largest_error:.2g}",
         )

@@ -26,6 +26,8 @@ def compile_model(
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
     ] = "tight",
     convolution: Annotated[Literal["auto", "direct"], typer.Option(help="Convolution algorithms to choose from.")] = "auto",
+    calibrate: options.Calibrate = False,
+    threads: options.Threads = None,
     preprocessing: Annotated[Path | None, typer.Option(help="JSON file: how pictures become inputs, and the labels.")] = None,
     force: options.Force = False,
 ) -> None:
@@ -40,6 +42,8 @@ def compile_model(
         output=output,
         extents=extents,
         convolution=convolution,
+        calibrate=calibrate,
+        threads=threads,
         preprocessing=preprocessing,
     )
     bundle.save(target, force=force)

@@ -17,6 +17,7 @@ Provider = Annotated[
     list[str] | None, typer.Option(help="ONNX Runtime provider (cpu, cuda, or its full name); repeat for several.")
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads of one operator.")]
+Calibrate = Annotated[bool, typer.Option("--calibrate", help="Measure the algorithms on this machine, to choose the fastest.")]
 Model = Annotated[Path, typer.Argument(help="ONNX model.", show_default=False)]
 BundlePath = Annotated[Path, typer.Argument(help="Compiled bundle (a folder).", show_default=False)]
 

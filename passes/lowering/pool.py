@@ -44,7 +44,8 @@ def average_pool(site: Site) -> Updated:
 def _sums(window: Window, tile: int) -> FloatMatrix:
     """[tile, cells]: which cells that a tile reads each of its outputs adds up."""
     taps = np.arange(window.input_extent(tile)) - np.arange(tile)[:, None] * window.stride
-    return ((taps >= 0) & (taps < window.reach) & (taps % window.dilation == 0)).astype(np.float64)
+    sums: FloatMatrix = ((taps >= 0) & (taps < window.reach) & (taps % window.dilation == 0)).astype(np.float64)
+    return sums
 
 
 def _tiled_work(size: int, shape: Shape) -> Work:

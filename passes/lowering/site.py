@@ -84,7 +84,6 @@ class Operand:
         union = emit("Concat", self.cached(), as_rows(emit, self.updated), axis=0)
         return emit("Gather", union, index, axis=0)
 
-
     def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
         """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
         value = self.updated
@@ -164,7 +163,7 @@ class Site:
         return y, x
 
     def aligned_rows(self, operand: Operand, tile: Tile | None) -> gs.Tensor:
-        """An operand on the output's box, rows ordered by ``tile``: as it is when it lies so, otherwise read around its region."""
+        """An operand on the output's box, rows ordered by ``tile``: as it is if it lies so, else read around its region."""
         value = operand.updated
         if value.box == self.output and value.tile == tile:
             return as_rows(self.emit, value)
@@ -172,7 +171,7 @@ class Site:
         return self.emit("Reshape", cells, self.emit.int64([-1, value.channels]))
 
     def shared_tile(self) -> Tile | None:
-        """The order of rows for a merge: few inputs to read again, and few rows that overhang, which all that follows computes."""
+        """The order of rows for a merge: few inputs to read again, few rows that overhang (all that follows computes them)."""
         values = [operand.updated for operand in self.inputs if operand is not None]
 
         def cost(tile: Tile | None) -> float:

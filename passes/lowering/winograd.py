@@ -21,6 +21,8 @@ from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.winograd import LARGEST, Filtering, filtering
 from kcompiler.passes.work import Shape, Work
 
+PACKED = 2.5
+"""Times that a product moves its weights: they are read, packed and read again."""
 SQUARE = (2, 3, 4, 5, 6, 7)
 """Tile sizes along an axis that has more than one tap."""
 
@@ -53,7 +55,7 @@ def _work(size: int, shape: Shape) -> Work:
     return Work(
         products=2 * tiles * elements * shape.channels * shape.outputs,
         moved=6 * shape.cells * shape.channels + tiles * moved,
-        loaded=elements * shape.channels * shape.outputs / shape.batch,
+        loaded=PACKED * elements * shape.channels * shape.outputs / shape.batch,
         nodes=32 / shape.batch,
         held=tiles * (transformed + max(gathered, multiplied)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -185,24 +186,25 @@ def test_failed_compilation_leaves_nothing(tmp_path, monkeypatch):
 
     made = []
     monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(pipeline, "verify_compiled", lambda folder, count: made.append(folder) or 1 / 0)
+    monkeypatch.setattr(pipeline, "Verifier", lambda folder, count: made.append(folder) or 1 / 0)
     model = save("chain", tmp_path / "model.onnx")
     with pytest.raises(ZeroDivisionError):
-        kcompiler.compile(model, patch=3)
+        kcompiler.compile(model, patch=3)  # raised after the models are written
     assert made
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_a_compiled_model_that_disagrees_is_not_written(tmp_path, monkeypatch):
     """A broken lowering is caught at compile time."""
+    from kcompiler.options import Options
     from kcompiler.passes.lowering import table
-    from kcompiler.passes.lowering.table import Lowering, always
+    from kcompiler.pipeline import compile_file
 
     def off_by_a_percent(site):
         lowered = original.emit(site)
         return site.computed(rows=site.emit("Mul", lowered.rows, site.emit.constant(np.float32(1.01))))
 
     original = table.LOWERINGS["MaxPool"][0]
-    monkeypatch.setitem(table.LOWERINGS, "MaxPool", [Lowering("broken", always, always, off_by_a_percent)])
+    monkeypatch.setitem(table.LOWERINGS, "MaxPool", [replace(original, emit=off_by_a_percent)])
     with pytest.raises(kcompiler.CheckFailed, match="disagrees with full inference"):
-        kcompiler.compile(save("chain", tmp_path / "model.onnx"), patch=3)
+        compile_file(save("chain", tmp_path / "model.onnx"), Options(patch=(3, 3), dense_share=2.0))

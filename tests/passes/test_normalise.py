@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -10,8 +12,10 @@ from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 
 import kcompiler
+from kcompiler.options import Options
 from kcompiler.passes.load import load
 from kcompiler.passes.normalise import OPSET, normalise
+from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import check
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.positions import make_grid
@@ -22,9 +26,12 @@ def outputs_of(model, images):
     return np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
 
 
+NEVER_DENSE = 2.0
+
+
 def assert_compiles_exactly(path, **options):
     """Compilation runs the source as exported against the normalised model, and that against the compiled one."""
-    bundle = kcompiler.compile(path, patch=4, **options)
+    bundle = compile_file(Path(path), Options(patch=(4, 4), dense_share=NEVER_DENSE, **options))
     images = np.random.default_rng(0).standard_normal((3, 3, 20, 20), dtype=np.float32)
     full = kcompiler.load(bundle).full_inference().run(images)
     np.testing.assert_allclose(full, outputs_of(str(path), images), rtol=1e-4, atol=1e-5)
@@ -298,7 +305,7 @@ def test_channels_last_input(tmp_path):
     onnx.save(channels_last(Builder()), path)
     assert load(path).layout == "NHWC"
     assert load(path).shape == (3, 20, 24)
-    bundle = kcompiler.compile(path, patch=(4, 6))
+    bundle = compile_file(path, Options(patch=(4, 6), dense_share=NEVER_DENSE))
     assert any(node.incremental for node in bundle.report.nodes if node.operator == "Conv")
     explainer = kcompiler.load(bundle)
     pixels = np.random.default_rng(0).standard_normal((20, 24, 3), dtype=np.float32)
