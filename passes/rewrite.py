@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
@@ -77,8 +78,7 @@ class _Rewriter:
         graph = self.emit.graph
         kept = len(self.source.nodes)
         image = graph.inputs.pop(0)
-        self._cover_image()
-        covered = self._paste(image.name)
+        covered = self._cover_whole(image)
         covered.inputs[0].outputs = [image]  # the very tensor that nodes read, and bodies of nodes from around them
         graph.nodes = graph.nodes[kept:] + graph.nodes[:kept]  # no sorting: it would not see what bodies read from around them
         return Rewritten(graph, tuple(self.tables), {})
@@ -118,6 +118,30 @@ class _Rewriter:
             "Reshape", self.emit("Gather", fill, cell_index(self.emit, box), axis=0), self.emit.int64([-1, channels])
         )
         self.updated[image.name] = Updated(box, channels, rows=patch)
+
+    def _cover_whole(self, image: gs.Tensor) -> gs.Variable:
+        """The covered image [batch, C, H, W] as image * (1 - mask) + fill * mask, which is exact for a mask of zeros and ones.
+
+        Three passes over whole planes, where pasting gathers row by row of as few numbers as the image has channels.
+        """
+        emit, (_, channels, height, width) = self.emit, image.shape
+        fill = emit.input(FILL, np.float32, [height * width, channels])
+        rows = emit("Slice", self._table(image.name), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
+        planes = [
+            emit("Reshape", emit("Transpose", value, perm=[1, 0]), emit.int64([1, channels, height, width]))
+            for value in (rows, fill)
+        ]
+        inside = []
+        for positions, size, patch, axes in (
+            (self.positions_y, height, self.plan.patch[0], [1, 3]),
+            (self.positions_x, width, self.plan.patch[1], [1, 2]),
+        ):
+            cells = emit("Sub", emit.int64(np.arange(size)), emit("Unsqueeze", positions, emit.int64([1])))
+            within = emit("And", emit("GreaterOrEqual", cells, emit.int64(0)), emit("Less", cells, emit.int64(patch)))
+            inside.append(emit("Unsqueeze", emit("Cast", within, to=TensorProto.FLOAT), emit.int64(axes)))
+        mask = emit("Mul", *inside)
+        outside = emit("Sub", emit.constant(np.array(1, np.float32)), mask)
+        return emit("Add", emit("Mul", planes[0], outside), emit("Mul", planes[1], mask))
 
     def _operand(self, value: gs.Tensor) -> Operand | None:
         if value.name not in self.updated:

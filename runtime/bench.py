@@ -121,6 +121,7 @@ def benchmark(
     few = positions[np.linspace(0, len(positions) - 1, min(DRILL_DOWN, len(positions))).round().astype(int)]
     drill_rounds: list[float] = []
     explainer.evaluate_all(baseline, few)
+    _time_compiled(explainer, baseline, chosen)
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
         for size, seconds in full_rounds.items():

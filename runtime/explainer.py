@@ -90,8 +90,10 @@ class Explainer:
 
     @cached_property
     def _incremental(self) -> ort.InferenceSession:
-        # Weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
-        return open_session(self.folder / INCREMENTAL, self.machine, prepack=False)
+        # Weights are used where they lie in the mapped file: packing them beforehand would hold them twice. Where nothing is
+        # incremental, they are packed as in full inference.
+        prepack = not any(node.incremental for node in self.manifest.report.nodes)
+        return open_session(self.folder / INCREMENTAL, self.machine, prepack=prepack)
 
     @cached_property
     def _inputs(self) -> frozenset[str]:
