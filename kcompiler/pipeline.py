@@ -25,6 +25,7 @@ from kcompiler.passes.report import make_report
 from kcompiler.passes.rewrite import Rewritten, baseline_graph, incremental_graph
 from kcompiler.passes.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
+from kcompiler.passes.work import DEFAULT_RATES
 from kcompiler.runtime.errors import CheckFailed
 from kcompiler.runtime.manifest import (
     BASELINE,
@@ -35,6 +36,7 @@ from kcompiler.runtime.manifest import (
     LARGEST_BATCH,
     MANIFEST,
     PATCH_KEY,
+    Calibration,
     Geometry,
     Manifest,
     Report,
@@ -72,6 +74,7 @@ class Analysed:
     chooser: Chooser
     choice: Choice
     rewritten: Rewritten
+    calibration: Calibration | None
 
     @property
     def plan(self) -> Plan:
@@ -113,18 +116,21 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") 
     output = select_output(source, options.output)
     graph = normalise(source, output, scratch, free_batch=not one_by_one)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(graph)) else "")
+    machine = Machine(("cpu",), options.threads)
+    rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
     direct = options.convolution == "direct"
+    chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=rates)
+    choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
+    calibration = None
     if options.calibrate:
-        machine = Machine(("cpu",), options.threads)
-        chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=measured_rates(machine))
-        batch = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share).batch
-        chooser.reprice(Measured(graph, chooser.everything, machine, options.extents))
-        choice = chooser.choose(ERROR_BUDGETS[0], batch, options.dense_share)
-    else:
-        chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense)
-        choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
+        measured = Measured(graph, chooser.everything, machine, options.extents)
+        chooser.reprice(measured)
+        choice = chooser.choose(ERROR_BUDGETS[0], choice.batch, options.dense_share)
+        calibration = Calibration(
+            threads=options.threads, products=rates.products, moved=rates.moved, node=rates.node, seconds=measured.seconds
+        )
     rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings)
-    return Analysed(source, operators, output, graph, bool(one_by_one), chooser, choice, rewritten)
+    return Analysed(source, operators, output, graph, bool(one_by_one), chooser, choice, rewritten, calibration)
 
 
 def compile_file(path: Path, options: Options) -> Bundle:
@@ -165,7 +171,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             manifest = _manifest(analysed, options, classes, folder)
             _write(folder, manifest)
             comparison = verifier.compared()
-            if max(comparison.output_error, comparison.map_error) <= VERIFIED_SHARE:
+            if comparison.agrees and comparison.output_error <= VERIFIED_SHARE:
                 break
     if not comparison.agrees:
         raise CheckFailed(
@@ -195,6 +201,7 @@ def _manifest(analysed: Analysed, options: Options, classes: int, folder: Path) 
         convolution=options.convolution,
         batch=analysed.choice.batch,
         geometries=tuple(Geometry(work=w, heights=y, widths=x) for w, y, x in geometries(analysed.graph, analysed.plan)),
+        calibration=analysed.calibration,
         preprocessing=options.preprocessing,
         files={name: file_record(folder / name) for name in FILES},
         report=analysed.report,

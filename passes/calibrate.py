@@ -91,12 +91,17 @@ class _Run:
 
 
 class Measured:
-    """:data:`Prices` by running each node's candidates alone, once for nodes that are alike."""
+    """:data:`Prices` by running each node's candidates alone, once for nodes that are alike.
+
+    Attributes:
+        seconds: what was found, by node and lowering.
+    """
 
     def __init__(self, graph: gs.Graph, plan: Plan, machine: Machine, extents: str) -> None:
         """For the nodes of ``graph`` on the regions of ``plan``."""
         self.graph, self.plan, self.machine, self.extents = graph, plan, machine, extents
         self.known: dict[object, float] = {}
+        self.seconds: dict[str, dict[str, float]] = {}
 
     def __call__(self, node: gs.Node, batches: Sequence[IntArray], candidates: Sequence[tuple[Lowering, float]]) -> list[float]:
         """Seconds a position of each candidate (lowering, prediction) in ``batches`` of positions."""
@@ -106,6 +111,7 @@ class Measured:
             return [seconds for _, seconds in candidates]
         some = [batches[number] for number in np.linspace(0, len(batches) - 1, BATCHES).round().astype(int)]
         found = {lowering.name: self._measured(node, some, lowering) for lowering in close}
+        self.seconds[node.name] = found
         return [found.get(lowering.name, np.inf) for lowering, _ in candidates]
 
     def _measured(self, node: gs.Node, batches: Sequence[IntArray], lowering: Lowering) -> float:

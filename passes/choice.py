@@ -24,7 +24,7 @@ from kcompiler.runtime.positions import IntArray, make_grid
 from kcompiler.runtime.schedule import Extents, schedule
 
 BATCHES = (16, 32, 64, 128)
-ALIKE = 1.03
+ALIKE = 1.05
 """The smallest batch whose time is at most this times the best is taken: memory grows with the batch."""
 WHOLE_BATCH = 16
 STRIDE = 4

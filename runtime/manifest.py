@@ -86,6 +86,24 @@ class Geometry(_Record):
     widths: tuple[Positive, ...]
 
 
+class Calibration(_Record):
+    """What was measured at compile time, on the machine that the choices are for.
+
+    Attributes:
+        threads: of one operator; None is ONNX Runtime's default.
+        products: FLOP/s of matrix products.
+        moved: bytes/s of passes over activations.
+        node: seconds that starting an operator takes.
+        seconds: a position, by node and lowering, of those that were run.
+    """
+
+    threads: int | None
+    products: float
+    moved: float
+    node: float
+    seconds: Mapping[str, Mapping[str, float]]
+
+
 class Report(_Record):
     """What the compiler did.
 
@@ -135,6 +153,7 @@ class Manifest(_Record):
         patch: (height, width) in pixels.
         batch: positions in a batch that were predicted fastest.
         geometries: of the regions that are recomputed.
+        calibration: None where choices were made by predicted times.
     """
 
     format: int
@@ -150,6 +169,7 @@ class Manifest(_Record):
     patch: tuple[Positive, Positive]
     batch: Positive
     geometries: tuple[Geometry, ...]
+    calibration: Calibration | None
     extents: Literal["tight", "static"]
     convolution: Literal["auto", "direct"]
     preprocessing: Preprocessing | None

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from kcompiler.runtime.positions import IntArray
 
 FloatArray = npt.NDArray[np.float64]
+EIGHTH = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,24 +50,30 @@ def schedule(positions: IntArray, extents: Extents, batch: int) -> list[IntArray
         return []
     mean_y, mean_x = extents.y.mean(axis=0), extents.x.mean(axis=0)
     keys = (extents.y @ (extents.weights * mean_x), extents.x @ (extents.weights * mean_y))
-    return list(_split(positions, np.arange(len(positions)), extents, keys, batch))
+    split = list(_split(positions, np.arange(len(positions)), extents, keys, batch))
+    given = [np.arange(start, min(start + batch, len(positions))) for start in range(0, len(positions), batch)]
+    return min(split, given, key=lambda parts: sum(len(part) * extents.work(positions[part]) for part in parts))
 
 
 def _split(
     positions: IntArray, chosen: IntArray, extents: Extents, keys: tuple[FloatArray, FloatArray], batch: int
 ) -> Iterator[IntArray]:
-    if len(chosen) <= batch:
+    """Splits off whole batches along the axis and at the place that leave least work, an eighth of the positions or more."""
+    count = len(chosen)
+    if count <= batch:
         yield chosen
         return
-    middle = -(-len(chosen) // (2 * batch)) * batch
-    best: tuple[IntArray, IntArray] | None = None
-    least = np.inf
+    sizes = np.arange(batch, count, batch)
+    sizes = sizes[(sizes >= count // EIGHTH) & (sizes <= count - count // EIGHTH)] if len(sizes) > EIGHTH else sizes
+    best, least = (chosen, chosen), np.inf
     for axis, key in enumerate(keys):
         ordered = chosen[np.lexsort((positions[chosen, axis], key[positions[chosen, axis]]))]
-        parts = ordered[:middle], ordered[middle:]
-        work = sum(len(part) * extents.work(positions[part]) for part in parts)
-        if work < least:
-            best, least = parts, work
-    assert best is not None
+        y, x = extents.y[positions[ordered, 0]], extents.x[positions[ordered, 1]]
+        before = (np.maximum.accumulate(y) * np.maximum.accumulate(x)) @ extents.weights
+        after = ((np.maximum.accumulate(y[::-1]) * np.maximum.accumulate(x[::-1])) @ extents.weights)[::-1]
+        work = sizes * before[sizes - 1] + (count - sizes) * after[sizes]
+        place = int(work.argmin())
+        if work[place] < least:
+            best, least = (ordered[: sizes[place]], ordered[sizes[place] :]), work[place]
     for part in best:
         yield from _split(positions, part, extents, keys, batch)

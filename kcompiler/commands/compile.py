@@ -51,6 +51,7 @@ def compile_model(
     incremental = sum(node.incremental for node in report.nodes)
     typer.echo(
         f"{target}: {incremental} of {len(report.nodes)} nodes incremental, redundancy R {report.redundancy_tight:.2f} "
-        f"(paper's counting {report.redundancy_paper:.2f}), largest error {report.largest_error:.2g}, "
+        f"(paper's counting {report.redundancy_paper:.2f}), "
+        f"predicted speed-up {report.predicted_speedup:.1f}x, largest error {report.largest_error:.2g}, "
         f"{time.perf_counter() - start:.1f} s"
     )

@@ -87,6 +87,8 @@ def summary(report: Report) -> str:
         f"{report.parameters:,} parameters; {report.flops / 1e9:.2f} GFLOP an image in convolutions and fully connected layers\n"
         f"redundancy R, full over recomputed FLOPs: {report.redundancy_paper:.2f} in the paper's counting (worst position), "
         f"{report.redundancy_tight:.2f} tight (mean over all positions, stride {report.redundancy_stride})\n"
+        f"predicted speed-up {report.predicted_speedup:.1f}x; transforms are predicted to add an error of "
+        f"{report.transform_error:.1g} of the change\n"
         f"cached activations {report.table_bytes / 1e6:.0f} MB; "
         f"about {report.bytes_per_position / 1e6:.1f} MB a position of a batch"
     )

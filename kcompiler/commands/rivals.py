@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,15 @@ LEAST_POSITIONS = 32
 
 
 def torch_module(name: str) -> Any:
-    """The network that ``package.module:function`` returns, in inference mode.
+    """The network that ``package.module:function`` returns, in inference mode; modules of the current folder are found, too.
 
     Raises:
         UsageError: PyTorch is not installed, or there is no such function.
     """
     module, _, function = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         importlib.import_module("torch")
         return getattr(importlib.import_module(module), function)().eval()

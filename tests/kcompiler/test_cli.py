@@ -176,6 +176,13 @@ BAD = {
     "threads zero": (["check", "model.kc", "--threads", "0"], 2, "threads is 0"),
     "threads absurd": (["check", "model.kc", "--threads", "99999999999"], 2, "threads is 99999999999"),
     "bundle below a file": (["compile", "model.onnx", "-o", "recipe.json/x.kc"], 2, "cannot be written"),
+    "bench against nobody": (["bench", "model.kc", "--against", "keras"], 2, "keras is not known"),
+    "bench against no module": (["bench", "model.kc", "--against", "torch"], 2, "needs --torch-module"),
+    "bench against a missing module": (
+        ["bench", "model.kc", "--against", "torch", "--torch-module", "nothing.here:make"],
+        2,
+        "expected package.module:function",
+    ),
     "bench of a bundle for another patch": (["bench", "model.kc", "--patch", "3"], 2, "is compiled already"),
     "out is a file": (["explain", "model.kc", "picture.png", "-o", "recipe.json"], 2, "is a file"),
 }
@@ -198,6 +205,22 @@ def test_bench_prints_a_table_and_json(work):
     assert result["speedup"] > 0
     assert set(result["full"]) == {"1", "8", "16"}
     assert 1e7 < result["peak_compiled"] < 2e9
+
+
+def test_bench_over_patches_and_strides_with_a_profile(work):
+    arguments = ("bench", work / "model.onnx", "--patch", "3", "--patch", "4x6", "--stride", "2", "--stride", "5")
+    done = kcompiler(*arguments, "--rounds", "1", "--positions", "20", "--no-memory", "--profile", "--json")
+    results = json.loads(done.stdout)
+    assert [(tuple(one["patch"]), one["stride"]) for one in results] == [((3, 3), 2), ((3, 3), 5), ((4, 6), 2), ((4, 6), 5)]
+    assert all(one["drill_down"] > 0 and one["gemm_peak"] > 1e8 and one["peak_full"] is None for one in results)
+    assert "ms a position" in done.stderr
+
+
+def test_bench_against_pytorch(work):
+    (work / "network.py").write_text("import torch\n\ndef make():\n    return torch.nn.Conv2d(3, 2, 3)\n")
+    arguments = ("bench", work / "model.kc", "--rounds", "1", "--positions", "20", "--no-memory", "--json", "--against", "torch")
+    (result,) = json.loads(kcompiler(*arguments, "--torch-module", "network:make", cwd=work).stdout)
+    assert result["against"]["torch"] > 0
 
 
 def test_bench_of_fewer_positions_than_a_batch(work):

@@ -1,0 +1,127 @@
+"""The choice of lowerings, dense tail and batch: within the error budget, and never slower than full inference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import Builder, save
+from onnx import save as save_onnx
+
+import kcompiler
+from kcompiler import pipeline
+from kcompiler.options import Options
+from kcompiler.passes import choice
+from kcompiler.passes.choice import Candidate, within_budget
+from kcompiler.passes.lowering.table import LOWERINGS
+from kcompiler.pipeline import analyse, compile_file
+from kcompiler.runtime.check import check, sample_positions
+
+ANY = LOWERINGS["Conv"][0]
+candidates = st.builds(
+    lambda seconds, error: Candidate(ANY, seconds, error), st.floats(1e-6, 1.0), st.sampled_from([1e-7, 1e-6, 1e-5, 1e-4])
+)
+nodes = st.dictionaries(
+    st.integers(), st.lists(candidates, min_size=1, max_size=5).map(lambda of: [*of, Candidate(ANY, 2.0, 0.0)]), min_size=1
+)
+
+
+@given(nodes, st.sampled_from([0.0, 1e-6, 1e-5, 1e-3, inf]))
+def test_errors_stay_within_the_budget(of, budget):
+    chosen = within_budget(of, budget)
+    assert np.sqrt(sum(one.error**2 for one in chosen.values())) <= budget
+    if budget == inf:
+        assert all(chosen[name].seconds == min(one.seconds for one in known) for name, known in of.items())
+
+
+def wide_chain(path, size=96):
+    """Wide enough that regions pay and that transforms do."""
+    builder = Builder()
+    x = "image"
+    for _ in range(4):
+        x = builder.relu(builder.conv(x, 64, 3, pads=[1, 1, 1, 1]))
+    save_onnx(builder.model(builder.node("GlobalAveragePool", x), size, size), path)
+    return path
+
+
+def lowerings(bundle) -> set[str]:
+    return {node.lowering for node in bundle.report.nodes if node.operator == "Conv" and node.incremental}
+
+
+def test_transforms_are_chosen_where_they_pay_and_direct_turns_them_off(tmp_path):
+    path = wide_chain(tmp_path / "model.onnx")
+    chosen, direct = kcompiler.compile(path, patch=8), kcompiler.compile(path, patch=8, convolution="direct")
+    assert any(name.startswith("winograd") for name in lowerings(chosen))
+    assert lowerings(direct) <= {"gemm", "regions"}
+    assert chosen.report.transform_error > 0 == direct.report.transform_error
+    assert chosen.report.predicted_speedup > direct.report.predicted_speedup > 1
+
+
+def test_calibration_measures_and_stays_exact(tmp_path):
+    bundle = kcompiler.compile(wide_chain(tmp_path / "model.onnx", 48), patch=8, calibrate=True, threads=1)
+    explainer = kcompiler.load(bundle)
+    comparison = check(explainer, sample_positions((48, 48), (8, 8), 40, 1))
+    assert comparison.agrees, comparison.reason
+    found = explainer.manifest.calibration
+    assert found.products > 1e8
+    assert found.moved > 1e7
+    convolutions = [node.node for node in bundle.report.nodes if node.operator == "Conv"]
+    assert set(found.seconds) <= set(convolutions)
+    assert any(len(of) > 1 and all(seconds > 0 for seconds in of.values()) for of in found.seconds.values())
+
+
+def test_a_model_that_would_not_gain_runs_whole(tmp_path):
+    """A patch as large as the image changes everything."""
+    bundle = kcompiler.compile(wide_chain(tmp_path / "model.onnx", 32), patch=32)
+    assert not any(node.incremental for node in bundle.report.nodes)
+    assert all("of full inference's time" in node.reason for node in bundle.report.nodes)
+    explainer = kcompiler.load(bundle)
+    comparison = check(explainer, np.zeros((1, 2), np.int64))
+    assert comparison.agrees, comparison.reason
+
+
+@pytest.mark.parametrize("patch", [1, 5, (4, 7)])
+def test_models_that_run_whole_are_exact_everywhere(patch, tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "WORTHWHILE", 0.0)
+    bundle = kcompiler.compile(save("residual", tmp_path / "model.onnx"), patch=patch)
+    assert not any(node.incremental for node in bundle.report.nodes)
+    explainer = kcompiler.load(bundle)
+    h, w = explainer.manifest.patch
+    everywhere = np.array([(y, x) for y in range(20 - h + 1) for x in range(20 - w + 1)])
+    comparison = check(explainer, everywhere, fill=(0.7, -1.2, 3.0))
+    assert comparison.agrees, comparison.reason
+
+
+def test_tighter_budgets_end_without_transforms(tmp_path):
+    options = Options(patch=(8, 8))
+    analysed = analyse(wide_chain(tmp_path / "model.onnx"), options, tmp_path)
+    errors = [one.choice.error for one in analysed.ever_more_exact(options)]
+    assert errors == sorted(errors, reverse=True)
+    assert len(set(errors)) == len(errors) > 1
+    assert errors[-1] == 0
+
+
+def test_compilation_falls_back_until_verification_is_content(tmp_path, monkeypatch):
+    """What a verifier that finds transforms too inexact makes of a model is direct convolutions."""
+    seen = []
+
+    class Strict(pipeline.Verifier):
+        def compared(self):
+            found = super().compared()
+            seen.append(found)
+            direct = len(seen) == len(pipeline.ERROR_BUDGETS)
+            return found if direct else replace(found, output_error=2.0, agrees=False)
+
+    monkeypatch.setattr(pipeline, "Verifier", Strict)
+    monkeypatch.setattr(pipeline, "ERROR_BUDGETS", (1.0, 0.0))
+    bundle = compile_file(wide_chain(tmp_path / "model.onnx"), Options(patch=(8, 8)))
+    assert len(seen) == 2
+    assert lowerings(bundle) <= {"gemm", "regions"}
+    weights = (bundle.folder / "weights.bin").stat().st_size
+    monkeypatch.undo()
+    direct = kcompiler.compile(tmp_path / "model.onnx", patch=8, convolution="direct")
+    assert weights == (direct.folder / "weights.bin").stat().st_size, "nothing is left of what was rejected"
