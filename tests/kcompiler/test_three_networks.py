@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
 CASES = [
-    (name, exporter, head)
+    pytest.param(name, exporter, head, marks=pytest.mark.slow if (name, exporter) == ("vgg16", "dynamo") else ())
     for name in ("resnet18", "inception_v3", "vgg16")
     for exporter, head in (("torchscript", "--logits"), ("dynamo", "--softmax"))
 ]
