@@ -26,7 +26,7 @@ from kcompiler.runtime.schedule import Extents, schedule
 BATCHES = (16, 32, 64, 128)
 ALIKE = 1.05
 """The smallest batch whose time is at most this times the best is taken: memory grows with the batch."""
-WHOLE_BATCH = 16
+WHOLE_BATCH = 8
 STRIDE = 4
 """Of the grid that choices are made for."""
 SAMPLED_POSITIONS = 4096

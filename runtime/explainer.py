@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kcompiler.runtime.errors import BundleError, ImageError, UsageError
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, FloatArray, check_image, fill_image
+from kcompiler.runtime.images import Fill, FloatArray, check_image, cover, fill_image
 from kcompiler.runtime.manifest import BASELINE, FILL, FULL, INCREMENTAL, PATCH_KEY, Manifest, patch_text, read_manifest
 from kcompiler.runtime.positions import Box, Grid, IntArray, check_positions, make_grid
 from kcompiler.runtime.preprocessing import Picture, read_picture
@@ -43,10 +43,12 @@ class Baseline:
 
     Attributes:
         image: float32 [1, C, H, W].
+        fill: float32 [C, H, W], what shows through the patch.
         feeds: cached activations and fill by input name of the incremental model.
     """
 
     image: FloatArray
+    fill: FloatArray
     feeds: dict[str, ort.OrtValue]
 
 
@@ -90,10 +92,17 @@ class Explainer:
 
     @cached_property
     def _incremental(self) -> ort.InferenceSession:
-        # Weights are used where they lie in the mapped file: packing them beforehand would hold them twice. Where nothing is
-        # incremental, they are packed as in full inference.
-        prepack = not any(node.incremental for node in self.manifest.report.nodes)
-        return open_session(self.folder / INCREMENTAL, self.machine, prepack=prepack)
+        # Weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
+        return open_session(self.folder / INCREMENTAL, self.machine, prepack=False)
+
+    @cached_property
+    def _whole(self) -> bool:
+        """Whether nothing is incremental: then this is full inference, and runs as that does."""
+        return not any(node.incremental for node in self.manifest.report.nodes)
+
+    @cached_property
+    def _full(self) -> FullInference:
+        return self.full_inference()
 
     @cached_property
     def _inputs(self) -> frozenset[str]:
@@ -152,6 +161,9 @@ class Explainer:
 
     def baseline(self, image: FloatArray, fill: Fill = 0.0) -> Baseline:
         """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device."""
+        covering = fill_image(fill, self.manifest.shape)
+        if self._whole:
+            return Baseline(image, covering, {})
         binding = self._baseline.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
         names = [value.name for value in self._baseline.get_outputs()]
@@ -159,13 +171,15 @@ class Explainer:
             binding.bind_output(name, self.device)
         self._baseline.run_with_iobinding(binding)
         values = dict(zip(names, binding.get_outputs(), strict=True))
-        return self._covered_by(fill_image(fill, self.manifest.shape), Baseline(image, values))
+        return self._covered_by(covering, Baseline(image, covering, values))
 
     def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
         """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
+        if self._whole:
+            return replace(baseline, fill=picture)
         rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
         feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
-        return Baseline(baseline.image, {name: value for name, value in feeds.items() if name in self._inputs})
+        return Baseline(baseline.image, picture, {name: value for name, value in feeds.items() if name in self._inputs})
 
     def unoccluded(self, baseline: Baseline) -> FloatArray:
         """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
@@ -174,6 +188,8 @@ class Explainer:
 
     def evaluate(self, baseline: Baseline, positions: IntArray) -> FloatArray:
         """One batch of positions, int64 [N, 2] with N >= 1: outputs float32 [N, K]."""
+        if self._whole:
+            return self._full.run(cover(baseline.image, baseline.fill, positions, self.manifest.patch))
         binding = self._incremental.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)

@@ -123,6 +123,9 @@ def _gemm_peak(provider: list[str] | None, threads: int | None) -> float:
 
 def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:
     manifest = explainer.manifest
+    if not any(node.incremental for node in manifest.report.nodes):
+        _tell(manifest.model, "no profile: the model runs whole, as full inference does")
+        return
     grid = make_grid(manifest.shape[1:], manifest.patch, 4).positions
     baseline = explainer.baseline(random_image(manifest.shape, 0))
     table = Table("operator", "nodes", "ms a position", "share", box=None, title=f"{manifest.model}: incremental model")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import Builder, save
 from onnx import save as save_onnx
+from onnxruntime import InferenceSession
 
 import kcompiler
 from kcompiler import pipeline
@@ -94,6 +95,14 @@ def test_models_that_run_whole_are_exact_everywhere(patch, tmp_path, monkeypatch
     everywhere = np.array([(y, x) for y in range(20 - h + 1) for x in range(20 - w + 1)])
     comparison = check(explainer, everywhere, fill=(0.7, -1.2, 3.0))
     assert comparison.agrees, comparison.reason
+
+    image = np.random.default_rng(0).standard_normal((1, 3, 20, 20), dtype=np.float32)
+    baseline, incremental = (InferenceSession(bundle.folder / f"{name}.onnx") for name in ("baseline", "incremental"))
+    names = [value.name for value in baseline.get_outputs()]
+    feeds = dict(zip(names, baseline.run(names, {baseline.get_inputs()[0].name: image}), strict=True))
+    feeds |= {"positions": everywhere, "fill": np.full((400, 3), 0.7, np.float32)}
+    (found,) = incremental.run(None, feeds)
+    np.testing.assert_allclose(found, explainer.outputs(image, everywhere, fill=0.7), rtol=1e-4, atol=1e-5)
 
 
 def test_tighter_budgets_end_without_transforms(tmp_path):
