@@ -15,9 +15,6 @@ MAP_SHARE = 1e-3
 ROUNDINGS = 4
 """Steps of float32 by which two sums of the same numbers in another order commonly differ, even where few positions show it."""
 
-COMMON = 0.95
-"""Share of the columns whose relative noise counts as common. Not the median: half of all columns have more than that."""
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -45,7 +42,7 @@ def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], Flo
     the largest error is at most MAP_SHARE of the map's range or, where that is less than float32 can tell, twice the
     noise of full inference itself: the difference it makes to turn ONNX Runtime's optimisations off. A column's noise is
     the largest found in it, or, since few positions may meet little of it, the lesser of the largest absolute noise of any
-    column and the relative noise that 95% of the columns keep; and never less than four steps of float32 at that magnitude.
+    column and the median column's relative noise; and never less than four steps of float32 at that magnitude.
 
     What is infinite or not a number must be the same in both, and is left out of the rest.
 
@@ -90,7 +87,7 @@ def _noise(full: FloatArray, unoptimised: FloatArray) -> FloatArray:
     """Per column, what float32 leaves undecided, [K]."""
     noise = np.abs(full.astype(np.float64) - unoptimised).max(axis=0)
     magnitude = np.abs(full).max(axis=0)
-    relative = float(np.quantile(noise[magnitude > 0] / magnitude[magnitude > 0], COMMON)) if magnitude.any() else 0.0
+    relative = float(np.median(noise[magnitude > 0] / magnitude[magnitude > 0])) if magnitude.any() else 0.0
     pooled = np.minimum(noise.max(initial=0.0), relative * magnitude)
     result: FloatArray = np.maximum(np.maximum(noise, pooled), ROUNDINGS * np.spacing(magnitude))
     return result
