@@ -80,7 +80,7 @@ class Verifier:
         self.reference: Reference | None = None
 
     def compared(self) -> Comparison:
-        explainer = Explainer(self.folder, providers=("cpu",))
+        explainer = Explainer(self.folder, providers=("cpu",), graphs=True)
         if self.reference is None:
             shape, patch = explainer.manifest.shape, explainer.manifest.patch
             self.reference = Reference(explainer, sample_positions(shape[1:], patch, self.count, SEED), seed=SEED)

@@ -63,6 +63,7 @@ class Explainer:
         threads: int | None = None,
         memory: int = MEMORY,
         owner: object = None,
+        graphs: bool = False,
     ) -> None:
         """Checks the bundle at ``folder``; its sessions open when first needed, or by :meth:`open`.
 
@@ -71,6 +72,7 @@ class Explainer:
             providers: see :class:`Machine`.
             threads: see :class:`Machine`.
             memory: bytes that a batch of positions may take, beside weights and cached activations.
+            graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
             owner: what removes the folder when it goes; kept as long as the explainer.
 
         Raises:
@@ -80,6 +82,7 @@ class Explainer:
         """
         self.folder = folder
         self._owner = owner
+        self._graphs = graphs
         self.manifest: Manifest = read_manifest(folder)
         if isinstance(providers, str):
             raise UsageError(f"providers is {providers!r}, expected a list of names")
@@ -98,7 +101,7 @@ class Explainer:
     @cached_property
     def _whole(self) -> bool:
         """Whether nothing is incremental: then this is full inference, and runs as that does."""
-        return not any(node.incremental for node in self.manifest.report.nodes)
+        return not self._graphs and not any(node.incremental for node in self.manifest.report.nodes)
 
     @cached_property
     def _full(self) -> FullInference:
