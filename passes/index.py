@@ -77,11 +77,13 @@ class Layout:
     Attributes:
         y, x: int32 [extent].
         step: int32 scalar, rows from a region to the next.
+        nothing: rows in front of the first region that belong to none, and in which nothing changes.
     """
 
     y: gs.Tensor
     x: gs.Tensor
     step: gs.Tensor
+    nothing: int = 0
 
 
 def plain_layout(emit: Emitter, box: Box) -> Layout:
@@ -91,12 +93,15 @@ def plain_layout(emit: Emitter, box: Box) -> Layout:
 
 
 def tiled_layout(emit: Emitter, box: Box, tile: tuple[int, int]) -> Layout:
-    """Tiles side by side, element by element: [tile height, tile width, batch, tiles y, tiles x]; the last tiles overhang."""
+    """Tiles side by side, element by element: [tile height, tile width, 1 + batch * tiles y * tiles x]; the last tiles overhang.
+
+    The first tile belongs to no region: it is what tiles read where nothing changes, so no row of zeros has to be joined on.
+    """
     tiles_y, tiles_x = (tile_count(emit, axis, size) for axis, size in zip((box.y, box.x), tile, strict=True))
     step = emit("Mul", tiles_y, tiles_x)
-    element = emit("Mul", _batch(emit, box, np.int32), step)
+    element = emit("Add", emit("Mul", _batch(emit, box, np.int32), step), emit.int32(1))
     y = _tiled(emit, box.y, tile[0], emit("Mul", element, emit.int32(tile[1])), tiles_x)
-    return Layout(y, _tiled(emit, box.x, tile[1], element, emit.int32(1)), step)
+    return Layout(y, _tiled(emit, box.x, tile[1], element, emit.int32(1)), step, nothing=1)
 
 
 def tile_count(emit: Emitter, axis: Axis, tile: int) -> gs.Tensor:
@@ -119,17 +124,20 @@ class Order:
         name: for people.
         lift: axes inserted into a [batch] vector to broadcast with the reads of one axis.
         y, x: axes inserted into the reads along y and along x.
+        tiled: whether the reads of one axis are [elements, batch, tiles]: then all tiles become one axis first, behind a
+            tile that belongs to no region (broadcasting is slow along short axes).
     """
 
     name: str
     lift: tuple[int, ...]
     y: tuple[int, ...]
     x: tuple[int, ...]
+    tiled: bool = False
 
 
 LINES = Order("[batch, y, x]", (1,), (2,), (1,))
 WINDOWS = Order("[batch, y, x, taps y, taps x]", (1, 2), (2, 4), (1, 3))
-TILES = Order("[elements y, elements x, batch, tiles y, tiles x]", (0, 2), (1, 4), (0, 3))
+TILES = Order("[elements y, elements x, 1 + batch * tiles y * tiles x]", (0, 2), (1,), (0,), tiled=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +190,15 @@ def row_index(emit: Emitter, value: Box, layout: Layout, y: Reads, x: Reads, pad
     Returns:
         int32, of the shape that the reads' order names.
     """
-    base = value.y.size * value.x.size + PAD_ROWS
+    base = value.y.size * value.x.size + PAD_ROWS + layout.nothing
     return emit("Max", cached_index(emit, value, y, x, pad_row), updated_index(emit, value, layout, y, x, base))
 
 
 def cached_index(emit: Emitter, value: Box, y: Reads, x: Reads, pad_row: int) -> gs.Variable:
     """Rows of a value's own table, for all pairs of reads; ``pad_row`` where they leave the map."""
     width = value.x.size
-    cached = _outer(emit, y, _cached_offsets(emit, y, width), x, _cached_offsets(emit, x, 1))
-    if y.window.pads or x.window.pads or y.overhang or x.overhang:
+    cached = outer(emit, "Add", y, _cached_offsets(emit, y, width), x, _cached_offsets(emit, x, 1), emit.int32(FAR))
+    if y.order.tiled or any(reads.window.pads or reads.overhang for reads in (y, x)):
         cached = emit("Min", cached, emit.int32(value.y.size * width + pad_row))
     return cached
 
@@ -201,12 +209,36 @@ def updated_index(emit: Emitter, value: Box, layout: Layout, y: Reads, x: Reads,
     ramp = emit("Cast", emit("Range", emit.int64(0), _batch(emit, value, np.int64), emit.int64(1)), to=TensorProto.INT32)
     first_row = emit("Add", emit("Mul", ramp, layout.step), emit.int32(base))
     along_y = _updated_offsets(emit, value.y, y, layout.y, first_row)
-    return _outer(emit, y, along_y, x, _updated_offsets(emit, value.x, x, layout.x, None))
+    return outer(emit, "Add", y, along_y, x, _updated_offsets(emit, value.x, x, layout.x, None), emit.int32(-FAR))
 
 
-def _outer(emit: Emitter, y: Reads, along_y: gs.Tensor, x: Reads, along_x: gs.Tensor) -> gs.Variable:
-    axes_y, axes_x = emit.int64(y.order.y), emit.int64(x.order.x)
-    return emit("Add", emit("Unsqueeze", along_y, axes_y), emit("Unsqueeze", along_x, axes_x))
+def outer(
+    emit: Emitter, op: str, y: Reads, along_y: gs.Tensor, x: Reads, along_x: gs.Tensor, nothing: gs.Constant
+) -> gs.Variable:
+    """``op`` of what is known of the reads along y and of those along x, for all pairs, in the shape that their order names.
+
+    ``nothing`` (scalar) stands for both in the tile that belongs to no region.
+    """
+    if y.order.tiled:
+        tiles = emit(
+            "Concat",
+            emit.int64([1]),
+            emit("Shape", y.cells, start=1),
+            emit("Shape", x.cells, start=2),
+            axis=0,
+        )
+        along_y, along_x = (
+            _all_tiles(emit, emit("Unsqueeze", along, emit.int64([axis])), tiles, nothing)
+            for along, axis in ((along_y, 3), (along_x, 2))
+        )
+    return emit(op, emit("Unsqueeze", along_y, emit.int64(y.order.y)), emit("Unsqueeze", along_x, emit.int64(x.order.x)))
+
+
+def _all_tiles(emit: Emitter, along: gs.Tensor, tiles: gs.Tensor, nothing: gs.Constant) -> gs.Variable:
+    """[elements, batch, tiles y or 1, tiles x or 1] as [elements, 1 + batch * tiles y * tiles x]."""
+    flat = emit("Reshape", emit("Expand", along, tiles), emit.int64([0, -1]))
+    first = emit("Expand", nothing, emit("Concat", emit("Shape", along, end=1), emit.int64([1]), axis=0))
+    return emit("Concat", first, flat, axis=1)
 
 
 def cell_index(emit: Emitter, box: Box) -> gs.Variable:

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes import costs
 from kcompiler.passes.choice import Choice
-from kcompiler.passes.plan import Decision, Plan
+from kcompiler.passes.plan import Decision, Plan, make_plan
 from kcompiler.passes.rewrite import Rewritten
 from kcompiler.runtime.manifest import NodeReport, Report
 
@@ -18,19 +18,22 @@ STRIDE = 4
 """Stride of the grid over which the tight redundancy ratio is the mean."""
 
 
-def make_report(graph: gs.Graph, choice: Choice, rewritten: Rewritten, source_operators: Mapping[str, int]) -> Report:
-    """Describes ``rewritten``, made from the normalised ``graph`` by ``choice``."""
+def make_report(
+    normalised: gs.Graph, graph: gs.Graph, choice: Choice, rewritten: Rewritten, source_operators: Mapping[str, int]
+) -> Report:
+    """Describes ``rewritten``, made from ``graph`` by ``choice``; bounds are those of the ``normalised`` model."""
     plan = choice.plan
     nodes = zip(graph.nodes, plan.decisions, strict=True)
-    weights = [tensor for tensor in graph.tensors().values() if isinstance(tensor, gs.Constant) and tensor.dtype.kind == "f"]
+    weights = [tensor for tensor in normalised.tensors().values() if isinstance(tensor, gs.Constant) and tensor.dtype.kind == "f"]
+    bound = make_plan(normalised, plan.patch)
     return Report(
         source_operators=dict(source_operators),
-        normalised_operators=_operators(graph),
+        normalised_operators=_operators(normalised),
         incremental_operators=_operators(rewritten.graph),
         parameters=sum(prod(tensor.shape) for tensor in weights),
-        flops=sum(costs.flops(node) for node in graph.nodes),
-        redundancy_paper=costs.redundancy_paper(graph, plan),
-        redundancy_tight=costs.redundancy_tight(graph, plan, STRIDE),
+        flops=sum(costs.flops(node) for node in normalised.nodes),
+        redundancy_paper=costs.redundancy_paper(normalised, bound),
+        redundancy_tight=costs.redundancy_tight(normalised, bound, STRIDE),
         redundancy_stride=STRIDE,
         bytes_per_position=costs.bytes_per_position(graph, plan, rewritten.lowerings),
         bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),

@@ -68,6 +68,8 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
+    # Sessions run in turn: the threads of one that is done must not spin on the cores of the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if not prepack:

@@ -124,6 +124,21 @@ def concat(b: Builder) -> str:
 
 
 @tiny
+def pooled_projection(b: Builder) -> str:
+    """An average pool that counts its padding, read by a 1x1 convolution to fewer channels."""
+    x = b.relu(b.conv("image", 5, pads=[1, 1, 1, 1]))
+    y = b.node("AveragePool", x, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1], count_include_pad=1)
+    return b.conv(b.relu(b.conv(y, 3, 1)), 4, pads=[1, 1, 1, 1])
+
+
+@tiny
+def divided(b: Builder) -> str:
+    """What divides by zero at zero, between convolutions that read only what changes."""
+    x = b.node("Add", b.node("Abs", b.conv("image", 4, pads=[1, 1, 1, 1])), b.constant(0.5))
+    return b.conv(b.node("Div", b.constant(1.0), x, channels=4), 4, pads=[1, 1, 1, 1])
+
+
+@tiny
 def strided(b: Builder) -> str:
     x = b.conv("image", 4, 5, strides=[2, 3], pads=[2, 1, 2, 0])
     return b.conv(x, 4, 3, strides=[2, 1], pads=[1, 1, 1, 1])

@@ -14,6 +14,10 @@ from kcompiler.passes.rules import RULES, merge, pointwise
 
 POINTWISE = tuple(operator for operator, rule in RULES.items() if rule is pointwise and operator != "BatchNormalization")
 MERGES = tuple(operator for operator, rule in RULES.items() if rule is merge)
+ZERO_FOR_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish", "Tanh", "Softsign", "Abs", "Neg", "Sqrt",
+                 "Erf", "Gelu", "Mish", "Mul")  # fmt: skip
+"""Operators of one region (and finite parameters) that leave a zero as it is."""
+ZERO_FOR_ZEROS = ("Add", "Sub", "Mul", "Max", "Min", "Sum", "PRelu")
 PER_ROW: tuple[int, ...] = (-1,)
 PER_MAP: tuple[int, ...] = (-1, 1, 1)
 
@@ -48,15 +52,18 @@ def merge_regions(site: Site) -> Updated:
     if len(operands) == 1:
         return _on_layout(site, operands[0].updated, lambda value, shape: _elementwise(site, [value], shape))
     tile = site.shared_tile()
-    return site.computed(rows=_elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW), tile=tile)
+    rows = _elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW)
+    zeros = site.node.op in ZERO_FOR_ZEROS and len(operands) == len(site.inputs) and site.zeros(operands, tile)
+    return site.computed(rows=rows, tile=tile, zeros=zeros)
 
 
 @lowering("channels", "Concat")
 def concatenate(site: Site) -> Updated:
     """Branches brought to the union box, then side by side along the channels."""
     tile = site.shared_tile()
-    rows = [site.aligned_rows(operand, tile) for operand in site.inputs if operand is not None]
-    return site.computed(rows=site.emit("Concat", *rows, axis=1), tile=tile)
+    operands = [operand for operand in site.inputs if operand is not None]
+    rows = [site.aligned_rows(operand, tile) for operand in operands]
+    return site.computed(rows=site.emit("Concat", *rows, axis=1), tile=tile, zeros=site.zeros(operands, tile))
 
 
 def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...]) -> gs.Tensor:
@@ -72,8 +79,11 @@ def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...]) ->
 def _on_layout(site: Site, value: Updated, compute: Callable[[gs.Tensor, tuple[int, ...]], gs.Tensor]) -> Updated:
     """``compute(region, shape of a number a channel)`` in the layout that the region is held in."""
     if value.rows is not None:
-        cached = compute(value.cached, PER_ROW) if value.cached is not None else None
-        return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile, cached=cached)
+        # Rows in front stay unchanged as long as they are finite: a number over zero is not.
+        kept = value.cached is not None and site.node.op != "Div"
+        cached = compute(value.cached, PER_ROW) if kept else None
+        zeros = value.zeros and site.node.op in ZERO_FOR_ZERO
+        return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile, cached=cached, zeros=zeros)
     assert value.maps is not None
     return site.computed(maps=compute(value.maps, PER_MAP))
 

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import IntArray, Window
-from kcompiler.passes.index import Reads, contiguous_reads, tile_reads
+from kcompiler.passes.index import Reads, contiguous_reads, outer, tile_reads
 from kcompiler.passes.lowering.site import LOWEST_ROW, Site, Updated
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
@@ -96,7 +96,7 @@ def _shares(emit: Emitter, counts_y: IntArray, counts_x: IntArray, y: Reads, x: 
     """float32 [rows, 1]: one over the counted cells of each output read (of the last, for those beyond the map)."""
     along = []
     for counts, reads in ((counts_y, y), (counts_x, x)):
-        shares = np.pad(1 / np.maximum(counts, 1), (0, reads.overhang), mode="edge").astype(np.float32)
-        along.append(emit("Gather", emit.constant(shares), reads.cells, axis=0))
-    lifted = [emit("Unsqueeze", a, emit.int64(axes)) for a, axes in zip(along, (y.order.y, x.order.x), strict=True)]
-    return emit("Reshape", emit("Mul", *lifted), emit.int64([-1, 1]))
+        inverse = np.pad(1 / np.maximum(counts, 1), (0, reads.overhang), mode="edge").astype(np.float32)
+        along.append(emit("Gather", emit.constant(inverse), reads.cells, axis=0))
+    shares = outer(emit, "Mul", y, along[0], x, along[1], emit.constant(np.array(1, np.float32)))
+    return emit("Reshape", shares, emit.int64([-1, 1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,8 @@ class Updated:
         maps: [batch, C, h, w], or None.
         tile: (height, width) of the tiles that rows are ordered by; None is region by region, line by line: [batch * h * w, C].
         cached: rows of the cached activation in the same places and order, where they were needed to compute the region.
+        zeros: whether the rows in front that belong to no region (:attr:`Layout.nothing`) are zeros for sure, as they are in
+            the cached activation.
     """
 
     box: Box
@@ -54,6 +56,7 @@ class Updated:
     maps: gs.Tensor | None = None
     tile: Tile | None = None
     cached: gs.Tensor | None = None
+    zeros: bool = False
 
     def layout(self, emit: Emitter) -> Layout:
         return plain_layout(emit, self.box) if self.tile is None else tiled_layout(emit, self.box, self.tile)
@@ -88,10 +91,13 @@ class Operand:
         """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
         value = self.updated
         cached = value.cached if value.cached is not None else cached_rows(emit, value.box, value.tile, self.cached())
-        changes = emit("Sub", as_rows(emit, value), cached)
-        nothing = emit.constant(np.zeros((1, value.channels), np.float32), "nothing")
-        index = updated_index(emit, value.box, value.layout(emit), y, x, base=1)
-        return emit("Gather", emit("Concat", nothing, changes, axis=0), emit("Max", index, emit.int32(0)), axis=0)
+        changes, layout = emit("Sub", as_rows(emit, value), cached), value.layout(emit)
+        joined = not layout.nothing or not (value.zeros or value.cached is not None)
+        if joined:
+            zeros = emit.constant(np.zeros((1, value.channels), np.float32), "nothing")
+            changes = emit("Concat", zeros, changes, axis=0)
+        index = updated_index(emit, value.box, layout, y, x, base=layout.nothing + joined)
+        return emit("Gather", changes, emit("Max", index, emit.int32(0)), axis=0)
 
 
 def cached_rows(emit: Emitter, box: Box, tile: Tile | None, table: gs.Tensor) -> gs.Variable:
@@ -155,7 +161,7 @@ class Site:
         return operand.read(self.emit, y, x, pad_row)
 
     def tiles(self, tile: Tile) -> tuple[Reads, Reads]:
-        """Every input cell of tiles of outputs, along y and x: the index is [cells y, cells x, batch, tiles y, tiles x]."""
+        """Every input cell of tiles of outputs, along y and x: the index is [cells y, cells x, all tiles]."""
         y, x = (
             tile_reads(self.emit, w, axis, size)
             for w, axis, size in zip(self.windows, (self.output.y, self.output.x), tile, strict=True)
@@ -165,10 +171,17 @@ class Site:
     def aligned_rows(self, operand: Operand, tile: Tile | None) -> gs.Tensor:
         """An operand on the output's box, rows ordered by ``tile``: as it is if it lies so, else read around its region."""
         value = operand.updated
-        if value.box == self.output and value.tile == tile:
+        if self.aligned(operand, tile):
             return as_rows(self.emit, value)
         cells = self.cells(operand) if tile is None else operand.read(self.emit, *self.tiles(tile))
         return self.emit("Reshape", cells, self.emit.int64([-1, value.channels]))
+
+    def aligned(self, operand: Operand, tile: Tile | None) -> bool:
+        return operand.updated.box == self.output and operand.updated.tile == tile
+
+    def zeros(self, operands: Sequence[Operand], tile: Tile | None) -> bool:
+        """Whether in all :meth:`aligned_rows` the rows in front are zeros: rows that are read anew come with zeros there."""
+        return all(operand.updated.zeros or not self.aligned(operand, tile) for operand in operands)
 
     def shared_tile(self) -> Tile | None:
         """The order of rows for a merge: few inputs to read again, few rows that overhang (all that follows computes them)."""
@@ -198,5 +211,6 @@ class Site:
         maps: gs.Tensor | None = None,
         tile: Tile | None = None,
         cached: gs.Tensor | None = None,
+        zeros: bool = False,
     ) -> Updated:
-        return Updated(self.output, self.channels, rows, maps, tile, cached)
+        return Updated(self.output, self.channels, rows, maps, tile, cached, zeros)

@@ -26,4 +26,4 @@ def added_to_cached(site: Site, changes: gs.Tensor, tile: Tile) -> Updated:
     """The output's region: what was cached, and what ``changes`` (in the order of ``tile``) add to it."""
     rows = site.emit("Reshape", changes, site.emit.int64([-1, site.channels]))
     cached = site.cached_output(tile)
-    return site.computed(rows=site.emit("Add", cached, rows), tile=tile, cached=cached)
+    return site.computed(rows=site.emit("Add", cached, rows), tile=tile, cached=cached, zeros=True)

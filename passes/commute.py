@@ -1,0 +1,66 @@
+"""Commuting: a 1x1 convolution that alone reads an average pool goes before it, where that leaves fewer channels to pool.
+
+Both are linear, the one across channels, the other across cells, so their order does not matter but to rounding. Besides
+the pool's work it saves some of the convolution's: the region is smaller before the pool than behind it.
+
+Requires a normalised graph. Ensures: the same outputs but for rounding, under the same names.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.emit import Emitter
+
+
+def convolve_before_pooling(graph: gs.Graph) -> gs.Graph:
+    """A copy of ``graph`` with every such pair exchanged; ``graph`` itself if there is none."""
+    if not any(_pair(graph, node) for node in graph.nodes):
+        return graph
+    graph = graph.copy()
+    for pool in list(graph.nodes):
+        if _pair(graph, pool):
+            _exchange(graph, pool, pool.outputs[0].outputs[0])
+    return graph.cleanup().toposort()
+
+
+def _pair(graph: gs.Graph, pool: gs.Node) -> bool:
+    """Whether ``pool`` is an average pool of stride 1 that only a 1x1 convolution to fewer channels reads."""
+    if pool.op != "AveragePool" or any(stride != 1 for stride in pool.attrs.get("strides") or [1]):
+        return False
+    pooled = pool.outputs[0]
+    if len(pooled.outputs) != 1 or any(output is pooled for output in graph.outputs):
+        return False
+    conv = pooled.outputs[0]
+    return (
+        conv.op == "Conv"
+        and conv.inputs[0] is pooled
+        and all(isinstance(value, gs.Constant) for value in conv.inputs[1:])
+        and conv.attrs.get("group", 1) == 1
+        and prod(conv.inputs[1].shape[2:]) == 1
+        and not any(conv.attrs.get("pads") or [0])
+        and all(stride == 1 for stride in conv.attrs.get("strides") or [1])
+        and conv.inputs[1].shape[0] < conv.inputs[1].shape[1]
+    )
+
+
+def _exchange(graph: gs.Graph, pool: gs.Node, conv: gs.Node) -> None:
+    emit = Emitter(graph)
+    output, bias = conv.outputs[0], conv.inputs[2:]
+    convolved = gs.Variable(emit.fresh(f"{output.name}/unpooled"), output.dtype)
+    convolved.shape = [*output.shape[:2], *pool.inputs[0].shape[2:]] if output.shape is not None else None
+    pooled = pool.outputs[0]
+    conv.inputs = [pool.inputs[0], conv.inputs[1]]
+    conv.outputs = [convolved]
+    pool.inputs = [convolved]
+    pooled.shape = output.shape
+    if not bias:
+        pool.outputs = [output]
+        return
+    # Behind the pool: one that counts its padding would take a bias for less at the borders.
+    numbers = np.asarray(bias[0].values).reshape(-1, *[1] * (len(conv.inputs[1].shape) - 2))
+    constant = gs.Constant(emit.fresh(f"{bias[0].name}/channels"), numbers)
+    graph.nodes.append(gs.Node("Add", f"{conv.name}/bias", inputs=[pooled, constant], outputs=[output]))
