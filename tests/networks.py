@@ -134,8 +134,9 @@ def pooled_projection(b: Builder) -> str:
 @tiny
 def divided(b: Builder) -> str:
     """What divides by zero at zero, between convolutions that read only what changes."""
-    x = b.node("Add", b.node("Abs", b.conv("image", 4, pads=[1, 1, 1, 1])), b.constant(0.5))
-    return b.conv(b.node("Div", b.constant(1.0), x, channels=4), 4, pads=[1, 1, 1, 1])
+    weights = b.weight(4, CHANNELS, 3, 3, scale=0.2)
+    x = b.node("Conv", "image", weights, b.weight(4, shift=20.0), channels=4, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    return b.conv(b.node("Div", b.constant(20.0), x, channels=4), 4, pads=[1, 1, 1, 1])
 
 
 @tiny
