@@ -204,6 +204,7 @@ def _manifest(analysed: Analysed, options: Options, classes: int, folder: Path) 
         extents=options.extents,
         convolution=options.convolution,
         batch=analysed.choice.batch,
+        few=analysed.choice.few,
         geometries=tuple(Geometry(work=w, heights=y, widths=x) for w, y, x in geometries(analysed.graph, analysed.plan)),
         calibration=analysed.calibration,
         preprocessing=options.preprocessing,

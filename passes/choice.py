@@ -7,7 +7,7 @@ measured on this machine (``calibrate``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, prod
 
 import numpy as np
@@ -27,6 +27,9 @@ BATCHES = (16, 32, 64, 128)
 ALIKE = 1.05
 """The smallest batch whose time is at most this times the best is taken: memory grows with the batch."""
 WHOLE_BATCH = 8
+SMALL_BATCH = 4
+BASELINE_PASSES = 2.0
+"""What the baseline pass takes, in images of full inference at its best batch: one image alone is slower, and leaves tables."""
 STRIDE = 4
 """Of the grid that choices are made for."""
 SAMPLED_POSITIONS = 4096
@@ -58,6 +61,7 @@ class Choice:
         seconds: predicted, a position.
         full_seconds: predicted for full inference.
         error: predicted relative rms error that transforms add, all layers together.
+        few: for fewer positions full inference is predicted to take less time, the baseline pass being their own.
     """
 
     plan: Plan
@@ -66,6 +70,7 @@ class Choice:
     seconds: float
     full_seconds: float
     error: float
+    few: int = 0
 
 
 Prices = Callable[[gs.Node, Sequence[IntArray], Sequence[tuple[Lowering, float]]], list[float]]
@@ -142,10 +147,24 @@ class Chooser:
         choices = [self._for_batch(size, budget, dense_share) for size in sizes]
         least = min(choice.seconds for choice in choices)
         best = next(choice for choice in choices if choice.seconds <= ALIKE * least)
-        if dense_share is None and best.seconds > WORTHWHILE * best.full_seconds:
+        if dense_share is not None:
+            return best
+        if best.seconds > WORTHWHILE * best.full_seconds:
             share = best.seconds / best.full_seconds
             return self._whole(f"recomputing regions is predicted to take {share:.0%} of full inference's time")
-        return best
+        return replace(best, few=self._few(best))
+
+    def _few(self, choice: Choice) -> int:
+        """Where the lines of seconds by positions cross: of full inference, and of the baseline pass and one batch.
+
+        What a batch takes is a constant (weights read, operators started) and a part for each position, from two sizes.
+        """
+        small = _Priced(self, SMALL_BATCH, self.batches(SMALL_BATCH), predicted).of(choice.plan, choice.lowerings)
+        large = _Priced(self, choice.batch, self.batches(choice.batch), predicted).of(choice.plan, choice.lowerings)
+        each = (large * choice.batch - small * SMALL_BATCH) / (choice.batch - SMALL_BATCH)
+        once = max(small - each, 0.0) * SMALL_BATCH + BASELINE_PASSES * choice.full_seconds
+        saved = choice.full_seconds - each
+        return int(np.ceil(once / saved)) if saved > 0 else choice.batch
 
     def _whole(self, reason: str) -> Choice:
         plan = make_plan(self.graph, self.patch, 0.0, reason)
@@ -158,7 +177,7 @@ class Chooser:
 
     def _priced(self, size: int) -> _Priced:
         if size not in self._known:
-            self._known[size] = _Priced(self, size, self.batches(size))
+            self._known[size] = _Priced(self, size, self.batches(size), self.prices)
         return self._known[size]
 
     def _for_batch(self, size: int, budget: float, dense_share: float | None) -> Choice:
@@ -178,8 +197,8 @@ class Chooser:
 class _Priced:
     """The prices of every node at one batch size."""
 
-    def __init__(self, chooser: Chooser, size: int, batches: list[IntArray]) -> None:
-        self.chooser, self.size, self.batches = chooser, size, batches
+    def __init__(self, chooser: Chooser, size: int, batches: list[IntArray], prices: Prices) -> None:
+        self.chooser, self.size, self.batches, self.prices = chooser, size, batches, prices
         graph, plan = chooser.graph, chooser.everything
         self.dense = {node.name: self._dense(node) for node in graph.nodes}
         self.candidates = {
@@ -204,7 +223,7 @@ class _Priced:
             if not (chooser.direct and lowering.rounding(shape.windows))
         ]
         predictions = [(lowering, chooser.rates.seconds(lowering.work(shape))) for lowering in known]
-        seconds = chooser.prices(node, self.batches, predictions)
+        seconds = self.prices(node, self.batches, predictions)
         errors = [ROUNDING * lowering.rounding(shape.windows) for lowering in known]
         return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
 
@@ -222,22 +241,31 @@ class _Priced:
         return self.chooser.rates.seconds(Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size))
 
     def total(self, plan: Plan, budget: float) -> Choice:
-        graph = self.chooser.graph
         incremental = {decision.node for decision in plan.decisions if decision.incremental}
-        frontier = {
-            value.name
-            for node in graph.nodes
-            if node.name not in incremental and node.op not in HEADS
-            for value in node.inputs
-            if value.name in plan.incremental
-        }
-        dense = sum(self.dense[node.name] for node in graph.nodes if node.name not in incremental and node.op not in HEADS)
-        pasted = sum(self.paste(plan.regions[name]) for name in frontier)
         chosen = within_budget({name: self.candidates[name] for name in incremental}, budget)
-        seconds = dense + pasted + sum(candidate.seconds for candidate in chosen.values())
+        seconds = self._tail(plan) + sum(candidate.seconds for candidate in chosen.values())
         full = sum(self.dense.values()) + self.paste(plan.regions[plan.image])
         error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))
         return Choice(plan, {name: c.lowering.name for name, c in chosen.items()}, self.size, seconds, full, error)
+
+    def of(self, plan: Plan, lowerings: Mapping[str, str]) -> float:
+        """Seconds a position by ``lowerings``."""
+        return self._tail(plan) + sum(
+            candidate.seconds
+            for node, name in lowerings.items()
+            for candidate in self.candidates[node]
+            if candidate.lowering.name == name
+        )
+
+    def _tail(self, plan: Plan) -> float:
+        """Seconds a position of the dense nodes, and of bringing to full maps what they read."""
+        tail = [
+            node
+            for node, decision in zip(self.chooser.graph.nodes, plan.decisions, strict=True)
+            if not decision.incremental and node.op not in HEADS
+        ]
+        frontier = {value.name for node in tail for value in node.inputs if value.name in plan.incremental}
+        return sum(self.dense[node.name] for node in tail) + sum(self.paste(plan.regions[name]) for name in frontier)
 
 
 def within_budget(candidates: Mapping[str, Sequence[Candidate]], budget: float) -> dict[str, Candidate]:

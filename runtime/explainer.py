@@ -44,7 +44,7 @@ class Baseline:
     Attributes:
         image: float32 [1, C, H, W].
         fill: float32 [C, H, W], what shows through the patch.
-        feeds: cached activations and fill by input name of the incremental model.
+        feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
     """
 
     image: FloatArray
@@ -162,10 +162,13 @@ class Explainer:
         """The caller's image as the bundle's models take it, float32 [1, C, H, W]; see :func:`images.check_image`."""
         return check_image(image, self.manifest.shape, self.manifest.layout)
 
-    def baseline(self, image: FloatArray, fill: Fill = 0.0) -> Baseline:
-        """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device."""
+    def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
+        """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device.
+
+        ``positions`` is how many are to be evaluated, if that is known: for few it does not pay, and they run by full inference.
+        """
         covering = fill_image(fill, self.manifest.shape)
-        if self._whole:
+        if self._whole or (positions is not None and positions < self.manifest.few):
             return Baseline(image, covering, {})
         binding = self._baseline.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
@@ -178,7 +181,7 @@ class Explainer:
 
     def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
         """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
-        if self._whole:
+        if not baseline.feeds:
             return replace(baseline, fill=picture)
         rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
         feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
@@ -191,7 +194,7 @@ class Explainer:
 
     def evaluate(self, baseline: Baseline, positions: IntArray) -> FloatArray:
         """One batch of positions, int64 [N, 2] with N >= 1: outputs float32 [N, K]."""
-        if self._whole:
+        if not baseline.feeds:
             return self._full.run(cover(baseline.image, baseline.fill, positions, self.manifest.patch))
         binding = self._incremental.io_binding()
         for name, value in baseline.feeds.items():
@@ -236,7 +239,7 @@ class Explainer:
             UsageError: a position leaves the image, or the fill does not fit.
         """
         corners = check_positions(positions, self.manifest.shape[1:], self.manifest.patch)
-        return self.evaluate_all(self.baseline(self.check_image(image), fill), corners)
+        return self.evaluate_all(self.baseline(self.check_image(image), fill, len(corners)), corners)
 
     def explain(
         self,
@@ -272,7 +275,7 @@ class Explainer:
         start = time.perf_counter()
         grid = make_grid(self.manifest.shape[1:], self.manifest.patch, stride, region)
         wanted = self.target_index(target) if target is not None else None
-        baseline = self.baseline(self.check_image(image), fill)
+        baseline = self.baseline(self.check_image(image), fill, len(grid.positions))
         unoccluded = self.unoccluded(baseline)
         index = int(unoccluded.argmax()) if wanted is None else wanted
         scores, missing = _scores_to_resume(resume, grid, index, self.manifest.patch)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.preprocessing import Preprocessing
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -152,6 +152,7 @@ class Manifest(_Record):
         largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
         patch: (height, width) in pixels.
         batch: positions in a batch that were predicted fastest.
+        few: for fewer positions of an image than this, full inference is predicted to take less time.
         geometries: of the regions that are recomputed.
         calibration: None where choices were made by predicted times.
     """
@@ -168,6 +169,7 @@ class Manifest(_Record):
     largest_batch: Positive
     patch: tuple[Positive, Positive]
     batch: Positive
+    few: NotNegative
     geometries: tuple[Geometry, ...]
     calibration: Calibration | None
     extents: Literal["tight", "static"]

@@ -21,6 +21,7 @@ from kcompiler.passes.choice import Candidate, within_budget
 from kcompiler.passes.lowering.table import LOWERINGS
 from kcompiler.pipeline import analyse, compile_file
 from kcompiler.runtime.check import check, sample_positions
+from kcompiler.runtime.images import cover, fill_image
 
 ANY = LOWERINGS["Conv"][0]
 candidates = st.builds(
@@ -103,6 +104,23 @@ def test_models_that_run_whole_are_exact_everywhere(patch, tmp_path, monkeypatch
     feeds |= {"positions": everywhere, "fill": np.full((400, 3), 0.7, np.float32)}
     (found,) = incremental.run(None, feeds)
     np.testing.assert_allclose(found, explainer.outputs(image, everywhere, fill=0.7), rtol=1e-4, atol=1e-5)
+
+
+def test_few_positions_run_by_full_inference_and_forced_plans_never_do(tmp_path):
+    explainer = kcompiler.load(kcompiler.compile(wide_chain(tmp_path / "model.onnx", 48), patch=8))
+    few = explainer.manifest.few
+    assert 1 < few < 64
+    image = np.random.default_rng(0).standard_normal((1, 3, 48, 48), dtype=np.float32)
+    assert not explainer.baseline(image, 0.0, few - 1).feeds
+    assert explainer.baseline(image, 0.0, few).feeds
+    positions = sample_positions((48, 48), (8, 8), few, 0)
+    many = explainer.outputs(image, positions)
+    by_full = np.concatenate([explainer.outputs(image, positions[number : number + 1]) for number in range(len(positions))])
+    np.testing.assert_allclose(many, by_full, rtol=1e-4, atol=1e-5)
+    covered = cover(image, fill_image(0.0, (3, 48, 48)), positions[:1], (8, 8))
+    np.testing.assert_array_equal(by_full[:1], explainer.full_inference().run(covered))
+    forced = compile_file(tmp_path / "model.onnx", Options(patch=(8, 8), dense_share=2.0))
+    assert forced.manifest.few == 0
 
 
 def test_tighter_budgets_end_without_transforms(tmp_path):
