@@ -7,7 +7,7 @@ from torch import nn
 
 from models.inception import InceptionV3
 from models.resnet import ResNet18
-from models.vgg import VGG16
+from models.vgg import VGG16, VGG16GlobalPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Network:
 
 NETWORKS = {
     "vgg16": Network(VGG16, usual_side=224, least_side=32),
+    "vgg16_gap": Network(VGG16GlobalPool, usual_side=224, least_side=32),
     "resnet18": Network(ResNet18, usual_side=224, least_side=32),
     "inception_v3": Network(InceptionV3, usual_side=299, least_side=75),
 }

@@ -36,6 +36,23 @@ class VGG16(nn.Module):
         return logits
 
 
+class VGG16GlobalPool(nn.Module):
+    """VGG16's convolutions under a global average pool and one fully connected layer, for images of any size from 32.
+
+    Image [N, 3, H, W] to logits [N, num_classes]. Parameters of the convolutions have torchvision's names.
+    """
+
+    def __init__(self, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.features = _convolution_stages()
+        self.classifier = nn.Linear(STAGES[-1][-1], num_classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [N, num_classes]."""
+        logits: Tensor = self.classifier(functional.adaptive_avg_pool2d(self.features(image), 1).flatten(1))
+        return logits
+
+
 def _convolution_stages() -> nn.Sequential:
     layers: list[nn.Module] = []
     in_channels = 3

@@ -40,6 +40,19 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Of a process that does nothing but load and run one of the two paths, in bytes.
+
+    Attributes:
+        peak: resident at the peak.
+        private: of its own at the end. The rest is mapped from files: weights that the system can drop and read again.
+    """
+
+    peak: int
+    private: int
+
+
+@dataclass(frozen=True, slots=True)
 class Benchmark:
     """One model's figures.
 
@@ -52,7 +65,7 @@ class Benchmark:
         flops: of one full inference.
         redundancy: full over recomputed FLOPs, the bound of an engine of direct convolutions.
         largest_error: against full inference; ``agrees`` whether within tolerance.
-        peak_full, peak_compiled: bytes of memory at the peak, each in a process of its own; None where not measurable.
+        memory_full, memory_compiled: each in a process of its own; None where not measurable.
     """
 
     model: str
@@ -74,8 +87,8 @@ class Benchmark:
     redundancy: float
     largest_error: float
     agrees: bool
-    peak_full: int | None
-    peak_compiled: int | None
+    memory_full: Memory | None
+    memory_compiled: Memory | None
 
     def as_record(self) -> dict[str, object]:
         return asdict(self)
@@ -136,7 +149,7 @@ def benchmark(
     best = min(full_rounds, key=lambda size: statistics.median(full_rounds[size]))
     ratios = [whole / part for whole, part in zip(full_rounds[best], compiled_rounds, strict=True)]
     drills = [whole / part for whole, part in zip(full_rounds[best], drill_rounds, strict=True)]
-    peaks: tuple[int | None, int | None] = (None, None)
+    peaks: tuple[Memory | None, Memory | None] = (None, None)
     if memory:
         tell("peak memory")
         peaks = peak_memory(explainer, "full", best), peak_memory(explainer, "compiled", explainer.batch)
@@ -146,7 +159,7 @@ def benchmark(
         best_batch=best, compiled=Measured.of(compiled_rounds), drill_down=statistics.median(drills),
         flops=manifest.report.flops, speedup=statistics.median(ratios), slowest_speedup=min(ratios),
         fastest_speedup=max(ratios), redundancy=manifest.report.redundancy_tight, largest_error=compared.largest_error,
-        agrees=compared.agrees, peak_full=peaks[0], peak_compiled=peaks[1],
+        agrees=compared.agrees, memory_full=peaks[0], memory_compiled=peaks[1],
     )  # fmt: skip
 
 
@@ -177,8 +190,8 @@ def _time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[In
     return (time.perf_counter() - start) / sum(len(part) for part in chosen)
 
 
-def peak_memory(explainer: Explainer, path: str, batch: int) -> int | None:
-    """Peak resident memory of the host, in bytes, of a process that does nothing but load and run "full" or "compiled".
+def peak_memory(explainer: Explainer, path: str, batch: int) -> Memory | None:
+    """Memory of the host that a process takes which does nothing but load and run "full" or "compiled".
 
     None where the system does not tell (it is read from /proc, since getrusage reports the parent's peak if that is higher).
     """
@@ -189,11 +202,12 @@ def peak_memory(explainer: Explainer, path: str, batch: int) -> int | None:
     providers = ",".join(machine.providers or ())
     arguments = [sys.executable, "-P", "-c", code, str(explainer.folder), path, str(batch), str(machine.threads or 0), providers]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    return int(done.stdout)
+    peak, private = map(int, done.stdout.split())
+    return Memory(peak, private)
 
 
 def print_peak(folder: str, path: str, batch: str, threads: str, providers: str) -> None:
-    """What :func:`peak_memory` runs: three batches, then the peak of this process on stdout."""
+    """What :func:`peak_memory` runs: some batches, then this process's :class:`Memory` on stdout."""
     size = int(batch)
     explainer = Explainer(Path(folder), threads=int(threads) or None, providers=providers.split(",") if providers else None)
     manifest = explainer.manifest
@@ -205,5 +219,5 @@ def print_peak(folder: str, path: str, batch: str, threads: str, providers: str)
         baseline = explainer.baseline(image, FILL)
         for part in spread(explainer, positions, 5 * size):
             explainer.evaluate(baseline, part)
-    peak = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    print(int(peak.split()[1]) * 1024)
+    status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    print(*(int(status[key].split()[0]) * 1024 for key in ("VmHWM", "RssAnon")))

@@ -18,7 +18,7 @@ import kcompiler
 from kcompiler.bundle import Bundle
 from kcompiler.commands import options
 from kcompiler.commands.rivals import captum_seconds, torch_module, torch_seconds
-from kcompiler.runtime.bench import Benchmark, benchmark, spread
+from kcompiler.runtime.bench import Benchmark, Memory, benchmark, spread
 from kcompiler.runtime.check import random_image
 from kcompiler.runtime.errors import CheckFailed, UsageError
 from kcompiler.runtime.explainer import Explainer
@@ -143,7 +143,7 @@ def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: floa
     names = sorted({name for more in extra for name in more})
     table = Table("model", "image", "patch", "stride", "full, ms by batch", *(f"{name}, ms" for name in names),
                   "compiled, ms (batch)", "speed-up (range)", "R", "over R", "of Gemm peak", "16 positions",
-                  "peak memory full / compiled", "largest error", box=None)  # fmt: skip
+                  "peak memory full / compiled (private)", "largest error", box=None)  # fmt: skip
     for result, more in zip(results, extra, strict=True):
         full = ", ".join(f"{size}: {measured.median * 1e3:.2f}" for size, measured in result.full.items())
         rate = result.flops / result.redundancy / result.compiled.median
@@ -160,11 +160,11 @@ def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: floa
             f"{result.speedup / result.redundancy:.2f}",
             f"{rate / peak:.0%}",
             f"{result.drill_down:.2f}x",
-            f"{_megabytes(result.peak_full)} / {_megabytes(result.peak_compiled)}",
+            f"{_megabytes(result.memory_full)} / {_megabytes(result.memory_compiled)}",
             f"{result.largest_error:.2g}",
         )
     return table
 
 
-def _megabytes(size: int | None) -> str:
-    return "-" if size is None else f"{size / 1e6:.0f} MB"
+def _megabytes(memory: Memory | None) -> str:
+    return "-" if memory is None else f"{memory.peak / 1e6:.0f} ({memory.private / 1e6:.0f}) MB"
