@@ -6,13 +6,14 @@ measured on this machine (``calibrate``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.budget import Candidate, within_budget
 from kcompiler.passes.costs import flops
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import HEADS
@@ -39,15 +40,6 @@ WORTHWHILE = 0.9
 predictions are that good at best, and a compiled model is never to be slower."""
 ROUNDING = 1.1e-7
 """Rms error of a layer, relative to its output's rms, for each unit of a lowering's ``rounding``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A lowering of a node: predicted or measured seconds a position, and the relative rms error it adds."""
-
-    lowering: Lowering
-    seconds: float
-    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,33 +258,6 @@ class _Priced:
         ]
         frontier = {value.name for node in tail for value in node.inputs if value.name in plan.incremental}
         return sum(self.dense[node.name] for node in tail) + sum(self.paste(plan.regions[name]) for name in frontier)
-
-
-def within_budget(candidates: Mapping[str, Sequence[Candidate]], budget: float) -> dict[str, Candidate]:
-    """The fastest candidate of every node such that their errors, added in squares, stay within ``budget``.
-
-    Seconds and squared errors are traded at one rate for all nodes, the lowest that keeps the budget.
-    """
-
-    def at(rate: float) -> dict[str, Candidate]:
-        return {name: min(of, key=lambda c: (c.seconds + rate * c.error**2, c.error)) for name, of in candidates.items()}
-
-    def error(chosen: Iterable[Candidate]) -> float:
-        return float(np.sqrt(sum(c.error**2 for c in chosen)))
-
-    chosen = at(0.0)
-    if error(chosen.values()) <= budget:
-        return chosen
-    low, high = 0.0, 1e30  # at the high rate only the most exact candidates are left
-    for _ in range(200):
-        middle = np.sqrt(low * high) if low else high * 1e-3
-        if middle in (low, high):
-            break
-        if error(at(middle).values()) <= budget:
-            high = middle
-        else:
-            low = middle
-    return at(high)
 
 
 def _numbers(value: gs.Tensor) -> int:

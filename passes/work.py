@@ -56,8 +56,8 @@ class Shape:
 
     @property
     def union(self) -> float:
-        """Numbers moved to join the cached map and the updated region: both are copied."""
-        return 2 * (self.reads * self.channels + self.table / self.batch)
+        """Numbers moved to join the updated region and the cached map, or only the cells read of it: both are copied."""
+        return 2 * (self.reads * self.channels + min(self.table / self.batch, 2 * self.reads * self.channels))
 
     def tiles(self, tile: tuple[int, int]) -> float:
         """Tiles of outputs that cover the region."""

@@ -213,8 +213,9 @@ def print_peak(folder: str, path: str, batch: str, threads: str, providers: str)
     manifest = explainer.manifest
     image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
     positions = make_grid(manifest.shape[1:], manifest.patch, 4).positions
-    if path == "full":
-        explainer.full_inference().outputs(image, fill, positions[: 3 * size], manifest.patch, size)
+    full = explainer.full_inference() if path == "full" else None  # kept until the end, as a session is
+    if full is not None:
+        full.outputs(image, fill, positions[: 3 * size], manifest.patch, size)
     else:
         baseline = explainer.baseline(image, FILL)
         for part in spread(explainer, positions, 5 * size):

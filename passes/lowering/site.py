@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
@@ -31,6 +32,9 @@ __all__ = ["LOWEST_ROW", "ZERO_ROW", "Operand", "Site", "Tile", "Updated", "as_r
 
 OVERHANG_COST = 8.0
 """What a row more costs in later nodes, over reading a row again."""
+TYPICAL_BATCH = 64
+COPIES = 2.0
+"""Passes over the cells read that it takes more to copy them before the updated rows are joined on."""
 Tile = tuple[int, int]
 """(height, width) in outputs."""
 
@@ -81,10 +85,23 @@ class Operand:
     updated: Updated
     cached: Callable[[], gs.Tensor]
 
-    def read(self, emit: Emitter, y: Reads, x: Reads, pad_row: int = ZERO_ROW) -> gs.Variable:
-        """The cells read, of the cached map with the updated region in it: [*shape that the reads' order names, C]."""
-        index = row_index(emit, self.updated.box, self.updated.layout(emit), y, x, pad_row)
-        union = emit("Concat", self.cached(), as_rows(emit, self.updated), axis=0)
+    def read(self, emit: Emitter, y: Reads, x: Reads, pad_row: int = ZERO_ROW, *, sparse: bool = False) -> gs.Variable:
+        """The cells read, of the cached map with the updated region in it: [*shape that the reads' order names, C].
+
+        ``sparse`` where a batch reads a small part of the map: that part is copied to stand beside the updated rows, not the map.
+        """
+        value, layout = self.updated, self.updated.layout(emit)
+        if not sparse:
+            union = emit("Concat", self.cached(), as_rows(emit, value), axis=0)
+            return emit("Gather", union, row_index(emit, value.box, layout, y, x, pad_row), axis=0)
+        cached = emit("Reshape", cached_index(emit, value.box, y, x, pad_row), emit.int64([-1]))
+        count = emit("Squeeze", emit("Shape", cached))
+        updated = updated_index(emit, value.box, layout, y, x, base=layout.nothing)
+        read = emit("Reshape", emit("Range", emit.int64(0), count, emit.int64(1)), emit("Shape", updated))
+        index = emit(
+            "Max", emit("Cast", read, to=TensorProto.INT32), emit("Add", updated, emit("Cast", count, to=TensorProto.INT32))
+        )
+        union = emit("Concat", emit("Gather", self.cached(), cached, axis=0), as_rows(emit, value), axis=0)
         return emit("Gather", union, index, axis=0)
 
     def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
@@ -153,12 +170,20 @@ class Site:
         y, x = (
             contiguous_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True)
         )
-        return operand.read(self.emit, y, x, pad_row)
+        return operand.read(self.emit, y, x, pad_row, sparse=self._sparse(operand, contiguous=True))
 
     def patches(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
         """The window of every output cell (im2col): [batch, h, w, kernel h, kernel w, C]."""
         y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
-        return operand.read(self.emit, y, x, pad_row)
+        return operand.read(self.emit, y, x, pad_row, sparse=self._sparse(operand, contiguous=False))
+
+    def _sparse(self, operand: Operand, *, contiguous: bool) -> bool:
+        """Whether the map has more cells than reads of a batch move when they are copied first (read, written, read)."""
+        reads = 1.0
+        for extent, window in zip(self.mean_extent, self.windows, strict=True):
+            reads *= (extent - 1) * window.stride + window.reach if contiguous else extent * window.kernel
+        box = operand.updated.box
+        return box.y.size * box.x.size > COPIES * TYPICAL_BATCH * reads
 
     def tiles(self, tile: Tile) -> tuple[Reads, Reads]:
         """Every input cell of tiles of outputs, along y and x: the index is [cells y, cells x, all tiles]."""

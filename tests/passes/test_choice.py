@@ -17,7 +17,7 @@ import kcompiler
 from kcompiler import pipeline
 from kcompiler.options import Options
 from kcompiler.passes import choice
-from kcompiler.passes.choice import Candidate, within_budget
+from kcompiler.passes.budget import Candidate, within_budget
 from kcompiler.passes.lowering.table import LOWERINGS
 from kcompiler.pipeline import analyse, compile_file
 from kcompiler.runtime.check import check, sample_positions

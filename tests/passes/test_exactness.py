@@ -10,6 +10,7 @@ import pytest
 from networks import NETWORKS, save
 
 from kcompiler.options import Options
+from kcompiler.passes.lowering import site
 from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import check
@@ -51,6 +52,14 @@ def test_every_lowering_is_exact_where_it_applies(name, operator, lowering, tmp_
     explainer = assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={operator: lowering}))
     used = {node.lowering for node in explainer.manifest.report.nodes if node.operator == operator and node.incremental}
     assert lowering in used or (lowering.startswith("winograd") and name in ("kernel_below_stride", "dilated"))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_reading_a_small_part_of_a_map_is_exact(name, tmp_path, monkeypatch):
+    """As of maps that are large beside the regions, which tiny networks have none of."""
+    monkeypatch.setattr(site, "TYPICAL_BATCH", 0)
+    model = save(name, tmp_path / "model.onnx", 20, 24)
+    assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, convolution="direct"))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
