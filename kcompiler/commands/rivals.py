@@ -59,16 +59,19 @@ def captum_seconds(module: Any, image: FloatArray, patch: tuple[int, int], threa
     if threads is not None:
         torch.set_num_threads(threads)
     channels, height, width = image.shape[1:]
-    stride = max(1, int(np.sqrt(height * width / LEAST_POSITIONS)))
-    # Captum shifts the last patch inward, where the stride does not reach the border.
-    positions = (-(-(height - patch[0]) // stride) + 1) * (-(-(width - patch[1]) // stride) + 1)
+    least = max(1, int(np.sqrt(height * width / LEAST_POSITIONS)))
+    strides = tuple(min(least, size) for size in patch)  # Captum takes no stride beyond the patch
+    # It shifts the last patch inward, where the stride does not reach the border.
+    positions = 1
+    for size, side, stride in zip((height, width), patch, strides, strict=True):
+        positions *= -(-(size - side) // stride) + 1
     tensor = torch.from_numpy(image)
 
     def attribute(size: int) -> None:
         occlusion.attribute(
             tensor,
             sliding_window_shapes=(channels, *patch),
-            strides=(channels, stride, stride),
+            strides=(channels, *strides),
             target=0,
             perturbations_per_eval=size,
         )
