@@ -156,7 +156,7 @@ class Chooser:
         each = (large * choice.batch - small * SMALL_BATCH) / (choice.batch - SMALL_BATCH)
         once = max(small - each, 0.0) * SMALL_BATCH + BASELINE_PASSES * choice.full_seconds
         saved = choice.full_seconds - each
-        return int(np.ceil(once / saved)) if saved > 0 else choice.batch
+        return min(int(np.ceil(once / saved)), choice.batch) if saved > 0 else choice.batch
 
     def _whole(self, reason: str) -> Choice:
         plan = make_plan(self.graph, self.patch, 0.0, reason)

@@ -28,10 +28,13 @@ def convolve_before_pooling(graph: gs.Graph) -> gs.Graph:
 
 
 def _pair(graph: gs.Graph, pool: gs.Node) -> bool:
-    """Whether ``pool`` is an average pool of stride 1 that only a 1x1 convolution to fewer channels reads."""
+    """Whether ``pool`` is an average pool that keeps the map's size, and only a 1x1 convolution to fewer channels reads it."""
     if pool.op != "AveragePool" or any(stride != 1 for stride in pool.attrs.get("strides") or [1]):
         return False
     pooled = pool.outputs[0]
+    before, after = pool.inputs[0].shape, pooled.shape
+    if before is None or after is None or before[2:] != after[2:]:  # the convolution would have more cells to compute
+        return False
     if len(pooled.outputs) != 1 or any(output is pooled for output in graph.outputs):
         return False
     conv = pooled.outputs[0]

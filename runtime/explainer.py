@@ -168,7 +168,8 @@ class Explainer:
         ``positions`` is how many are to be evaluated, if that is known: for few it does not pay, and they run by full inference.
         """
         covering = fill_image(fill, self.manifest.shape)
-        if self._whole or (positions is not None and positions < self.manifest.few):
+        few = not self._graphs and positions is not None and positions < self.manifest.few
+        if self._whole or few:
             return Baseline(image, covering, {})
         binding = self._baseline.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)

@@ -140,6 +140,14 @@ def divided(b: Builder) -> str:
 
 
 @tiny
+def root_of_shifted(b: Builder) -> str:
+    """What is not a number at zero, between convolutions that read only what changes."""
+    weights = b.weight(4, CHANNELS, 3, 3, scale=0.2)
+    x = b.node("Conv", "image", weights, b.weight(4, scale=0.1, shift=20.0), channels=4, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    return b.conv(b.node("Sqrt", b.node("Sub", x, b.constant(8.0))), 4, pads=[1, 1, 1, 1])
+
+
+@tiny
 def strided(b: Builder) -> str:
     x = b.conv("image", 4, 5, strides=[2, 3], pads=[2, 1, 2, 0])
     return b.conv(x, 4, 3, strides=[2, 1], pads=[1, 1, 1, 1])

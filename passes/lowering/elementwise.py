@@ -17,6 +17,7 @@ MERGES = tuple(operator for operator, rule in RULES.items() if rule is merge)
 ZERO_FOR_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish", "Tanh", "Softsign", "Abs", "Neg", "Sqrt",
                  "Erf", "Gelu", "Mish", "Mul")  # fmt: skip
 """Operators of one region (and finite parameters) that leave a zero as it is."""
+NOT_ALWAYS_FINITE = ("Div", "Exp", "Sqrt")
 ZERO_FOR_ZEROS = ("Add", "Sub", "Mul", "Max", "Min", "Sum", "PRelu")
 PER_ROW: tuple[int, ...] = (-1,)
 PER_MAP: tuple[int, ...] = (-1, 1, 1)
@@ -79,8 +80,8 @@ def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...]) ->
 def _on_layout(site: Site, value: Updated, compute: Callable[[gs.Tensor, tuple[int, ...]], gs.Tensor]) -> Updated:
     """``compute(region, shape of a number a channel)`` in the layout that the region is held in."""
     if value.rows is not None:
-        # Rows in front stay unchanged as long as they are finite: a number over zero is not.
-        kept = value.cached is not None and site.node.op != "Div"
+        # Rows in front, of zeros and what became of them, stay unchanged as long as they are finite.
+        kept = value.cached is not None and site.node.op not in NOT_ALWAYS_FINITE
         cached = compute(value.cached, PER_ROW) if kept else None
         zeros = value.zeros and site.node.op in ZERO_FOR_ZERO
         return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile, cached=cached, zeros=zeros)

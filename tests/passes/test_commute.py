@@ -11,7 +11,7 @@ from networks import Builder
 
 from kcompiler.passes.commute import convolve_before_pooling
 
-POOL = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 0, 1, 1]}
+POOL = {"kernel_shape": [3, 2], "strides": [1, 1], "pads": [1, 0, 1, 1]}
 
 
 def network(
@@ -51,10 +51,11 @@ def test_exchanged_nodes_give_the_same_outputs(bias, counted):
     [
         network(POOL, 6),
         network({**POOL, "strides": [2, 1]}, 4),
+        network({**POOL, "pads": [0, 0, 0, 0]}, 4),
         network(POOL, 4, kernel=3),
         network(POOL, 4, reader=True),
     ],
-    ids=["no fewer channels", "strided pool", "3x3 convolution", "pool read twice"],
+    ids=["no fewer channels", "strided pool", "pool to fewer cells", "3x3 convolution", "pool read twice"],
 )
 def test_other_pairs_stay(model):
     graph = gs.import_onnx(model)
