@@ -66,4 +66,4 @@ def _exchange(graph: gs.Graph, pool: gs.Node, conv: gs.Node) -> None:
     # Behind the pool: one that counts its padding would take a bias for less at the borders.
     numbers = np.asarray(bias[0].values).reshape(-1, *[1] * (len(conv.inputs[1].shape) - 2))
     constant = gs.Constant(emit.fresh(f"{bias[0].name}/channels"), numbers)
-    graph.nodes.append(gs.Node("Add", f"{conv.name}/bias", inputs=[pooled, constant], outputs=[output]))
+    graph.nodes.append(gs.Node("Add", emit.fresh(f"{conv.name}/bias"), inputs=[pooled, constant], outputs=[output]))

@@ -18,7 +18,9 @@ ZERO_FOR_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish
                  "Erf", "Gelu", "Mish", "Mul")  # fmt: skip
 """Operators of one region (and finite parameters) that leave a zero as it is."""
 NOT_ALWAYS_FINITE = ("Div", "Exp", "Sqrt")
+"""Operators that make infinities or no numbers of finite ones."""
 ZERO_FOR_ZEROS = ("Add", "Sub", "Mul", "Max", "Min", "Sum", "PRelu")
+"""Operators of several regions that make zeros of zeros."""
 PER_ROW: tuple[int, ...] = (-1,)
 PER_MAP: tuple[int, ...] = (-1, 1, 1)
 
