@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 
 from kcompiler.runtime.files import replace_folder
-from kcompiler.runtime.manifest import Manifest, Report
+from kcompiler.runtime.manifest import Manifest, Report, is_own_file
 
 
 class Bundle:
@@ -30,5 +30,5 @@ class Bundle:
         Raises:
             UsageError: it exists, and ``force`` is not given; or it cannot be made.
         """
-        replace_folder(self.folder, Path(path), force=force)
+        replace_folder(self.folder, Path(path), is_own_file, force=force)
         return Path(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kcompiler.passes.load import Source
+from kcompiler.passes.plan import Thresholds
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.preprocessing import Preprocessing
 
@@ -25,6 +26,7 @@ class Options:
         calibrate: whether to measure the convolution algorithms on this machine, instead of predicting what they take.
         threads: of one operator while calibrating; None is ONNX Runtime's default.
         dense_share: a node whose mean region covers more of its map than this runs dense; None decides by predicted times.
+        thresholds: of the approximate variants to compile beside the exact one.
         prefer: lowering by operator or node name, where it applies.
     """
 
@@ -37,6 +39,7 @@ class Options:
     calibrate: bool = False
     threads: int | None = None
     dense_share: float | None = None
+    thresholds: tuple[Thresholds, ...] = ()
     prefer: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -44,8 +47,12 @@ def check_options(source: Source, options: Options) -> None:
     """What of the options can only be judged beside the model.
 
     Raises:
-        UsageError: the patch is larger than the image, or the preprocessing makes inputs of another shape.
+        UsageError: a setting out of range, the patch is larger than the image, or the preprocessing makes inputs of another
+            shape.
     """
+    for share in (share for one in options.thresholds for share in (one.everywhere, *one.nodes.values())):
+        if not 0 < share <= 1:
+            raise UsageError(f"threshold is {share}, expected a share of each map above 0, up to 1")
     for name, value, known in (
         ("extents", options.extents, ("tight", "static")),
         ("convolution", options.convolution, ("auto", "direct")),

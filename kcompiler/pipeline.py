@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections import Counter
@@ -15,13 +16,15 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.bundle import Bundle
 from kcompiler.options import Options, check_labels, check_options
+from kcompiler.passes import costs
 from kcompiler.passes.batch import BatchError, subgraphs
 from kcompiler.passes.calibrate import Measured, measured_rates
 from kcompiler.passes.choice import Choice, Chooser, geometries
 from kcompiler.passes.commute import convolve_before_pooling
 from kcompiler.passes.load import Source, load
+from kcompiler.passes.logits import expose_logits
 from kcompiler.passes.normalise import normalise, select_output
-from kcompiler.passes.plan import Plan
+from kcompiler.passes.plan import Plan, Thresholds
 from kcompiler.passes.report import make_report
 from kcompiler.passes.rewrite import Rewritten, baseline_graph, incremental_graph
 from kcompiler.passes.store import WeightsFile, write_model
@@ -37,10 +40,12 @@ from kcompiler.runtime.manifest import (
     LARGEST_BATCH,
     MANIFEST,
     PATCH_KEY,
+    WEIGHTS,
     Calibration,
     Geometry,
     Manifest,
     Report,
+    Variant,
     file_record,
     patch_text,
 )
@@ -50,6 +55,8 @@ VERIFIED_POSITIONS = 12
 ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
 """Rms error, relative to the changes, that transforms may add in all layers together: tried in turn, the last one being
 direct convolutions only, until verification finds no more than VERIFIED_SHARE of what "exact" allows."""
+APPROXIMATE_BUDGET = 1e-3
+"""The same for approximate variants, whose other errors are far larger."""
 VERIFIED_SHARE = 0.65
 """Below 1, because a sample of positions does not show the largest error of all."""
 EXTERNAL_BYTES = 1 << 30
@@ -62,7 +69,7 @@ class Analysed:
 
     Attributes:
         operators: operator counts of the source.
-        output: name of the explained output.
+        output: name of the explained output; ``logits`` of what its softmax or sigmoid reads, if it is one.
         normalised: the source in plain form: full inference.
         graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
         one_by_one: whether the models take one image at a time.
@@ -71,6 +78,7 @@ class Analysed:
     source: Source
     operators: Mapping[str, int]
     output: str
+    logits: str | None
     normalised: gs.Graph
     graph: gs.Graph
     one_by_one: bool
@@ -118,6 +126,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") 
     operators = Counter(node.op_type for node in source.model.graph.node)
     output = select_output(source, options.output)
     normalised = normalise(source, output, scratch, free_batch=not one_by_one)
+    logits = expose_logits(normalised)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else convolve_before_pooling(normalised)
     machine = Machine(("cpu",), options.threads)
@@ -134,7 +143,9 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") 
             threads=options.threads, products=rates.products, moved=rates.moved, node=rates.node, seconds=measured.seconds
         )
     rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings)
-    return Analysed(source, operators, output, normalised, graph, bool(one_by_one), chooser, choice, rewritten, calibration)
+    return Analysed(
+        source, operators, output, logits, normalised, graph, bool(one_by_one), chooser, choice, rewritten, calibration
+    )
 
 
 def compile_file(path: Path, options: Options) -> Bundle:
@@ -162,6 +173,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
         CheckFailed: the compiled model disagrees with full inference, whatever the bound.
     """
     own_output = analysed.graph.outputs[0].name
+    approximate = []
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
         classes = verify_normalised(analysed.source, analysed.output, folder / FULL, own_output, analysed.largest_batch)
@@ -169,26 +181,84 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
         verifier, mark = Verifier(folder, VERIFIED_POSITIONS), weights.mark()
         for analysed in analysed.ever_more_exact(options):  # noqa: B020 - the one that is verified is the one that stays
             weights.rewind(mark)
-            baseline = baseline_graph(analysed.graph, analysed.plan, analysed.rewritten.cached)
-            write_model(baseline, folder / BASELINE, weights)
-            write_model(analysed.rewritten.graph, folder / INCREMENTAL, weights, {PATCH_KEY: patch_text(options.patch)})
-            manifest = _manifest(analysed, options, classes, folder)
+            exact = _variant(analysed, "exact", BASELINE, INCREMENTAL)
+            _write_models(analysed, exact, options, folder, weights)
+            manifest = _manifest(analysed, options, exact, classes, folder)
             _write(folder, manifest)
             comparison = verifier.compared()
             if comparison.agrees and comparison.output_error <= VERIFIED_SHARE:
                 break
+        for thresholds in options.thresholds:
+            approximate += write_approximate(analysed, options, thresholds, folder, weights)
     if not comparison.agrees:
         raise CheckFailed(
             f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason}); nothing was written. "
             "This is a defect of kcompiler: please report it with the model"
         )
     report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
-    manifest = manifest.model_copy(update={"report": report})
+    variants = (*manifest.variants, *approximate)
+    files = {**manifest.files, **{name: file_record(folder / name) for one in variants for name in (one.baseline, one.incremental)}}
+    files[WEIGHTS] = file_record(folder / WEIGHTS)
+    manifest = manifest.model_copy(update={"report": report, "variants": variants, "files": files})
     _write(folder, manifest)
     return manifest
 
 
-def _manifest(analysed: Analysed, options: Options, classes: int, folder: Path) -> Manifest:
+def write_approximate(
+    analysed: Analysed, options: Options, thresholds: Thresholds, folder: Path, weights: WeightsFile
+) -> list[Variant]:
+    """Writes the variant of ``analysed`` whose regions are capped; none where that changes nothing or is not worthwhile."""
+    exact = analysed.chooser
+    chooser = Chooser(
+        analysed.graph, options.patch, prefer=options.prefer, direct=exact.direct, dense=exact.dense, rates=exact.rates,
+        thresholds=thresholds,
+    )  # fmt: skip
+    if exact.dense or chooser.same_regions(exact):
+        return []
+    choice = chooser.choose(APPROXIMATE_BUDGET, dense_share=options.dense_share)
+    if choice.plan.all_dense:
+        return []
+    name = variant_name(thresholds)
+    rewritten = incremental_graph(analysed.graph, choice.plan, options.extents, choice.lowerings)
+    approximate = replace(analysed, chooser=chooser, choice=choice, rewritten=rewritten)
+    variant = _variant(approximate, name, f"baseline-{name}.onnx", f"incremental-{name}.onnx")
+    _write_models(approximate, variant, options, folder, weights)
+    return [variant]
+
+
+def variant_name(thresholds: Thresholds) -> str:
+    """As in file names: the threshold, and if nodes have others, a digest of theirs."""
+    name = f"tau{thresholds.everywhere:g}"
+    if thresholds.nodes:
+        name += "." + hashlib.sha256(repr(sorted(thresholds.nodes.items())).encode()).hexdigest()[:8]
+    return name
+
+
+def _write_models(analysed: Analysed, variant: Variant, options: Options, folder: Path, weights: WeightsFile) -> None:
+    baseline = baseline_graph(analysed.graph, analysed.plan, analysed.rewritten.cached)
+    write_model(baseline, folder / variant.baseline, weights)
+    write_model(analysed.rewritten.graph, folder / variant.incremental, weights, {PATCH_KEY: patch_text(options.patch)})
+
+
+def _variant(analysed: Analysed, name: str, baseline: str, incremental: str) -> Variant:
+    choice, plan, rewritten = analysed.choice, analysed.plan, analysed.rewritten
+    return Variant(
+        name=name,
+        threshold=plan.thresholds.everywhere,
+        node_thresholds=dict(plan.thresholds.nodes),
+        whole=not any(decision.incremental for decision in plan.decisions),
+        baseline=baseline,
+        incremental=incremental,
+        batch=choice.batch,
+        few=choice.few,
+        bytes_per_position=costs.bytes_per_position(analysed.graph, plan, rewritten.lowerings),
+        bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
+        predicted_speedup=choice.full_seconds / choice.seconds,
+        geometries=tuple(Geometry(work=w, heights=y, widths=x) for w, y, x in geometries(analysed.graph, plan)),
+    )
+
+
+def _manifest(analysed: Analysed, options: Options, exact: Variant, classes: int, folder: Path) -> Manifest:
     return Manifest(
         format=FORMAT,
         versions={**{name: version(name) for name in ("kcompiler", "onnx", "numpy")}, "onnxruntime": onnxruntime().__version__},
@@ -198,14 +268,13 @@ def _manifest(analysed: Analysed, options: Options, classes: int, folder: Path) 
         layout=analysed.source.layout,
         shape=analysed.source.shape,
         output=analysed.graph.outputs[0].name,
+        logits=analysed.logits,
         classes=classes,
         largest_batch=analysed.largest_batch,
         patch=options.patch,
         extents=options.extents,
         convolution=options.convolution,
-        batch=analysed.choice.batch,
-        few=analysed.choice.few,
-        geometries=tuple(Geometry(work=w, heights=y, widths=x) for w, y, x in geometries(analysed.graph, analysed.plan)),
+        variants=(exact,),
         calibration=analysed.calibration,
         preprocessing=options.preprocessing,
         files={name: file_record(folder / name) for name in FILES},

@@ -18,7 +18,7 @@ from kcompiler.passes.costs import flops
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import HEADS
 from kcompiler.passes.lowering.table import Lowering
-from kcompiler.passes.plan import Plan, make_plan, mean_share
+from kcompiler.passes.plan import EXACT, Plan, Thresholds, make_plan, mean_share
 from kcompiler.passes.rules import Region
 from kcompiler.passes.work import DEFAULT_RATES, Counts, Rates, Work
 from kcompiler.runtime.positions import IntArray, make_grid
@@ -102,6 +102,7 @@ class Chooser:
         direct: bool,
         dense: str = "",
         rates: Rates = DEFAULT_RATES,
+        thresholds: Thresholds = EXACT,
     ) -> None:
         """For ``graph`` (normalised) and ``patch`` (height, width), by predicted prices until :meth:`reprice`.
 
@@ -110,11 +111,13 @@ class Chooser:
             prefer: name of a lowering by operator or node name, used where it applies.
             direct: whether to leave out lowerings that transform.
             dense: why the model is to run whole, if so.
+            thresholds: how large regions may be.
         """
+        self.thresholds = thresholds
         self.graph, self.patch, self.rates, self.prefer, self.direct, self.dense = graph, patch, rates, prefer, direct, dense
         self.prices: Prices = predicted
         self._known: dict[int, _Priced] = {}
-        self.everything = make_plan(graph, patch, inf)
+        self.everything = make_plan(graph, patch, inf, thresholds=thresholds)
         image = graph.inputs[0].shape[2:]
         positions = make_grid((image[0], image[1]), patch, STRIDE).positions
         step = max(1, len(positions) // SAMPLED_POSITIONS) | 1  # odd, so that every alignment to the strides is met
@@ -162,6 +165,11 @@ class Chooser:
         plan = make_plan(self.graph, self.patch, 0.0, reason)
         return Choice(plan, {}, WHOLE_BATCH, 1.0, 1.0, 0.0)
 
+    def same_regions(self, other: Chooser) -> bool:
+        """Whether the thresholds of the two leave the same regions."""
+        mine, others = geometries(self.graph, self.everything), geometries(other.graph, other.everything)
+        return mine == others
+
     def reprice(self, prices: Prices) -> None:
         """From now on, asks ``prices``."""
         self.prices = prices
@@ -178,7 +186,7 @@ class Chooser:
         tried = sorted({*shares, inf}) if dense_share is None else [dense_share]
         best: Choice | None = None
         for share in tried:
-            plan = make_plan(self.graph, self.patch, share)
+            plan = make_plan(self.graph, self.patch, share, thresholds=self.thresholds)
             choice = priced.total(plan, budget)
             if best is None or choice.seconds < best.seconds:
                 best = choice

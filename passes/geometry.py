@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,17 +24,19 @@ class Spans:
         start: int64 [origins].
         stop: int64 [origins]. A span may be empty (``stop == start``) where the patch falls between windows.
         size: cells of the axis.
+        centre: float64 [origins], the cell that the patch's centre projects to, which may lie off the map.
     """
 
     start: IntArray
     stop: IntArray
     size: int
+    centre: FloatArray
 
     @classmethod
     def of_patch(cls, size: int, patch: int) -> Spans:
         """Spans of the image axis itself: origin i covers [i, i + patch)."""
         origins = np.arange(size - patch + 1, dtype=np.int64)
-        return cls(origins, origins + patch, size)
+        return cls(origins, origins + patch, size, origins + (patch - 1) / 2)
 
     @property
     def lengths(self) -> IntArray:
@@ -44,12 +47,21 @@ class Spans:
         assert self.size == other.size, "merged values have the same map"
         start = np.minimum(np.where(self.lengths > 0, self.start, self.size), np.where(other.lengths > 0, other.start, self.size))
         stop = np.maximum(np.where(self.lengths > 0, self.stop, 0), np.where(other.lengths > 0, other.stop, 0))
-        return Spans(np.minimum(start, stop), stop, self.size)
+        return Spans(np.minimum(start, stop), stop, self.size, self.centre)
+
+    def capped(self, limit: int) -> Spans:
+        """Spans of at most ``limit`` cells: longer ones keep those nearest to the patch's projection.
+
+        Source: projective field thresholding, Nakandala, Kumar, Papakonstantinou, SIGMOD 2019, section 4.1.
+        """
+        nearest = np.rint(self.centre - (limit - 1) / 2).astype(np.int64)
+        start = np.clip(nearest, self.start, np.maximum(self.stop - limit, self.start))
+        return Spans(start, np.minimum(self.stop, start + limit), self.size, self.centre)
 
     def at_least_one(self) -> Spans:
         """The same spans, empty ones widened to one cell: recomputing an unchanged cell is exact, an empty tensor is not safe."""
         start = np.minimum(self.start, self.size - 1)
-        return Spans(start, np.maximum(self.stop, start + 1), self.size)
+        return Spans(start, np.maximum(self.stop, start + 1), self.size, self.centre)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,7 @@ class Window:
         last = (spans.stop - 1 + self.pad) // self.stride
         start = np.clip(first, 0, self.outputs)
         stop = np.clip(np.where(spans.lengths > 0, last + 1, 0), start, self.outputs)
-        return Spans(start, stop, self.outputs)
+        return Spans(start, stop, self.outputs, (spans.centre + self.pad - (self.reach - 1) / 2) / self.stride)
 
     def input_extent(self, extent: int) -> int:
         """Input cells (padding included) that ``extent`` neighbouring outputs read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -23,6 +23,27 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How much of each map is recomputed at most: the paper's tau, by node. 1 everywhere is exact.
+
+    What a patch changes further away keeps its cached value (projective field thresholding, SIGMOD 2019, section 4.1).
+
+    Attributes:
+        everywhere: share of a map's height and width, above 0, up to 1.
+        nodes: other shares, by node name.
+    """
+
+    everywhere: float = 1.0
+    nodes: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, node: str) -> float:
+        return self.nodes.get(node, self.everywhere)
+
+
+EXACT = Thresholds()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The analysis of one graph for one patch size.
 
@@ -33,6 +54,7 @@ class Plan:
         incremental: names of the values kept as regions, the image among them.
         decisions: per node, in graph order.
         all_dense: whether the source graph is kept whole, and only the image is covered incrementally.
+        thresholds: that capped the regions.
     """
 
     image: str
@@ -41,9 +63,12 @@ class Plan:
     incremental: frozenset[str]
     decisions: tuple[Decision, ...]
     all_dense: bool
+    thresholds: Thresholds = EXACT
 
 
-def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = 1.0, dense: str = "") -> Plan:
+def make_plan(
+    graph: gs.Graph, patch: tuple[int, int], dense_share: float = 1.0, dense: str = "", thresholds: Thresholds = EXACT
+) -> Plan:
     """Propagates the patch's region through ``graph`` (topologically sorted, normalised, one image input).
 
     Args:
@@ -51,6 +76,7 @@ def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = 1.0,
         patch: (height, width).
         dense_share: a node whose mean region covers more than this share of its map runs dense.
         dense: why every node is to run dense, if so.
+        thresholds: how large regions may be.
     """
     image = graph.inputs[0]
     _, channels, height, width = image.shape
@@ -65,20 +91,27 @@ def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = 1.0,
             reason = "does not depend on the image"
         else:
             depends |= {value.name for value in node.outputs if not value.is_empty()}
-            reason = _propagate(node, regions, incremental, depends, dense_share)
+            reason = _propagate(node, regions, incremental, depends, dense_share, thresholds)
         if not reason:
             incremental.add(node.outputs[0].name)
         decisions.append(Decision(node.name, node.op, not reason, reason))
-    return Plan(image.name, patch, regions, frozenset(incremental), tuple(decisions), bool(dense))
+    return Plan(image.name, patch, regions, frozenset(incremental), tuple(decisions), bool(dense), thresholds)
 
 
-def _propagate(node: gs.Node, regions: dict[str, Region], incremental: set[str], depends: set[str], dense_share: float) -> str:
+def _propagate(
+    node: gs.Node,
+    regions: dict[str, Region],
+    incremental: set[str],
+    depends: set[str],
+    dense_share: float,
+    thresholds: Thresholds,
+) -> str:
     """Adds the region of the node's output where a rule gives one; returns why the node must run dense, or ''."""
     unknown = [value.name for value in node.inputs if value.name in depends and value.name not in regions]
     if unknown:
         return f"reads {unknown[0]}, which changes everywhere"
     try:
-        region = apply_rule(node, [regions.get(value.name) for value in node.inputs])
+        region = apply_rule(node, [regions.get(value.name) for value in node.inputs]).capped(thresholds.of(node.name))
     except NoRule as why:
         return str(why)
     regions[node.outputs[0].name] = region

@@ -30,6 +30,11 @@ class Region:
     def union(self, other: Region) -> Region:
         return replace(self, y=self.y.union(other.y), x=self.x.union(other.x))
 
+    def capped(self, share: float) -> Region:
+        """The same, at most ``share`` of the map's height and of its width (rounded, one cell at the least)."""
+        y, x = (spans.capped(max(1, round(share * spans.size))) for spans in (self.y, self.x))
+        return replace(self, y=y, x=x)
+
 
 Rule = Callable[[gs.Node, Sequence[Region | None]], Region]
 RULES: dict[str, Rule] = {}

@@ -14,7 +14,8 @@ import numpy as np
 
 from kcompiler.runtime.check import random_image
 from kcompiler.runtime.compare import compare
-from kcompiler.runtime.explainer import Baseline, Explainer
+from kcompiler.runtime.engine import Baseline
+from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.images import FloatArray, cover, fill_image
 from kcompiler.runtime.positions import IntArray, make_grid

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from kcompiler.runtime.errors import BundleError, ImageError, UsageError
+from kcompiler.runtime.engine import Baseline, Engine
+from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, FloatArray, check_image, cover, fill_image
-from kcompiler.runtime.manifest import BASELINE, FILL, FULL, INCREMENTAL, PATCH_KEY, Manifest, patch_text, read_manifest
+from kcompiler.runtime.images import Fill, FloatArray, check_image
+from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
 from kcompiler.runtime.positions import Box, Grid, IntArray, check_positions, make_grid
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback, Reporter
-from kcompiler.runtime.schedule import Extents, schedule
-from kcompiler.runtime.sessions import Machine, device_of, onnxruntime, open_session
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
+from kcompiler.runtime.sessions import Machine
 
 MEMORY = 2 << 30
 
@@ -35,21 +31,6 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, heat_map: HeatMap) -> None:
         super().__init__(f"interrupted after {heat_map.evaluated} of {heat_map.scores.size} positions")
         self.heat_map = heat_map
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Baseline:
-    """The uncovered image, ready to be covered: everything stays on the device.
-
-    Attributes:
-        image: float32 [1, C, H, W].
-        fill: float32 [C, H, W], what shows through the patch.
-        feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
-    """
-
-    image: FloatArray
-    fill: FloatArray
-    feeds: dict[str, ort.OrtValue]
 
 
 class Explainer:
@@ -87,54 +68,36 @@ class Explainer:
         if isinstance(providers, str):
             raise UsageError(f"providers is {providers!r}, expected a list of names")
         self.machine = Machine(tuple(providers) if providers is not None else None, threads)
-        self.batch = self._batch_within(memory)
+        self._memory = memory
+        assert self.engines, "made here, so that too little memory is said at once"
 
     @cached_property
-    def _baseline(self) -> ort.InferenceSession:
-        return open_session(self.folder / BASELINE, self.machine)
+    def engines(self) -> dict[str, Engine]:
+        """By variant name, the exact one first."""
+        full = cache(partial(_full_inference, self.folder, self.manifest, self.machine))  # opened once, and only if needed
+        return {
+            variant.name: Engine(self.folder, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
+            for variant in self.manifest.variants
+        }
 
-    @cached_property
-    def _incremental(self) -> ort.InferenceSession:
-        # Weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
-        return open_session(self.folder / INCREMENTAL, self.machine, prepack=False)
+    @property
+    def exact(self) -> Engine:
+        return next(iter(self.engines.values()))
 
-    @cached_property
-    def _whole(self) -> bool:
-        """Whether nothing is incremental: then this is full inference, and runs as that does."""
-        return not self._graphs and not any(node.incremental for node in self.manifest.report.nodes)
-
-    @cached_property
-    def _full(self) -> FullInference:
-        return self.full_inference()
-
-    @cached_property
-    def _inputs(self) -> frozenset[str]:
-        return frozenset(value.name for value in self._incremental.get_inputs())
+    @property
+    def batch(self) -> int:
+        """Positions in a batch of the exact engine."""
+        return self.exact.batch
 
     @property
     def device(self) -> str:
         """Where activations are kept: "cuda" or "cpu"."""
-        return device_of(self._incremental)
+        return self.exact.device
 
     def open(self) -> Explainer:
-        """Opens the sessions now, which otherwise happens when they are first needed."""
-        image, patch = self._baseline.get_inputs()[0], self._incremental.get_modelmeta().custom_metadata_map.get(PATCH_KEY)
-        found = (image.name, tuple(image.shape[1:]), patch)
-        manifest = self.manifest
-        expected = (manifest.image, manifest.shape, patch_text(manifest.patch))
-        outputs = [value.name for value in self._incremental.get_outputs()]
-        if found != expected or outputs != [manifest.output]:
-            raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
+        """Opens the sessions of the exact engine now, which otherwise happens when they are first needed."""
+        self.exact.open()
         return self
-
-    def _batch_within(self, memory: int) -> int:
-        report = self.manifest.report
-        least = report.bytes_per_batch + report.bytes_per_position
-        if memory < least:
-            raise UsageError(f"memory is {memory} bytes, but one position of this model takes about {least}; allow more")
-        return min(
-            self.manifest.batch, self.manifest.largest_batch, (memory - report.bytes_per_batch) // report.bytes_per_position
-        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -163,66 +126,24 @@ class Explainer:
         return check_image(image, self.manifest.shape, self.manifest.layout)
 
     def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
-        """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device.
-
-        ``positions`` is how many are to be evaluated, if that is known: for few it does not pay, and they run by full inference.
-        """
-        covering = fill_image(fill, self.manifest.shape)
-        few = not self._graphs and positions is not None and positions < self.manifest.few
-        if self._whole or few:
-            return Baseline(image, covering, {})
-        binding = self._baseline.io_binding()
-        binding.bind_cpu_input(self.manifest.image, image)
-        names = [value.name for value in self._baseline.get_outputs()]
-        for name in names:
-            binding.bind_output(name, self.device)
-        self._baseline.run_with_iobinding(binding)
-        values = dict(zip(names, binding.get_outputs(), strict=True))
-        return self._covered_by(covering, Baseline(image, covering, values))
-
-    def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
-        """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
-        if not baseline.feeds:
-            return replace(baseline, fill=picture)
-        rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
-        feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
-        return Baseline(baseline.image, picture, {name: value for name, value in feeds.items() if name in self._inputs})
+        """Of the exact engine, see :meth:`Engine.baseline`."""
+        return self.exact.baseline(image, fill, positions)
 
     def unoccluded(self, baseline: Baseline) -> FloatArray:
-        """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
-        outputs: FloatArray = self.evaluate(self._covered_by(baseline.image[0], baseline), np.zeros((1, 2), np.int64))[0]
-        return outputs
+        """See :meth:`Engine.unoccluded`."""
+        return self.exact.unoccluded(baseline)
 
     def evaluate(self, baseline: Baseline, positions: IntArray) -> FloatArray:
-        """One batch of positions, int64 [N, 2] with N >= 1: outputs float32 [N, K]."""
-        if not baseline.feeds:
-            return self._full.run(cover(baseline.image, baseline.fill, positions, self.manifest.patch))
-        binding = self._incremental.io_binding()
-        for name, value in baseline.feeds.items():
-            binding.bind_ortvalue_input(name, value)
-        binding.bind_cpu_input("positions", np.ascontiguousarray(positions))
-        binding.bind_output(self.manifest.output, "cpu")
-        self._incremental.run_with_iobinding(binding)
-        return np.asarray(binding.copy_outputs_to_cpu()[0], dtype=np.float32).reshape(len(positions), -1)
-
-    @cached_property
-    def _extents(self) -> Extents:
-        return Extents.of([(known.work, known.heights, known.widths) for known in self.manifest.geometries])
+        """See :meth:`Engine.evaluate`."""
+        return self.exact.evaluate(baseline, positions)
 
     def batches(self, positions: IntArray) -> list[IntArray]:
-        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in."""
-        return schedule(positions, self._extents, self.batch)
-
-    def _batches(self, baseline: Baseline, positions: IntArray) -> Iterator[tuple[IntArray, FloatArray]]:
-        for part in self.batches(positions):
-            yield part, self.evaluate(baseline, positions[part])
+        """See :meth:`Engine.batches`."""
+        return self.exact.batches(positions)
 
     def evaluate_all(self, baseline: Baseline, positions: IntArray) -> FloatArray:
-        """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K]."""
-        result = np.empty((len(positions), self.manifest.classes), np.float32)
-        for part, outputs in self._batches(baseline, positions):
-            result[part] = outputs
-        return result
+        """See :meth:`Engine.evaluate_all`."""
+        return self.exact.evaluate_all(baseline, positions)
 
     def outputs(self, image: npt.ArrayLike, positions: npt.ArrayLike, fill: Fill = 0.0) -> FloatArray:
         """Raw model outputs with the patch at each position.
@@ -293,7 +214,7 @@ class Explainer:
 
         reporter = Reporter(progress, len(missing))
         try:
-            for part, outputs in self._batches(baseline, grid.positions[missing]):
+            for part, outputs in self.exact.run(baseline, grid.positions[missing]):
                 scores[missing[part]] = outputs[:, index]
                 done += len(part)
                 reporter.advance(len(part))
@@ -321,8 +242,11 @@ class Explainer:
 
     def full_inference(self, *, optimise: bool = True) -> FullInference:
         """Full inference of the same model on the same machine: the reference."""
-        manifest = self.manifest
-        return FullInference(self.folder / FULL, manifest.output, self.machine, manifest.largest_batch, optimise=optimise)
+        return _full_inference(self.folder, self.manifest, self.machine, optimise=optimise)
+
+
+def _full_inference(folder: Path, manifest: Manifest, machine: Machine, *, optimise: bool = True) -> FullInference:
+    return FullInference(folder / FULL, manifest.output, machine, manifest.largest_batch, optimise=optimise)
 
 
 def _scores_to_resume(resume: HeatMap | None, grid: Grid, target: int, patch: tuple[int, int]) -> tuple[FloatArray, IntArray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,35 +59,35 @@ def check_replaceable(target: Path, *, force: bool) -> None:
             raise UsageError(f"{target}: exists already; choose another place or allow overwriting (--force)")
 
 
-def check_folder_replaceable(target: Path, ours: Collection[str], *, force: bool) -> None:
+def check_folder_replaceable(target: Path, ours: Callable[[str], bool], *, force: bool) -> None:
     """Whether a folder may be written at ``target``.
 
     Raises:
-        UsageError: something is there already, and ``force`` is not given or it is anything but a folder of files named
-            in ``ours``: what is not ours is never removed.
+        UsageError: something is there already, and ``force`` is not given or it is anything but a folder of files whose
+            names are ``ours``: what is not ours is never removed.
     """
     with naming(target):
         if not os.path.lexists(target):
             return
         if not force:
             raise UsageError(f"{target}: exists already; choose another place or allow overwriting (--force)")
-        foreign = sorted(path.name for path in target.iterdir() if path.name not in ours) if target.is_dir() else [target.name]
+        foreign = sorted(path.name for path in target.iterdir() if not ours(path.name)) if target.is_dir() else [target.name]
         if foreign or target.is_symlink():
             raise UsageError(
                 f"{target}: is not a bundle alone ({', '.join(foreign[:3])}), it will not be replaced; remove it yourself"
             )
 
 
-def replace_folder(built: Path, target: Path, *, force: bool) -> None:
+def replace_folder(built: Path, target: Path, ours: Callable[[str], bool], *, force: bool) -> None:
     """Copies the folder ``built`` to ``target``, in one rename after everything is on the target's disk.
 
-    A folder that is there is replaced only if it holds nothing but files of the same names; it comes back if that fails.
+    A folder that is there is replaced only if it holds nothing but files whose names are ``ours``; it comes back if that fails.
 
     Raises:
         UsageError: ``target`` may not be replaced, or the system refuses to write.
     """
     target = target.absolute()
-    check_folder_replaceable(target, [path.name for path in built.iterdir()], force=force)
+    check_folder_replaceable(target, ours, force=force)
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))

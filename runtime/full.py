@@ -23,11 +23,11 @@ class FullInference:
         self._image = self._session.get_inputs()[0].name
         self._output = output
 
-    def run(self, images: FloatArray) -> FloatArray:
-        """Outputs of images [N, C, H, W]: float32 [N, K]."""
+    def run(self, images: FloatArray, output: str | None = None) -> FloatArray:
+        """``output`` (None: the explained one) of images [N, C, H, W]: float32 [N, K]."""
         parts = []
         for part in batches(len(images), self._largest_batch):
-            (outputs,) = self._session.run([self._output], {self._image: images[part]})
+            (outputs,) = self._session.run([output or self._output], {self._image: images[part]})
             parts.append(np.asarray(outputs, dtype=np.float32).reshape(part.stop - part.start, -1))
         return np.concatenate(parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.preprocessing import Preprocessing
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -29,6 +30,9 @@ OWN_NAMES = (POSITIONS, FILL)
 """Inputs of the incremental model beside the cached activations."""
 TABLE = "table/"
 """Prefix of the cached activations: outputs of the baseline model and inputs of the incremental model have one name."""
+
+VARIANT_FILE = re.compile(r"(baseline|incremental)-[a-z0-9.]{1,40}\.onnx")
+"""Models of the approximate variants."""
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -84,6 +88,37 @@ class Geometry(_Record):
     work: float
     heights: tuple[Positive, ...]
     widths: tuple[Positive, ...]
+
+
+class Variant(_Record):
+    """A compiled form of the model. The first of a bundle is exact.
+
+    Attributes:
+        name: "exact", or what is approximate about it.
+        threshold: share of a map's height and width that is recomputed at most (the paper's tau); 1 is exact.
+        node_thresholds: other shares, by node name.
+        whole: whether nothing is incremental: then full inference evaluates positions.
+        baseline, incremental: names of its two models.
+        batch: positions in a batch that were predicted fastest.
+        few: for fewer positions of an image than this, full inference is predicted to take less time.
+        bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
+        bytes_per_batch: what a batch takes beside that, however small: the largest cached activation, copied.
+        predicted_speedup: over full inference, on the machine that the choices were made for.
+        geometries: of the regions that are recomputed.
+    """
+
+    name: str
+    threshold: Annotated[float, Field(gt=0, le=1)]
+    node_thresholds: Mapping[str, Annotated[float, Field(gt=0, le=1)]]
+    whole: bool
+    baseline: str
+    incremental: str
+    batch: Positive
+    few: NotNegative
+    bytes_per_position: Positive
+    bytes_per_batch: NotNegative
+    predicted_speedup: float
+    geometries: Annotated[tuple[Geometry, ...], Field(min_length=1)]
 
 
 class Calibration(_Record):
@@ -149,11 +184,10 @@ class Manifest(_Record):
         image: name of the image input; ``layout`` of the source's input (the bundle's models are channels first);
             ``shape`` (C, H, W).
         output: name of the explained output; ``classes`` numbers in it.
+        logits: name of what the final softmax or sigmoid reads, an output of the bundle's models too; None where there is none.
         largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
         patch: (height, width) in pixels.
-        batch: positions in a batch that were predicted fastest.
-        few: for fewer positions of an image than this, full inference is predicted to take less time.
-        geometries: of the regions that are recomputed.
+        variants: the exact one first.
         calibration: None where choices were made by predicted times.
     """
 
@@ -165,18 +199,36 @@ class Manifest(_Record):
     layout: Literal["NCHW", "NHWC"]
     shape: tuple[Positive, Positive, Positive]
     output: str
+    logits: str | None
     classes: Positive
     largest_batch: Positive
     patch: tuple[Positive, Positive]
-    batch: Positive
-    few: NotNegative
-    geometries: tuple[Geometry, ...]
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     calibration: Calibration | None
     extents: Literal["tight", "static"]
     convolution: Literal["auto", "direct"]
     preprocessing: Preprocessing | None
     files: Mapping[str, FileRecord]
     report: Report
+
+    @property
+    def exact(self) -> Variant:
+        return self.variants[0]
+
+    @property
+    def batch(self) -> int:
+        """Positions in a batch of the exact variant."""
+        return self.exact.batch
+
+    @property
+    def few(self) -> int:
+        """Of the exact variant."""
+        return self.exact.few
+
+
+def is_own_file(name: str) -> bool:
+    """Whether a bundle may hold a file of that name."""
+    return name in (*FILES, MANIFEST) or VARIANT_FILE.fullmatch(name) is not None
 
 
 def patch_text(patch: tuple[int, int]) -> str:
@@ -213,8 +265,9 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         wrong = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
         raise BundleError(f"{path}: damaged (wrong or missing: {wrong}); compile the model again") from error
-    if set(manifest.files) != set(FILES):
-        raise BundleError(f"{path}: lists the files {sorted(manifest.files)}, expected {sorted(FILES)}; compile the model again")
+    expected = {*FILES, *(name for variant in manifest.variants for name in (variant.baseline, variant.incremental))}
+    if set(manifest.files) != expected or not all(map(is_own_file, expected)):
+        raise BundleError(f"{path}: lists the files {sorted(manifest.files)}, expected {sorted(expected)}; compile the model again")
     for name, record in manifest.files.items():
         _check_file(folder / name, record)
     return manifest

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kcompiler.runtime.explainer import Baseline, Explainer
+from kcompiler.runtime.engine import Baseline
+from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.manifest import INCREMENTAL
 from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.sessions import open_session

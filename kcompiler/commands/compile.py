@@ -11,7 +11,7 @@ import typer
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.files import check_folder_replaceable
-from kcompiler.runtime.manifest import FILES, MANIFEST
+from kcompiler.runtime.manifest import is_own_file
 
 
 def compile_model(
@@ -33,7 +33,7 @@ def compile_model(
 ) -> None:
     """Compile an ONNX model for one patch size, and verify it against full inference."""
     target = out if out is not None else model.with_suffix(".kc")
-    check_folder_replaceable(target, [*FILES, MANIFEST], force=force)
+    check_folder_replaceable(target, is_own_file, force=force)
     start = time.perf_counter()
     bundle = kcompiler.compile(
         model,

@@ -13,6 +13,12 @@ from kcompiler.passes.geometry import Spans, Window
 from kcompiler.passes.pads import ceil_outputs
 
 
+def spans_of(starts: list[int], stops: list[int], size: int) -> Spans:
+    """Spans by themselves, the patch in their middles."""
+    start, stop = np.array(starts), np.array(stops)
+    return Spans(start, stop, size, (start + stop - 1) / 2)
+
+
 @st.composite
 def windows(draw):
     """A window that ONNX would accept, and the padding behind its input."""
@@ -47,7 +53,7 @@ def touching(window: Window, start: int, stop: int) -> list[int]:
 @given(windows_and_spans())
 def test_changed_spans_cover_exactly_what_windows_touch(case):
     window, start, stop = case
-    spans = window.changed(Spans(np.array([start]), np.array([stop]), window.inputs))
+    spans = window.changed(spans_of([start], [stop], window.inputs))
     predicted = range(int(spans.start[0]), int(spans.stop[0]))
     touched = touching(window, start, stop)
     assert set(touched) <= set(predicted)
@@ -60,7 +66,7 @@ def test_changed_spans_cover_exactly_what_windows_touch(case):
 @given(windows_and_spans())
 def test_windows_of_changed_outputs_lie_in_their_input_extent(case):
     window, start, stop = case
-    spans = window.changed(Spans(np.array([start]), np.array([stop]), window.inputs)).at_least_one()
+    spans = window.changed(spans_of([start], [stop], window.inputs)).at_least_one()
     first, count = int(spans.start[0]), int(spans.lengths[0])
     taps = [o * window.stride + t * window.dilation for o in range(first, first + count) for t in range(window.kernel)]
     assert max(taps) - min(taps) + 1 == window.input_extent(count)
@@ -79,14 +85,40 @@ def test_counted_taps_against_one_by_one(window, before, after):
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=1))
 def test_union_is_the_smallest_span_over_both(cases):
-    first = Spans(np.array([min(a, b) for a, b, _, _ in cases]), np.array([max(a, b) for a, b, _, _ in cases]), 9)
-    second = Spans(np.array([min(c, d) for *_, c, d in cases]), np.array([max(c, d) for *_, c, d in cases]), 9)
+    first = spans_of([min(a, b) for a, b, _, _ in cases], [max(a, b) for a, b, _, _ in cases], 9)
+    second = spans_of([min(c, d) for *_, c, d in cases], [max(c, d) for *_, c, d in cases], 9)
     union = first.union(second)
     for index in range(len(cases)):
         cells = {*range(first.start[index], first.stop[index]), *range(second.start[index], second.stop[index])}
         expected = (min(cells), max(cells) + 1) if cells else None
         found = (int(union.start[index]), int(union.stop[index]))
         assert found == expected if expected else found[0] == found[1]
+
+
+@settings(max_examples=500, deadline=None)
+@given(windows_and_spans(), st.integers(1, 12))
+def test_capped_spans_are_the_part_nearest_to_the_projected_centre(case, limit):
+    window, start, stop = case
+    spans = window.changed(spans_of([start], [stop], window.inputs))
+    capped = spans.capped(limit)
+    cells = range(int(spans.start[0]), int(spans.stop[0]))
+    kept = range(int(capped.start[0]), int(capped.stop[0]))
+    assert len(kept) == min(limit, len(cells))
+    assert set(kept) <= set(cells)
+    if kept:
+        farthest = max(abs(cell - spans.centre[0]) for cell in kept)
+        assert all(abs(cell - spans.centre[0]) >= farthest - 1 for cell in set(cells) - set(kept))
+    whole = spans.capped(window.outputs)
+    assert (whole.start, whole.stop) == (spans.start, spans.stop)
+
+
+def test_centres_are_projected_through_strides_and_pads():
+    """An output's window is centred on the input cell that projects to it."""
+    window = Window(40, 20, 3, 2, 1, 1)
+    for output in range(20):
+        centre = output * 2 - 1 + 1.0
+        spans = Spans(np.array([0]), np.array([1]), 40, np.array([centre]))
+        assert window.changed(spans).centre[0] == output
 
 
 def test_patch_spans():
@@ -131,7 +163,7 @@ def test_rows_that_move_lie_inside_the_predicted_span(name, row):
         1 + ("dilation" in name),
     )
     window = Window(9, before.shape[2], 2 if "conv 2" in name else 3, stride, dilation, pads[0] * dilation)
-    spans = window.changed(Spans(np.array([row]), np.array([row + 1]), 9))
+    spans = window.changed(spans_of([row], [row + 1], 9))
     predicted = list(range(int(spans.start[0]), int(spans.stop[0])))
     assert set(moved) <= set(predicted)
     assert dilation > 1 or moved == predicted

@@ -1,0 +1,172 @@
+"""The engine: one compiled variant of a model, which evaluates batches of positions from the caches of a baseline pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kcompiler.runtime.errors import BundleError, UsageError
+from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.images import Fill, FloatArray, cover, fill_image
+from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
+from kcompiler.runtime.positions import IntArray
+from kcompiler.runtime.schedule import Extents, schedule
+from kcompiler.runtime.sessions import Machine, device_of, onnxruntime, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Baseline:
+    """The uncovered image, ready to be covered: everything stays on the device.
+
+    Attributes:
+        image: float32 [1, C, H, W].
+        fill: float32 [C, H, W], what shows through the patch.
+        feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
+    """
+
+    image: FloatArray
+    fill: FloatArray
+    feeds: dict[str, ort.OrtValue]
+
+
+class Engine:
+    """One variant of a bundle: sessions open when first needed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        variant: Variant,
+        machine: Machine,
+        memory: int,
+        full: Callable[[], FullInference],
+        *,
+        graphs: bool = False,
+    ) -> None:
+        """For ``variant`` of the bundle at ``folder``.
+
+        Args:
+            memory: bytes that a batch of positions may take, beside weights and cached activations.
+            full: returns full inference, for what it takes less time for.
+            graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
+
+        Raises:
+            UsageError: the memory is not enough for one position.
+        """
+        self.folder, self.manifest, self.variant, self.machine = folder, manifest, variant, machine
+        self.full, self._graphs = full, graphs
+        self.batch = _batch_within(manifest, variant, memory)
+
+    @cached_property
+    def _baseline(self) -> ort.InferenceSession:
+        return open_session(self.folder / self.variant.baseline, self.machine)
+
+    @cached_property
+    def _incremental(self) -> ort.InferenceSession:
+        # Weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
+        return open_session(self.folder / self.variant.incremental, self.machine, prepack=False)
+
+    @cached_property
+    def _inputs(self) -> frozenset[str]:
+        return frozenset(value.name for value in self._incremental.get_inputs())
+
+    @property
+    def device(self) -> str:
+        """Where activations are kept: "cuda" or "cpu"."""
+        return device_of(self._incremental)
+
+    def open(self) -> None:
+        """Opens the sessions now.
+
+        Raises:
+            BundleError: the models are not those that the manifest describes.
+        """
+        image, patch = self._baseline.get_inputs()[0], self._incremental.get_modelmeta().custom_metadata_map.get(PATCH_KEY)
+        found = (image.name, tuple(image.shape[1:]), patch)
+        manifest = self.manifest
+        expected = (manifest.image, manifest.shape, patch_text(manifest.patch))
+        outputs = [value.name for value in self._incremental.get_outputs()]
+        if found != expected or outputs != [name for name in (manifest.output, manifest.logits) if name is not None]:
+            raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
+
+    def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
+        """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device.
+
+        ``positions`` is how many are to be evaluated, if that is known: for few it does not pay, and they run by full inference.
+        """
+        covering = fill_image(fill, self.manifest.shape)
+        few = not self._graphs and positions is not None and positions < self.variant.few
+        if few or (self.variant.whole and not self._graphs):
+            return Baseline(image, covering, {})
+        binding = self._baseline.io_binding()
+        binding.bind_cpu_input(self.manifest.image, image)
+        names = [value.name for value in self._baseline.get_outputs()]
+        for name in names:
+            binding.bind_output(name, self.device)
+        self._baseline.run_with_iobinding(binding)
+        values = dict(zip(names, binding.get_outputs(), strict=True))
+        return self._covered_by(covering, Baseline(image, covering, values))
+
+    def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
+        """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
+        if not baseline.feeds:
+            return replace(baseline, fill=picture)
+        rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
+        feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
+        return Baseline(baseline.image, picture, {name: value for name, value in feeds.items() if name in self._inputs})
+
+    def unoccluded(self, baseline: Baseline, output: str | None = None) -> FloatArray:
+        """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
+        itself = self._covered_by(baseline.image[0], baseline)
+        outputs: FloatArray = self.evaluate(itself, np.zeros((1, 2), np.int64), output)[0]
+        return outputs
+
+    def evaluate(self, baseline: Baseline, positions: IntArray, output: str | None = None) -> FloatArray:
+        """One batch of positions, int64 [N, 2] with N >= 1: ``output`` (None: the explained one), float32 [N, K]."""
+        output = output or self.manifest.output
+        if not baseline.feeds:
+            return self.full().run(cover(baseline.image, baseline.fill, positions, self.manifest.patch), output)
+        binding = self._incremental.io_binding()
+        for name, value in baseline.feeds.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_cpu_input(POSITIONS, np.ascontiguousarray(positions))
+        binding.bind_output(output, "cpu")
+        self._incremental.run_with_iobinding(binding)
+        return np.asarray(binding.copy_outputs_to_cpu()[0], dtype=np.float32).reshape(len(positions), -1)
+
+    @cached_property
+    def _extents(self) -> Extents:
+        return Extents.of([(known.work, known.heights, known.widths) for known in self.variant.geometries])
+
+    def batches(self, positions: IntArray) -> list[IntArray]:
+        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in."""
+        return schedule(positions, self._extents, self.batch)
+
+    def run(
+        self, baseline: Baseline, positions: IntArray, output: str | None = None
+    ) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Batch by batch: indices into ``positions`` and outputs float32 [n, K]."""
+        for part in self.batches(positions):
+            yield part, self.evaluate(baseline, positions[part], output)
+
+    def evaluate_all(self, baseline: Baseline, positions: IntArray, output: str | None = None) -> FloatArray:
+        """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K]."""
+        result = np.empty((len(positions), self.manifest.classes), np.float32)
+        for part, outputs in self.run(baseline, positions, output):
+            result[part] = outputs
+        return result
+
+
+def _batch_within(manifest: Manifest, variant: Variant, memory: int) -> int:
+    least = variant.bytes_per_batch + variant.bytes_per_position
+    if memory < least:
+        raise UsageError(f"memory is {memory} bytes, but one position of this model takes about {least}; allow more")
+    return min(variant.batch, manifest.largest_batch, (memory - variant.bytes_per_batch) // variant.bytes_per_position)
