@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,7 @@ from kcompiler.runtime.errors import (
 )
 from kcompiler.runtime.explainer import MEMORY, Explainer, Interrupted
 from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.manifest import SamplingPlan
 from kcompiler.runtime.preprocessing import Preprocessing
 from kcompiler.runtime.progress import Progress
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import onnx
 
     from kcompiler.bundle import Bundle
+    from kcompiler.passes.plan import Thresholds
 
 __all__ = [
     "BundleError",
@@ -46,6 +48,7 @@ __all__ = [
     "Preprocessing",
     "Progress",
     "ProviderError",
+    "SamplingPlan",
     "UsageError",
     "compile",
     "load",
@@ -60,6 +63,7 @@ def compile(
     output: str | None = None,
     extents: Literal["tight", "static"] = "tight",
     convolution: Literal["auto", "direct"] = "auto",
+    thresholds: Sequence[float | Mapping[str, float]] = (),
     calibrate: bool = False,
     threads: int | None = None,
     preprocessing: Preprocessing | str | Path | None = None,
@@ -74,6 +78,8 @@ def compile(
         extents: "tight" recomputes as much as each batch of positions needs; "static" as much as the worst position
             needs, in constant shapes.
         convolution: "auto", or "direct" to keep to direct convolutions.
+        thresholds: adds approximate variants, one each: regions are at most this share of each map's height and width (the
+            paper's tau), or, in a mapping, as given by node name (nodes not named are not capped).
         calibrate: measure the candidate algorithms of each layer on this machine, instead of predicting what they take.
         threads: of one operator while measuring; None is ONNX Runtime's default.
         preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or its JSON file.
@@ -93,12 +99,19 @@ def compile(
         output=output,
         extents=extents,
         convolution=convolution,
+        thresholds=tuple(_thresholds(one) for one in thresholds),
         calibrate=calibrate,
         threads=threads,
         preprocessing=recipe,
     )
     with tempfile.TemporaryDirectory(prefix="kcompiler-model-") as scratch:
         return compile_file(as_file(model, Path(scratch)), options)
+
+
+def _thresholds(share: float | Mapping[str, float]) -> Thresholds:
+    from kcompiler.passes.plan import Thresholds
+
+    return Thresholds(nodes=dict(share)) if isinstance(share, Mapping) else Thresholds(float(share))
 
 
 def _pair(patch: int | tuple[int, int]) -> tuple[int, int]:

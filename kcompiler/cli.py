@@ -1,4 +1,4 @@
-"""The command line: ``kcompiler compile | inspect | explain | check | bench | demo``.
+"""The command line: ``kcompiler compile | inspect | explain | tune | check | bench | demo``.
 
 Exit codes: 0 done; 1 a check failed; 2 usage; 3 the model, image, bundle or machine does not do; 130 interrupted.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from kcompiler.commands import bench, check, compile, demo, explain, inspect
+from kcompiler.commands import bench, check, compile, demo, explain, inspect, tune
 from kcompiler.runtime.errors import KCompilerError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain.explain_images,
     "check": check.check_bundle,
     "bench": bench.bench_models,
+    "tune": tune.tune_bundle,
     "demo": demo.run_demo,
 }
 for _name, _command in COMMANDS.items():

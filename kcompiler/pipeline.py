@@ -197,7 +197,10 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
         )
     report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
     variants = (*manifest.variants, *approximate)
-    files = {**manifest.files, **{name: file_record(folder / name) for one in variants for name in (one.baseline, one.incremental)}}
+    files = {
+        **manifest.files,
+        **{name: file_record(folder / name) for one in variants for name in (one.baseline, one.incremental)},
+    }
     files[WEIGHTS] = file_record(folder / WEIGHTS)
     manifest = manifest.model_copy(update={"report": report, "variants": variants, "files": files})
     _write(folder, manifest)
@@ -276,6 +279,7 @@ def _manifest(analysed: Analysed, options: Options, exact: Variant, classes: int
         convolution=options.convolution,
         variants=(exact,),
         calibration=analysed.calibration,
+        tuned=(),
         preprocessing=options.preprocessing,
         files={name: file_record(folder / name) for name in FILES},
         report=analysed.report,

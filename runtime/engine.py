@@ -150,9 +150,7 @@ class Engine:
         """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in."""
         return schedule(positions, self._extents, self.batch)
 
-    def run(
-        self, baseline: Baseline, positions: IntArray, output: str | None = None
-    ) -> Iterator[tuple[IntArray, FloatArray]]:
+    def run(self, baseline: Baseline, positions: IntArray, output: str | None = None) -> Iterator[tuple[IntArray, FloatArray]]:
         """Batch by batch: indices into ``positions`` and outputs float32 [n, K]."""
         for part in self.batches(positions):
             yield part, self.evaluate(baseline, positions[part], output)

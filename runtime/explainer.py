@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.exploration import Exploration
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray, check_image
-from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
+from kcompiler.runtime.manifest import ANYTIME, EVERYTHING, FULL, Manifest, SamplingPlan, Tuned, read_manifest
 from kcompiler.runtime.positions import Box, Grid, IntArray, check_positions, make_grid
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback, Reporter
 from kcompiler.runtime.sessions import Machine
+from kcompiler.runtime.tuned import check_budget, find_tuned, saturation, spot_check
 
 MEMORY = 2 << 30
+Quality = Literal["exact"] | float | SamplingPlan
+Score = Literal["auto", "output", "logit", "drop"]
+SCORES = get_args(Score)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user interrupted an explanation; ``heat_map`` holds what was computed, NaN elsewhere."""
+    """The user interrupted an explanation; ``heat_map`` is the best map of what was computed."""
 
     def __init__(self, heat_map: HeatMap) -> None:
         super().__init__(f"interrupted after {heat_map.evaluated} of {heat_map.scores.size} positions")
@@ -171,7 +177,9 @@ class Explainer:
         target: int | str | None = None,
         fill: Fill = 0.0,
         region: Box | None = None,
-        quality: str = "exact",
+        quality: Quality = "exact",
+        score: Score = "auto",
+        budget: float | None = None,
         progress: ProgressCallback | bool | None = None,
         resume: HeatMap | None = None,
     ) -> HeatMap:
@@ -183,7 +191,11 @@ class Explainer:
             target: index or label of the output; None takes the largest output of the uncovered image.
             fill: one number or one a channel, in model units.
             region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
-            quality: "exact".
+            quality: "exact"; an SSIM in (0, 1) that the bundle has been tuned for; or a :class:`SamplingPlan`.
+            score: "logit", what the final softmax or sigmoid reads; "output", what the model puts out; "drop", how much the
+                first that there is falls. "auto" is the logit where there is one, else the output.
+            budget: seconds after which no more positions are evaluated; the map is then what is known by that time. With
+                "exact", positions are taken in an order that makes the map good early.
             progress: called with a :class:`Progress` after each batch; True shows a bar.
             resume: an interrupted map of the same image and settings: only what it lacks is computed.
 
@@ -192,37 +204,107 @@ class Explainer:
             UsageError: a setting out of range.
             Interrupted: on Ctrl-C; carries what was computed so far.
         """
-        if quality != "exact":
-            raise UsageError(f"quality {quality!r} is not available for this bundle, expected 'exact'")
-        start = time.perf_counter()
-        grid = make_grid(self.manifest.shape[1:], self.manifest.patch, stride, region)
-        wanted = self.target_index(target) if target is not None else None
-        baseline = self.baseline(self.check_image(image), fill, len(grid.positions))
-        unoccluded = self.unoccluded(baseline)
-        index = int(unoccluded.argmax()) if wanted is None else wanted
-        scores, missing = _scores_to_resume(resume, grid, index, self.manifest.patch)
-        done = len(scores) - len(missing)
-        earlier = resume.seconds if resume is not None else 0.0
-        label = self.labels[index] if self.labels else str(index)
+        *_, last = self.refinements(image, stride=stride, target=target, fill=fill, region=region, quality=quality, score=score,
+                                budget=budget, progress=progress, resume=resume, every_batch=False)  # fmt: skip
+        return last
 
-        def heat_map() -> HeatMap:
+    def refinements(
+        self,
+        image: npt.ArrayLike,
+        *,
+        stride: int = 4,
+        target: int | str | None = None,
+        fill: Fill = 0.0,
+        region: Box | None = None,
+        quality: Quality = "exact",
+        score: Score = "auto",
+        budget: float | None = None,
+        progress: ProgressCallback | bool | None = None,
+        resume: HeatMap | None = None,
+        every_batch: bool = True,
+    ) -> Iterator[HeatMap]:
+        """The same as ever better maps: after each batch the best so far, at the end the one that :meth:`explain` returns.
+
+        With ``every_batch`` off, only the last one.
+        """
+        start = time.perf_counter()
+        deadline = np.inf if budget is None else start + check_budget(budget)
+        grid = make_grid(self.manifest.shape[1:], self.manifest.patch, stride, region)
+        tuned, plan = self._plan(quality, stride, score, anytime=budget is not None or every_batch)
+        wanted = self.target_index(target) if target is not None else None
+        engine = self.engines[plan.variant]
+        baseline = engine.baseline(self.check_image(image), fill, len(grid.positions))
+        kind, output = self.scored(score)
+        unoccluded = engine.unoccluded(baseline, output)
+        index = int(unoccluded.argmax()) if wanted is None else wanted
+        known = _scores_to_resume(resume, grid, index, self.manifest.patch, score=kind, plan=plan)
+        exploration = Exploration(engine, baseline, grid, plan, output=output, target=index,
+                                  unoccluded=float(unoccluded[index]), known=known)  # fmt: skip
+        earlier = resume.seconds if resume is not None else 0.0
+
+        def heat_map(warnings: tuple[str, ...] = ()) -> HeatMap:
+            scores, sampled = exploration.surface(), exploration.evaluated.reshape(grid.shape).copy()
             return HeatMap(
-                scores=scores.reshape(grid.shape), unoccluded=float(unoccluded[index]), target=index, label=label,
+                scores=np.float32(unoccluded[index]) - scores if kind == "drop" else scores,
+                unoccluded=float(unoccluded[index]), target=index, label=self.labels[index] if self.labels else str(index),
                 ys=grid.ys, xs=grid.xs, patch=self.manifest.patch, image=self.manifest.shape[1:],
-                seconds=earlier + time.perf_counter() - start, evaluated=done,
+                seconds=earlier + time.perf_counter() - start, sampled=sampled, score=kind, plan=plan,
+                complete=exploration.done, warnings=warnings,
             )  # fmt: skip
 
-        reporter = Reporter(progress, len(missing))
+        reporter = Reporter(progress, exploration.most - int(exploration.evaluated.sum()))
         try:
-            for part, outputs in self.exact.run(baseline, grid.positions[missing]):
-                scores[missing[part]] = outputs[:, index]
-                done += len(part)
-                reporter.advance(len(part))
+            for count in exploration.run(deadline):
+                reporter.advance(count)
+                if every_batch:
+                    yield heat_map()
+            reporter.finish()
+            warnings = self._warnings(exploration, tuned, fill, float(unoccluded[index]), output)
         except KeyboardInterrupt:
             raise Interrupted(heat_map()) from None
         finally:
             reporter.close()
-        return heat_map()
+        yield heat_map(warnings)
+
+    def scored(self, score: Score) -> tuple[str, str]:
+        """What is scored ("output", "logit" or "drop"), and the name of the models' output that it is read from.
+
+        Raises:
+            UsageError: no such score, or the model has no logits behind its output.
+        """
+        manifest = self.manifest
+        if score not in SCORES:
+            raise UsageError(f"score is {score!r}, expected one of {', '.join(SCORES)}")
+        if score == "logit" and manifest.logits is None:
+            raise UsageError(f"score 'logit': {manifest.model} does not end in a softmax or sigmoid; ask for 'output'")
+        if score == "output" or manifest.logits is None:
+            return "drop" if score == "drop" else "output", manifest.output
+        return "drop" if score == "drop" else "logit", manifest.logits
+
+    def _plan(self, quality: Quality, stride: int, score: Score, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:
+        """The plan for a quality, and what it was tuned from.
+
+        Raises:
+            UsageError: the bundle has no such plan.
+        """
+        if isinstance(quality, SamplingPlan):
+            if quality.variant not in self.engines:
+                raise UsageError(f"plan for variant {quality.variant!r}; variants in the bundle: {', '.join(self.engines)}")
+            return None, quality
+        if quality == "exact":
+            return None, ANYTIME if anytime else EVERYTHING
+        tuned = find_tuned(self.manifest, quality, stride, self.scored(score)[0])
+        return tuned, tuned.plan
+
+    def _warnings(
+        self, exploration: Exploration, tuned: Tuned | None, fill: Fill, unoccluded: float, output: str
+    ) -> tuple[str, ...]:
+        found = []
+        if tuned is not None and exploration.done and not tuned.plan.everything:
+            found += spot_check(exploration, self.exact, fill, tuned)
+        if output == self.manifest.output and self.manifest.logits is not None:
+            found += saturation(exploration.scores[exploration.evaluated], unoccluded)
+        return tuple(found)
 
     def target_index(self, target: int | str) -> int:
         """The output that ``target`` names.
@@ -249,15 +331,16 @@ def _full_inference(folder: Path, manifest: Manifest, machine: Machine, *, optim
     return FullInference(folder / FULL, manifest.output, machine, manifest.largest_batch, optimise=optimise)
 
 
-def _scores_to_resume(resume: HeatMap | None, grid: Grid, target: int, patch: tuple[int, int]) -> tuple[FloatArray, IntArray]:
-    """Scores so far, float32 [positions], and the numbers of the positions still to evaluate."""
+def _scores_to_resume(
+    resume: HeatMap | None, grid: Grid, target: int, patch: tuple[int, int], *, score: str, plan: SamplingPlan
+) -> FloatArray | None:
+    """Scores so far, float32 [positions], NaN where not evaluated."""
     if resume is None:
-        return np.full(grid.shape[0] * grid.shape[1], np.nan, np.float32), np.arange(grid.shape[0] * grid.shape[1])
+        return None
     if (
-        resume.target != target
-        or resume.patch != patch
+        (resume.target, resume.patch, resume.score, resume.plan.variant) != (target, patch, score, plan.variant)
         or not (np.array_equal(resume.ys, grid.ys) and np.array_equal(resume.xs, grid.xs))
-    ):
-        raise UsageError("the map to resume has another target, patch or positions than asked for now; start anew")
-    scores = resume.scores.reshape(-1).copy()
-    return scores, np.flatnonzero(np.isnan(scores))
+    ):  # fmt: skip
+        raise UsageError("the map to resume has another target, score, patch or positions than asked for now; start anew")
+    scores = np.float32(resume.unoccluded) - resume.scores if resume.score == "drop" else resume.scores
+    return np.where(resume.sampled, scores, np.float32(np.nan)).reshape(-1)

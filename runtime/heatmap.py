@@ -15,7 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from kcompiler.runtime import overlay
+from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.files import replace_files
+from kcompiler.runtime.manifest import EVERYTHING, SamplingPlan
 from kcompiler.runtime.positions import IntArray
 
 FloatArray = npt.NDArray[np.float32]
@@ -26,14 +28,18 @@ class HeatMap:
     """How one output of the model moves when a patch covers the image.
 
     Attributes:
-        scores: float32 [rows, cols], the raw output with the patch at (ys[row], xs[col]); NaN where not evaluated.
-        unoccluded: the same output for the uncovered image.
+        scores: float32 [rows, cols], raw, with the patch at (ys[row], xs[col]); NaN where neither evaluated nor estimated.
+        unoccluded: the score of the uncovered image.
+        score: what is scored: the "output", the "logit" that the output is a softmax or sigmoid of, or the "drop" of it.
         target: index of the output; ``label`` its name, or the index as text.
         ys, xs: int64 [rows], [cols]: the patch's top-left corner, pixels.
         patch: (height, width), pixels.
         image: (height, width) of the image, pixels.
         seconds: time it took, the baseline pass included.
-        evaluated: positions at which the model was evaluated.
+        sampled: bool [rows, cols], where the model was evaluated; scores are estimates elsewhere.
+        plan: by which positions were chosen.
+        complete: whether the plan was carried out to its end.
+        warnings: what a reader of the map should know.
     """
 
     scores: FloatArray
@@ -45,16 +51,29 @@ class HeatMap:
     patch: tuple[int, int]
     image: tuple[int, int]
     seconds: float
-    evaluated: int
+    sampled: npt.NDArray[np.bool_]
+    score: str = "output"
+    plan: SamplingPlan = EVERYTHING
+    complete: bool = True
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def evaluated(self) -> int:
+        """Positions at which the model was evaluated."""
+        return int(self.sampled.sum())
+
+    @property
+    def exact(self) -> bool:
+        """Whether every score is the model's own, by the exact variant."""
+        return bool(self.sampled.all()) and self.plan.variant == EVERYTHING.variant
 
     @property
     def drop(self) -> FloatArray:
-        """How much the output falls when covered, [rows, cols]: positive where the image speaks for the target."""
-        return np.float32(self.unoccluded) - self.scores
+        """How much the score falls when covered, [rows, cols]: positive where the image speaks for the target."""
+        return self._drop(self.scores)
 
-    @property
-    def complete(self) -> bool:
-        return self.evaluated == self.scores.size
+    def _drop(self, scores: FloatArray) -> FloatArray:
+        return scores if self.score == "drop" else np.float32(self.unoccluded) - scores
 
     def upsample(self) -> FloatArray:
         """``scores`` at image size, [H, W]: linear between the patches' centres, constant beyond the outermost."""
@@ -68,7 +87,7 @@ class HeatMap:
     def overlay(self, picture: npt.ArrayLike | None = None) -> Image.Image:
         """The drop of the target over ``picture`` (uint8 [H, W, 3] or [H, W]), with a colour bar and the label."""
         shown = np.full((*self.image, 3), 255, np.uint8) if picture is None else np.asarray(picture)
-        return overlay.render(shown, np.float32(self.unoccluded) - self.upsample(), self.title)
+        return overlay.render(shown, self._drop(self.upsample()), self.title)
 
     @property
     def title(self) -> str:
@@ -85,8 +104,13 @@ class HeatMap:
             "patch": list(self.patch),
             "image": list(self.image),
             "seconds": self.seconds,
+            "score": self.score,
             "evaluated": self.evaluated,
+            "sampled": None if self.sampled.all() else np.flatnonzero(self.sampled).tolist(),
+            "plan": self.plan.model_dump(),
+            "exact": self.exact,
             "complete": self.complete,
+            "warnings": list(self.warnings),
         }
 
     def save(
@@ -117,10 +141,36 @@ class HeatMap:
         contents = {".npy": scores.getvalue(), ".png": drawing.getvalue(), ".json": record}
         return replace_files(Path(directory), {name + suffix: data for suffix, data in contents.items()}, force=force)
 
+    @classmethod
+    def load(cls, record: str | Path) -> HeatMap:
+        """A map that :meth:`save` wrote, from its record (.json) and the scores (.npy) beside it.
+
+        Raises:
+            ImageError: the files are not those of a map, or damaged.
+        """
+        path = Path(record)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            scores = np.load(path.with_suffix(".npy"), allow_pickle=False)
+            if scores.dtype != np.float32 or scores.shape != (len(content["ys"]), len(content["xs"])):
+                raise ValueError(f"scores are {scores.dtype} {scores.shape}")
+            sampled = np.full(scores.shape, content["sampled"] is None)
+            sampled.flat[np.asarray(content["sampled"] or (), np.int64)] = True
+            return cls(
+                scores=scores, unoccluded=float(content["unoccluded"]), target=content["target"], label=content["label"],
+                ys=np.array(content["ys"]), xs=np.array(content["xs"]), patch=tuple(content["patch"]),
+                image=tuple(content["image"]), seconds=float(content["seconds"]), sampled=sampled, score=content["score"],
+                plan=SamplingPlan.model_validate(content["plan"]), complete=content["complete"],
+                warnings=tuple(content["warnings"]),
+            )  # fmt: skip
+        except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+            raise ImageError(f"{path}: is no heat map that can be read, or damaged ({error})") from error
+
     def _repr_html_(self) -> str:
         drawing = io.BytesIO()
         self.overlay().save(drawing, format="PNG")
         rows, cols = self.scores.shape
         source = base64.b64encode(drawing.getvalue()).decode()
-        caption = f"{html.escape(self.title)}; {rows} x {cols} positions, {self.seconds:.1f} s"
+        evaluated = "" if self.sampled.all() else f", {self.evaluated} of them evaluated"
+        caption = f"{html.escape(self.title)}; {rows} x {cols} positions{evaluated}, {self.seconds:.1f} s"
         return f'<figure><img src="data:image/png;base64,{source}"><figcaption>{caption}</figcaption></figure>'

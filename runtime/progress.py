@@ -46,6 +46,15 @@ class Reporter:
         if self._callback is not None:
             self._callback(Progress(self._done, self._total, self.seconds))
 
+    def finish(self) -> None:
+        """Says that no more is to come, where less was done than was announced."""
+        if self._done < self._total:
+            self._total = self._done
+            if self._bar is not None:
+                self._bar.total = self._total
+                self._bar.refresh()
+            self.advance(0)
+
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._start

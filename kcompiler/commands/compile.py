@@ -26,6 +26,10 @@ def compile_model(
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
     ] = "tight",
     convolution: Annotated[Literal["auto", "direct"], typer.Option(help="Convolution algorithms to choose from.")] = "auto",
+    tau: Annotated[
+        list[float] | None,
+        typer.Option(help="Add a variant that recomputes at most this share of each map's height and width; repeat for several."),
+    ] = None,
     calibrate: options.Calibrate = False,
     threads: options.Threads = None,
     preprocessing: Annotated[Path | None, typer.Option(help="JSON file: how pictures become inputs, and the labels.")] = None,
@@ -42,6 +46,7 @@ def compile_model(
         output=output,
         extents=extents,
         convolution=convolution,
+        thresholds=tau or (),
         calibrate=calibrate,
         threads=threads,
         preprocessing=preprocessing,

@@ -18,6 +18,7 @@ import typer
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.explainer import Quality, Score
 from kcompiler.runtime.files import check_replaceable
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import check_image
@@ -31,14 +32,16 @@ def explain_images(
     images: Annotated[list[Path], typer.Argument(help="Pictures, or preprocessed float32 arrays (.npy).", show_default=False)],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)],
     stride: Annotated[int, typer.Option(help="Pixels between neighbouring positions.")] = 4,
-    target: Annotated[
-        str | None, typer.Option(help="Output to explain: index or label. Default: the largest for each image.")
-    ] = None,
-    fill: Annotated[
-        str | None,
-        typer.Option(metavar="V | R,G,B", help="Colour of the patch, in pixel values. Default: 0 in model units."),
-    ] = None,
+    target: options.Target = None,
+    fill: options.FillColour = None,
     region: Annotated[str | None, typer.Option(metavar="TOP,LEFT,BOTTOM,RIGHT", help="Only patches inside this box.")] = None,
+    quality: Annotated[
+        str, typer.Option(metavar="exact | SSIM", help="'exact', or an SSIM that the bundle has been tuned for.")
+    ] = "exact",
+    score: options.ScoreOption = "auto",
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds an image: then the best map so far is written, whatever the quality asked for.")
+    ] = None,
     provider: options.Provider = None,
     threads: options.Threads = None,
     resume: Annotated[
@@ -54,9 +57,12 @@ def explain_images(
     request = Request(
         explainer,
         stride=stride,
-        target=int(target) if target is not None and target.isdecimal() and target not in explainer.labels else target,
-        fill=_fill(explainer, bundle, fill),
+        target=parse_target(explainer, target),
+        fill=parse_fill(explainer, bundle, fill),
         region=_box(region),
+        quality=_quality(quality),
+        score=score,
+        budget=budget,
     )
     for path in images:
         request.inputs(path)  # all pictures are read once before the first is explained, so that a bad one costs nothing
@@ -73,6 +79,9 @@ class Request:
     target: int | str | None
     fill: float | tuple[float, ...]
     region: tuple[int, int, int, int] | None
+    quality: Quality
+    score: Score
+    budget: float | None
 
     def inputs(self, path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """Model input, in the model's own layout, and picture to draw over [H, W, 3]."""
@@ -97,8 +106,14 @@ class Request:
             "target": self.target,
             "fill_model_units": list(self.fill) if isinstance(self.fill, tuple) else self.fill,
             "region": list(self.region) if self.region is not None else None,
-            "quality": "exact",
+            "quality": self.quality,
+            "score": self.score,
         }
+
+
+def read_input(explainer: kcompiler.Explainer, path: Path) -> npt.NDArray[np.float32]:
+    """A picture or .npy file as model input, in the model's own layout."""
+    return _array(path, explainer.manifest)[0] if path.suffix == ".npy" else explainer.read_image(path).tensor
 
 
 def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force: bool) -> None:
@@ -119,6 +134,9 @@ def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force
             target=request.target,
             fill=request.fill,
             region=request.region,
+            quality=request.quality,
+            score=request.score,
+            budget=request.budget,
             progress=True,
             resume=earlier,
         )
@@ -130,9 +148,32 @@ def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force
         )
         raise
     files = heat_map.save(out, path.stem, picture=pixels, details=details, force=force)
-    typer.echo(
-        f"{path}: {heat_map.title}; {heat_map.evaluated} positions in {heat_map.seconds:.1f} s; {', '.join(map(str, files))}"
+    typer.echo(f"{path}: {heat_map.title}; {_how(heat_map)} in {heat_map.seconds:.1f} s; {', '.join(map(str, files))}")
+    for warning in heat_map.warnings:
+        typer.echo(f"{path}: warning: {warning}", err=True)
+
+
+def _how(heat_map: HeatMap) -> str:
+    """How many positions were evaluated, by what."""
+    if heat_map.exact:
+        return f"{heat_map.evaluated} positions"
+    plan = heat_map.plan
+    end = "" if heat_map.complete else ", ended by the budget"
+    return (
+        f"{heat_map.evaluated} of {heat_map.scores.size} positions by the variant {plan.variant}, chosen by {plan.method}{end},"
     )
+
+
+def _quality(text: str) -> Quality:
+    try:
+        return "exact" if text == "exact" else float(text)
+    except ValueError as error:
+        raise UsageError(f"--quality is {text!r}, expected 'exact' or an SSIM") from error
+
+
+def parse_target(explainer: kcompiler.Explainer, text: str | None) -> int | str | None:
+    """An index, or a label: which of the two where a label looks like a number is for the bundle to say."""
+    return int(text) if text is not None and text.isdecimal() and text not in explainer.labels else text
 
 
 def _machine(explainer: kcompiler.Explainer) -> dict[str, object]:
@@ -164,7 +205,8 @@ def _check_places(images: list[Path], out: Path, *, replace: bool) -> None:
         raise UsageError(f"{out}: exists and is not empty; choose another folder, or allow overwriting (--force)")
 
 
-def _fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -> float | tuple[float, ...]:
+def parse_fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -> float | tuple[float, ...]:
+    """A colour in pixel values, in model units."""
     if text is None:
         return 0.0
     recipe = explainer.manifest.preprocessing
@@ -198,22 +240,10 @@ def _array(path: Path, manifest: Manifest) -> tuple[npt.NDArray[np.float32], npt
 
 def _earlier(out: Path, stem: str, settings: dict[str, object]) -> HeatMap | None:
     """The map that an earlier call left, if it is of the same settings."""
-    record_file, scores_file = out / f"{stem}.json", out / f"{stem}.npy"
-    if not (record_file.is_file() and scores_file.is_file()):
+    record_file = out / f"{stem}.json"
+    if not (record_file.is_file() and (out / f"{stem}.npy").is_file()):
         return None
-    try:
-        record = json.loads(record_file.read_text(encoding="utf-8"))
-        scores = np.load(scores_file, allow_pickle=False)
-        if scores.dtype != np.float32 or scores.shape != (len(record["ys"]), len(record["xs"])):
-            raise ValueError(f"scores are {scores.dtype} {scores.shape}")
-        if record["settings"] != json.loads(json.dumps(settings)):
-            raise UsageError(
-                f"{record_file}: is of other settings, so it cannot be resumed; choose another folder, or drop --resume"
-            )
-        return HeatMap(
-            scores=scores, unoccluded=record["unoccluded"], target=record["target"], label=record["label"],
-            ys=np.array(record["ys"]), xs=np.array(record["xs"]), patch=tuple(record["patch"]), image=tuple(record["image"]),
-            seconds=record["seconds"], evaluated=record["evaluated"],
-        )  # fmt: skip
-    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-        raise ImageError(f"{record_file}: cannot be resumed, it is damaged ({error}); start anew with --force") from error
+    heat_map = HeatMap.load(record_file)
+    if json.loads(record_file.read_text(encoding="utf-8")).get("settings") != json.loads(json.dumps(settings)):
+        raise UsageError(f"{record_file}: is of other settings, so it cannot be resumed; choose another folder, or drop --resume")
+    return heat_map

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,17 @@ Provider = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads of one operator.")]
 Calibrate = Annotated[bool, typer.Option("--calibrate", help="Measure the algorithms on this machine, to choose the fastest.")]
+ScoreOption = Annotated[
+    Literal["auto", "output", "logit", "drop"],
+    typer.Option(
+        help="What is scored: logit before the final softmax or sigmoid, output, or drop; auto: logit where there is one."
+    ),
+]
+Target = Annotated[str | None, typer.Option(help="Output to explain: index or label. Default: the largest for each image.")]
+FillColour = Annotated[
+    str | None,
+    typer.Option("--fill", metavar="V | R,G,B", help="Colour of the patch, in pixel values. Default: 0 in model units."),
+]
 Model = Annotated[Path, typer.Argument(help="ONNX model.", show_default=False)]
 BundlePath = Annotated[Path, typer.Argument(help="Compiled bundle (a folder).", show_default=False)]
 

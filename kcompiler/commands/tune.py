@@ -1,0 +1,149 @@
+"""``kcompiler tune``: the fastest approximate plan that keeps an SSIM, from calibration images, into the bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import kcompiler
+from kcompiler.commands import options
+from kcompiler.commands.explain import parse_fill, parse_target, read_input
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.images import FloatArray
+from kcompiler.runtime.manifest import Tuned, add_tuned
+from kcompiler.runtime.promise import images_needed
+from kcompiler.runtime.tuner import Goal, Sample, check_images, tune
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
+
+
+def tune_bundle(
+    bundle: options.BundlePath,
+    images: Annotated[Path, typer.Option(help="Folder of calibration images: pictures, or preprocessed arrays (.npy).")],
+    ssim: Annotated[float, typer.Option(help="SSIM with the exact map that is to be kept, above 0, up to 1.")] = 0.9,
+    share: Annotated[float, typer.Option(help="Share of all images on which it is to be kept.")] = 0.9,
+    confidence: Annotated[float, typer.Option(help="Confidence that it is.")] = 0.95,
+    stride: Annotated[int, typer.Option(help="Pixels between neighbouring positions.")] = 4,
+    score: options.ScoreOption = "auto",
+    target: options.Target = None,
+    fill: options.FillColour = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds for exact maps: once they are over, the images done by then are used.")
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder where exact maps are kept, so that nothing is computed twice. Default: BUNDLE.tuning"),
+    ] = None,
+    provider: options.Provider = None,
+    threads: options.Threads = None,
+) -> None:
+    """Find the fastest approximate plan that keeps an SSIM on a share of all images; 'explain --quality' then uses it."""
+    explainer = kcompiler.load(bundle, providers=provider, threads=threads)
+    goal = Goal(
+        ssim=ssim, share=share, confidence=confidence, stride=stride, score=score, target=parse_target(explainer, target),
+        fill=parse_fill(explainer, bundle, fill),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    inputs = {path.name: read_input(explainer, path) for path in _image_files(images)}
+    check_images(explainer, inputs)
+    folder = work if work is not None else bundle.with_name(bundle.name + ".tuning")
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=console,
+    ) as progress:  # fmt: skip
+        samples = _samples(explainer, inputs, goal, folder, budget, progress)
+        task = progress.add_task("plans", total=None)
+
+        def tell(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        tuned = tune(explainer, samples, goal, tell)
+    add_tuned(bundle, tuned)
+    _print(tuned, bundle, Console())
+
+
+def _image_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is no folder; expected one with calibration images")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _samples(
+    explainer: kcompiler.Explainer,
+    inputs: dict[str, FloatArray],
+    goal: Goal,
+    folder: Path,
+    budget: float | None,
+    progress: Progress,
+) -> list[Sample]:
+    """The images and their exact maps, those that an earlier call left taken as they are."""
+    samples: list[Sample] = []
+    spent = 0.0
+    task = progress.add_task("exact maps", total=len(inputs))
+    for name, image in inputs.items():
+        if budget is not None and spent >= budget and len(samples) >= 2:
+            break
+        checked = explainer.check_image(image)
+        place = folder / f"{_key(explainer, checked, goal)}.json"
+        exact = HeatMap.load(place) if place.is_file() else None
+        if exact is None:
+            progress.update(task, description=f"exact map of {name}")
+            exact = explainer.explain(image, stride=goal.stride, target=goal.target, fill=goal.fill, score=goal.score)
+            exact.save(folder, place.stem, force=True)
+            spent += exact.seconds
+        samples.append(Sample(checked, exact))
+        progress.advance(task)
+    progress.update(task, description=f"exact maps of {len(samples)} of {len(inputs)} images", total=len(samples))
+    return samples
+
+
+def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
+    """Name of the file of an exact map: the same for the same model, image and settings."""
+    manifest = explainer.manifest
+    settings = [
+        manifest.model_sha256,
+        manifest.output,
+        manifest.patch,
+        goal.stride,
+        goal.score,
+        goal.target,
+        np.asarray(goal.fill).tolist(),
+    ]
+    return hashlib.sha256(json.dumps(settings).encode() + image.tobytes()).hexdigest()[:32]
+
+
+def _print(tuned: Tuned, bundle: Path, console: Console) -> None:
+    found = tuned.evidence
+    table = Table("plans tried", "positions", "seconds", f"images with SSIM >= {tuned.ssim:g}", box=None)
+    for name, positions, seconds, kept in sorted(found.candidates, key=lambda one: one[2]):
+        table.add_row(name, f"{positions:.0f}", f"{seconds:.2f}", f"{kept:.0%}")
+    console.print(table)
+    console.print(f"{bundle}: {summary(tuned)}", soft_wrap=True)
+
+
+def summary(tuned: Tuned) -> str:
+    """What was found, in words."""
+    found, plan = tuned.evidence, tuned.plan
+    if plan.everything and plan.variant == "exact":
+        return f"no plan keeps SSIM {tuned.ssim:g} on {tuned.share:.0%} of the images in less time: exact maps will be used"
+    needed = images_needed(tuned.share, tuned.confidence)
+    promise = (
+        f"promised with {tuned.confidence:.0%} confidence"
+        if tuned.promised
+        else f"NOT promised: that takes {needed} held-out images at least, {2 * needed} in all; "
+        f"from these it is {found.least_share:.0%} of unseen images"
+    )
+    return (
+        f"{plan.method} by the variant {plan.variant}, {found.evaluated:.1%} of the positions evaluated, {found.seconds:.2f} s "
+        f"where an exact map takes {found.exact_seconds:.2f} s; SSIM >= {tuned.ssim:g} on {found.kept} of {found.held_out} "
+        f"images that had no part in the choice; {tuned.share:.0%} of unseen images {promise}"
+    )

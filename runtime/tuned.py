@@ -1,0 +1,93 @@
+"""Using tuned plans: which one serves, and whether its promise can be trusted on the image at hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from kcompiler.runtime.engine import Engine
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.exploration import Exploration
+from kcompiler.runtime.images import Fill
+from kcompiler.runtime.manifest import Manifest, Tuned
+from kcompiler.runtime.positions import IntArray
+
+FloatArray = npt.NDArray[np.float32]
+
+SPOTS = 12
+"""Positions of a spot check."""
+SPOT_SLACK = 1.25
+"""An image is unlike the calibration images where its spot error is this many times the largest of theirs."""
+SATURATED = 0.01
+"""A probability this close to 0 or 1 at all positions is saturated."""
+
+
+def find_tuned(manifest: Manifest, quality: float, stride: int, score: str) -> Tuned:
+    """The fastest tuned plan that reaches at least SSIM ``quality`` for these settings.
+
+    Raises:
+        UsageError: ``quality`` is no SSIM, or the bundle has not been tuned for it.
+    """
+    if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 < quality <= 1:
+        raise UsageError(f"quality is {quality!r}, expected 'exact', an SSIM above 0 and up to 1, or a sampling plan")
+    fitting = [one for one in manifest.tuned if one.ssim >= quality and (one.stride, one.score) == (stride, score)]
+    if not fitting:
+        known = ", ".join(f"SSIM {one.ssim:g} of the {one.score} at stride {one.stride}" for one in manifest.tuned) or "nothing"
+        raise UsageError(
+            f"quality {quality:g} of the {score} at stride {stride}: the bundle is tuned for {known}; run 'kcompiler tune'"
+        )
+    return min(fitting, key=lambda one: one.evidence.seconds)
+
+
+def check_budget(seconds: float) -> float:
+    """``seconds`` if it is a time.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise UsageError(f"budget is {seconds} seconds, expected more than 0")
+    return seconds
+
+
+def spots(evaluated: npt.NDArray[np.bool_]) -> IntArray:
+    """Cells of a spot check, int64 [N]: drawn from those not evaluated (bool [cells]), the same for the same."""
+    open_cells = np.flatnonzero(~evaluated)
+    return np.sort(np.random.default_rng(0).permutation(open_cells)[:SPOTS])
+
+
+def spot_error(surface: FloatArray, cells: IntArray, scores: FloatArray) -> float:
+    """Rms error of ``surface`` [rows, cols] at ``cells``, over the range of the map with the exact ``scores`` in it."""
+    if not len(cells):
+        return 0.0
+    extent = max(float(surface.max()), float(scores.max())) - min(float(surface.min()), float(scores.min()))
+    error = float(np.sqrt(np.mean((surface.ravel()[cells].astype(np.float64) - scores) ** 2)))
+    return error / extent if extent > 0 else 0.0
+
+
+def spot_check(exploration: Exploration, exact: Engine, fill: Fill, tuned: Tuned) -> list[str]:
+    """Evaluates a few more positions exactly; a warning if the map is further off there than calibration images' maps were."""
+    cells = spots(exploration.evaluated)
+    if not len(cells):
+        return []
+    found = spot_error(exploration.surface(), cells, exploration.check(cells, exact, fill))
+    limit = SPOT_SLACK * tuned.evidence.spot_error
+    if found <= limit:
+        return []
+    return [
+        f"the map is off by {found:.1%} of its range at {len(cells)} positions checked, where {limit:.1%} was the most to expect "
+        "from the images it was tuned on; this image may be unlike them: tune with such images, or ask for quality 'exact'"
+    ]
+
+
+def saturation(probabilities: FloatArray, unoccluded: float) -> list[str]:
+    """A warning if all probabilities are within :data:`SATURATED` of 0, or of 1."""
+    every = np.append(probabilities, np.float32(unoccluded))
+    if not (every.max() <= SATURATED or every.min() >= 1 - SATURATED):
+        return []
+    return [
+        f"the probability is saturated: from {every.min():.6g} to {every.max():.6g} wherever the patch is; "
+        "maps of the score 'logit' tell more"
+    ]
