@@ -1,6 +1,7 @@
-"""VGG16 without batch normalisation (Simonyan and Zisserman, 2015, configuration D).
+"""VGG16 (Simonyan and Zisserman, 2015, configuration D), by default without batch normalisation as in the paper.
 
-Parameter names and shapes are torchvision's, so its state dicts load with ``strict=True``.
+Parameter names and shapes are torchvision's, so its state dicts load with ``strict=True``: ``vgg16``'s, and with
+``batch_norm`` those of ``vgg16_bn``.
 """
 
 import torch
@@ -17,9 +18,9 @@ HEAD_MAP = 7
 class VGG16(nn.Module):
     """Image [N, 3, H, W] to logits [N, num_classes]; H and W at least 32, 224 in the paper."""
 
-    def __init__(self, num_classes: int = 1000) -> None:
+    def __init__(self, num_classes: int = 1000, batch_norm: bool = False) -> None:
         super().__init__()
-        self.features = _convolution_stages()
+        self.features = _convolution_stages(batch_norm)
         self.classifier = nn.Sequential(
             nn.Linear(STAGES[-1][-1] * HEAD_MAP * HEAD_MAP, 4096),
             nn.ReLU(inplace=True),
@@ -53,12 +54,14 @@ class VGG16GlobalPool(nn.Module):
         return logits
 
 
-def _convolution_stages() -> nn.Sequential:
+def _convolution_stages(batch_norm: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
     in_channels = 3
     for stage in STAGES:
         for out_channels in stage:
-            layers += [nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+            layers.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1))
+            layers += [nn.BatchNorm2d(out_channels)] if batch_norm else []
+            layers.append(nn.ReLU(inplace=True))
             in_channels = out_channels
         layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
     return nn.Sequential(*layers)

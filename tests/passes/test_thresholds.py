@@ -1,0 +1,118 @@
+"""Threshold clipping: regions capped around the patch keep cached values outside, whatever computes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+from networks import NETWORKS, save
+from onnxruntime import InferenceSession
+
+import kcompiler
+from kcompiler.options import Options
+from kcompiler.passes.plan import Thresholds, make_plan
+from kcompiler.pipeline import analyse, compile_file
+from kcompiler.runtime.check import sample_positions
+from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.images import cover, fill_image
+from kcompiler.runtime.manifest import FILES, MANIFEST
+
+NEVER_DENSE = 2.0
+PATCH = (4, 6)
+SHAPE = (20, 24)
+
+
+def node_alone(graph: gs.Graph, node: gs.Node, values: dict[str, np.ndarray]) -> np.ndarray:
+    """The node's first output, by ONNX Runtime, for a batch of its inputs."""
+    names = dict.fromkeys(v.name for v in node.inputs if isinstance(v, gs.Variable) and not v.is_empty())
+    inputs = {name: gs.Variable(name, values[name].dtype, values[name].shape) for name in names}
+    output = gs.Variable(node.outputs[0].name, node.outputs[0].dtype)
+    copied = gs.Node(node.op, node.name, dict(node.attrs), [inputs.get(v.name, v) for v in node.inputs], [output], node.domain)
+    alone = gs.Graph([copied], list(inputs.values()), [output], opset=graph.opset)
+    session = InferenceSession(gs.export_onnx(alone, do_type_check=False, ir_version=10).SerializeToString())
+    (result,) = session.run(None, {name: values[name] for name in inputs})
+    return result
+
+
+def capped_by_hand(graph, plan, image, fill, positions):
+    """Full maps of every position, node after node; outside of its region every incremental value stays as uncovered."""
+    values = {plan.image: cover(image, fill, positions, PATCH)}
+    uncovered = {plan.image: np.repeat(image, len(positions), axis=0)}
+    for node in graph.nodes:
+        name = node.outputs[0].name
+        uncovered[name] = node_alone(graph, node, uncovered)
+        computed = node_alone(graph, node, values)
+        if name in plan.incremental:
+            region, kept = plan.regions[name], uncovered[name].copy()
+            for number, (y, x) in enumerate(positions):
+                rows, cols = slice(region.y.start[y], region.y.stop[y]), slice(region.x.start[x], region.x.stop[x])
+                kept[number, :, rows, cols] = computed[number, :, rows, cols]
+            computed = kept
+        values[name] = computed
+    return values[graph.outputs[0].name].reshape(len(positions), -1)
+
+
+@pytest.mark.parametrize("tau", [0.8, 0.5, 0.25])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_capped_regions_against_full_maps_by_hand(name, tau, tmp_path):
+    model = save(name, tmp_path / "model.onnx", *SHAPE)
+    options = Options(patch=PATCH, dense_share=NEVER_DENSE, thresholds=(Thresholds(tau),))
+    bundle = compile_file(model, options)
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
+    if len(explainer.engines) == 1:
+        pytest.skip("no region is larger than that")
+    engine = explainer.engines[f"tau{tau:g}"]
+    analysed = analyse(model, options, tmp_path)
+    plan = make_plan(analysed.graph, PATCH, NEVER_DENSE, thresholds=Thresholds(tau))
+    image = np.random.default_rng(2).standard_normal((1, 3, *SHAPE), dtype=np.float32)
+    fill = fill_image((0.7, -1.2, 3.0), (3, *SHAPE))
+    positions = sample_positions(SHAPE, PATCH, 12, 0)
+    expected = capped_by_hand(analysed.graph, plan, image, fill, positions)
+    found = engine.evaluate_all(engine.baseline(image, (0.7, -1.2, 3.0)), positions)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_no_cap_is_the_identical_graph(tmp_path):
+    """A threshold that caps nothing adds no variant; as the plan of a variant it is the exact plan."""
+    model = save("residual", tmp_path / "model.onnx", *SHAPE)
+    bundle = kcompiler.compile(model, patch=PATCH, thresholds=[1.0])
+    assert [variant.name for variant in bundle.manifest.variants] == ["exact"]
+    assert sorted(path.name for path in bundle.folder.iterdir()) == sorted([*FILES, MANIFEST])
+    graph = analyse(model, Options(patch=PATCH), tmp_path).graph
+    exact, capped = make_plan(graph, PATCH), make_plan(graph, PATCH, thresholds=Thresholds(1.0))
+    for name, region in exact.regions.items():
+        for axis in ("y", "x"):
+            one, other = getattr(region, axis), getattr(capped.regions[name], axis)
+            np.testing.assert_array_equal(one.start, other.start)
+            np.testing.assert_array_equal(one.stop, other.stop)
+
+
+def test_variants_share_the_weights(tmp_path):
+    model = save("residual", tmp_path / "model.onnx", 32, 32)
+    alone = compile_file(model, Options(patch=(4, 4), dense_share=NEVER_DENSE, convolution="direct"))
+    thresholds = (Thresholds(0.2), Thresholds(0.1))
+    several = compile_file(model, Options(patch=(4, 4), dense_share=NEVER_DENSE, convolution="direct", thresholds=thresholds))
+    assert [variant.name for variant in several.manifest.variants] == ["exact", "tau0.2", "tau0.1"]
+    sizes = [(bundle.folder / "weights.bin").stat().st_size for bundle in (alone, several)]
+    assert sizes[0] == sizes[1]
+    kcompiler.load(several.save(tmp_path / "several.kc"))
+
+
+def test_thresholds_by_node(tmp_path):
+    model = save("chain", tmp_path / "model.onnx", 32, 32)
+    graph = analyse(model, Options(patch=(4, 4)), tmp_path).graph
+    node = next(node.name for node in graph.nodes if node.op == "Conv")
+    bundle = compile_file(model, Options(patch=(4, 4), dense_share=NEVER_DENSE, thresholds=(Thresholds(nodes={node: 0.1}),)))
+    (_, variant) = bundle.manifest.variants
+    assert variant.node_thresholds == {node: 0.1}
+    assert variant.threshold == 1
+    image = np.random.default_rng(0).standard_normal((3, 32, 32), dtype=np.float32)
+    explainer = kcompiler.load(bundle)
+    plan = kcompiler.SamplingPlan(variant=variant.name)
+    assert not explainer.explain(image, target=0, quality=plan).exact
+
+
+@pytest.mark.parametrize("tau", [0.0, -0.5, 1.5, float("nan")])
+def test_thresholds_out_of_range_are_refused(tau, tmp_path):
+    with pytest.raises(kcompiler.UsageError, match="above 0, up to 1"):
+        kcompiler.compile(save("chain", tmp_path / "model.onnx"), patch=4, thresholds=[tau])
