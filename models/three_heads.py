@@ -48,7 +48,7 @@ class ThreeHeads(nn.Module):
         layers = (module for module in self.trunk.modules() if isinstance(module, nn.Linear))
         return [parameter for layer in layers for parameter in layer.parameters()]
 
-    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], maps: Tensor) -> None:  # noqa: ARG002 - hooks are called so
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
         self._scouted = maps
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

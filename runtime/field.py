@@ -21,13 +21,24 @@ NUGGET = 1e-3
 
 
 HALO = 4
-"""Correlation lengths beyond which cells are as good as independent: Matern 5/2 is 0.005 there."""
+"""Correlation lengths that a tile knows about around its own cells: there the detail's correlation is 0.005, and nearer cells
+tell most about the trend."""
 NOTHING = 1e-6
 """A covariance below this is none."""
 TILE = 64
 """Cells a side of a tile."""
 GROWTH = 64
 """Cells that a tile has room for at first."""
+
+
+TREND_SHARE, TREND_LENGTH = 0.5, 4.0
+"""Share of the variance that varies over longer ways, and how many times longer: without it the mean between measured cells
+would fall back to the mean of the whole map."""
+
+
+def correlation(distance: FloatArray) -> FloatArray:
+    """At a distance in correlation lengths: a detail and a trend."""
+    return (1 - TREND_SHARE) * matern(distance) + TREND_SHARE * matern(distance / TREND_LENGTH)
 
 
 def matern(distance: FloatArray) -> FloatArray:
@@ -115,7 +126,7 @@ class _Tile:
     def __init__(self, cells: IntArray, own: IntArray, lengths: tuple[float, float]) -> None:
         """``cells`` [rows, cols] of the grid, of which ``own`` [N] are this tile's to tell about."""
         rows, cols = (np.arange(size) / length for size, length in zip(cells.shape, lengths, strict=True))
-        self._correlation = matern(np.hypot(rows[:, None], cols[None, :])).astype(np.float32)
+        self._correlation = correlation(np.hypot(rows[:, None], cols[None, :])).astype(np.float32)
         self._y, self._x = np.divmod(np.arange(cells.size), cells.shape[1])
         self._places = {int(cell): place for place, cell in enumerate(cells.ravel())}
         self.own, self.own_set = own, frozenset(own.tolist())

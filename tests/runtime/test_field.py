@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from kcompiler.runtime import field as module
-from kcompiler.runtime.field import NUGGET, Field, matern
+from kcompiler.runtime.field import NUGGET, Field, correlation
 
 
 def in_one_go(shape, lengths, cells, values, level):
     """Mean and variance of every cell: simple kriging, with all covariances at once."""
     places = np.stack(np.divmod(np.arange(shape[0] * shape[1]), shape[1]), axis=1) / np.array(lengths)
     distance = np.linalg.norm(places[:, None] - places[None, :], axis=2)
-    covariance = matern(distance)
+    covariance = correlation(distance)
     among = covariance[np.ix_(cells, cells)] + NUGGET * np.eye(len(cells))
     weights = np.linalg.solve(among, covariance[cells])
     return level + weights.T @ (values - level), 1 - np.einsum("ij,ij->j", covariance[cells], weights)
@@ -54,7 +54,7 @@ def test_planning_ahead_changes_no_mean_and_the_same_variance(measured):
 def test_surprises_are_one_on_average_for_a_field_of_variance_one():
     rng = np.random.default_rng(1)
     places = np.stack(np.divmod(np.arange(400), 20), axis=1) / 2.0
-    covariance = matern(np.linalg.norm(places[:, None] - places[None, :], axis=2)) + NUGGET * np.eye(400)
+    covariance = correlation(np.linalg.norm(places[:, None] - places[None, :], axis=2)) + NUGGET * np.eye(400)
     root = np.linalg.cholesky(covariance)
     found = []
     for _ in range(20):
@@ -77,6 +77,7 @@ def test_tiles_give_what_one_piece_gives(monkeypatch):
         for field in (whole, tiled):
             field.plan(int(cell))
             field.measure(value)
-    assert np.abs(whole.mean - tiled.mean).max() < 0.02
+    assert np.abs(whole.mean - tiled.mean).mean() < 0.005
+    assert np.abs(whole.mean - tiled.mean).max() < 0.15
     assert np.abs(whole.variance - tiled.variance).max() < 0.01
     assert len(whole.surprises) == len(tiled.surprises) == 400

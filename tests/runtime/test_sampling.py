@@ -62,12 +62,12 @@ def test_share_one_asks_for_everything(name):
 
 
 def test_kriging_measures_where_the_map_moves():
-    _, asked = run(SamplingPlan(step=6, expected_ssim=0.97, share=0.5), bump())
+    _, asked = run(SamplingPlan(step=6, expected_ssim=0.95, share=0.5), bump(3.0))
     refined = np.setdiff1d(asked, coarse_cells(GRID.shape, 6))
     y, x = np.divmod(refined, GRID.shape[1])
-    near = np.hypot(*np.mgrid[-9 : GRID.shape[0] - 9, -20 : GRID.shape[1] - 20]) < 10
+    near = np.hypot(*np.mgrid[-9 : GRID.shape[0] - 9, -20 : GRID.shape[1] - 20]) < 6
     inside = near[y, x].sum()
-    assert inside / near.sum() > 2 * (len(refined) - inside) / (~near).sum(), "twice as dense as elsewhere"
+    assert inside / near.sum() > 1.5 * (len(refined) - inside) / (~near).sum(), "denser than elsewhere"
 
 
 def test_kriging_with_few_positions_is_closer_than_drill_down_with_more():
