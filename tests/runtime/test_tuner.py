@@ -1,0 +1,200 @@
+"""Tuning: what is promised holds on images that had no part in it; evidence and plans land in the bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import save
+
+import kcompiler
+from kcompiler.runtime import tuner
+from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.manifest import EVERYTHING, SamplingPlan, add_tuned, read_manifest
+from kcompiler.runtime.promise import images_needed
+from kcompiler.runtime.simulation import Family, outcomes, recorded
+from kcompiler.runtime.tuner import Costs, Goal, Sample, Trial, check_images, choose, families, halves, tune
+from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING
+from models.demo_pictures import picture
+
+FREE = Costs(0.0, np.array([0, 8, 64]), np.array([0.0, 0.01, 0.06]))
+CALIBRATION = 62
+SHAPE = (3, 40, 44)
+
+
+@pytest.fixture(scope="module")
+def demo_maps():
+    """Exact maps of the demo classifier on unseen pictures of all three labels."""
+    explainer = kcompiler.load(kcompiler.compile(DEMO_FOLDER / MODEL, preprocessing=DEMO_FOLDER / PREPROCESSING))
+    recipe = explainer.manifest.preprocessing
+    inputs = (recipe.to_input(picture(seed, "test").pixels[None]) for seed in range(6000, 6120))
+    return [explainer.explain(one, stride=8) for one in inputs]
+
+
+def trials(maps, plans):
+    return [Trial(f, tuple(tuple(outcomes(f, m, recorded(m))) for m in maps), FREE) for f in plans]
+
+
+def test_promises_hold_on_unseen_images_over_random_splits(demo_maps):
+    goal = Goal(ssim=0.9, share=0.9, confidence=0.95, stride=8)
+    plans = [f for f in families("exact") if "step 8" not in f.name]
+    plans = [Family(f.name, tuple(replace_step(p) for p in f.plans)) for f in plans]
+    found = trials(demo_maps, plans)
+    kept, evaluated = [], []
+    for split in range(20):
+        order = np.random.default_rng(split).permutation(len(demo_maps)).tolist()
+        calibration, unseen = order[:CALIBRATION], order[CALIBRATION:]
+        half = len(calibration) // 2
+        chosen = choose(found, goal, calibration[:half], calibration[half:], np.inf)
+        assert chosen.promised
+        if chosen.trial is None:
+            kept.append(1.0)
+            evaluated.append(1.0)
+            continue
+        kept.append(chosen.trial.kept(chosen.number, goal, unseen) / len(unseen))
+        evaluated.append(chosen.trial.evaluated(chosen.number, unseen) / demo_maps[0].scores.size)
+    assert np.mean(np.array(kept) >= goal.share) >= 0.95, kept
+    assert np.mean(evaluated) < 0.6, "and yet something is saved"
+
+
+def replace_step(plan: SamplingPlan) -> SamplingPlan:
+    """For a grid of stride 8: half as many cells a side between coarse ones."""
+    return plan.model_copy(
+        update={
+            "step": 3 if plan.method == "kriging" else 2,
+            "share": max(plan.share, 0.7) if plan.method == "kriging" else plan.share,
+        }
+    )
+
+
+def test_outcomes_of_one_run_are_those_of_each_plan_alone(demo_maps):
+    plans = tuple(SamplingPlan(step=3, share=0.5, expected_ssim=expected) for expected in (0.95, 0.85, 0.7))
+    exact = demo_maps[0]
+    together = outcomes(Family("kriging", plans), exact, recorded(exact))
+    alone = [outcomes(Family("kriging", (plan,)), exact, recorded(exact))[0] for plan in plans]
+    assert [one.rounds for one in together] == [one.rounds for one in alone]
+    assert [one.ssim for one in together] == [one.ssim for one in alone]
+
+
+def test_too_few_images_are_tuned_on_but_not_promised(demo_maps):
+    goal = Goal(stride=8)
+    plans = [Family("kriging", tuple(SamplingPlan(step=3, share=0.8, expected_ssim=e) for e in (0.99, 0.97, 0.9)))]
+    found = trials(demo_maps[:20], plans)
+    chosen = choose(found, goal, range(10), range(10, 20), np.inf)
+    assert not chosen.promised
+    assert chosen.trial is not None
+    assert images_needed(goal.share, goal.confidence) > 10
+
+
+def test_no_plan_that_serves_means_exact(demo_maps):
+    plans = [Family("drill-down", tuple(SamplingPlan(method="drill-down", step=4, share=r) for r in (0.1, 0.05)))]
+    chosen = choose(trials(demo_maps[:12], plans), Goal(ssim=0.999, stride=8), range(6), range(6, 12), np.inf)
+    assert chosen.plan == EVERYTHING
+    slow = choose(trials(demo_maps[:12], plans), Goal(ssim=0.01, stride=8), range(6), range(6, 12), 0.0)
+    assert slow.plan == EVERYTHING
+
+
+def test_halves_are_random_but_the_same_again():
+    first, second = halves(31)
+    assert (len(first), len(second)) == (15, 16)
+    assert sorted([*first, *second]) == list(range(31))
+    assert (first, second) == halves(31)
+    assert first != list(range(15))
+
+
+def test_costs_grow_with_rounds_and_beyond_what_was_timed():
+    outcome = tuner.Outcome((64, 32, 200), 0.5, 0.9)
+    each = (0.06 - 0.01) / 56
+    assert FREE.of(outcome) == pytest.approx(0.5 + 0.06 + (0.01 + 24 * each) + 0.06 + 136 * each)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    model = save("residual", folder / "model.onnx", *SHAPE[1:])
+    return kcompiler.compile(model, patch=(4, 6), thresholds=[0.15]).save(folder / "model.kc")
+
+
+def smooth_image(seed):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : SHAPE[1], 0 : SHAPE[2]] / 10
+    waves = [np.sin(rng.normal() * y + rng.normal() * x + 6 * rng.random()) for _ in range(3)]
+    return np.array(waves, np.float32)
+
+
+def test_tuned_plan_lands_in_the_bundle_and_is_used(bundle):
+    explainer = kcompiler.load(bundle, threads=1)
+    goal = Goal(ssim=0.8, share=0.6, confidence=0.6, stride=1, target=1)
+    samples = []
+    for seed in range(8):
+        image = explainer.check_image(smooth_image(seed))
+        exact = explainer.explain(image, stride=1, target=1)
+        samples.append(Sample(image, replace(exact, seconds=1e6)))  # whatever a plan takes, it is less
+    told = []
+    tuned = tune(explainer, samples, goal, lambda *what: told.append(what))
+    assert {name for name, *_ in told} >= {"running the plan"}
+    assert any("tau0.15" in name for name, *_ in told)
+    assert tuned.evidence.images == 8
+    assert tuned.evidence.held_out == len(tuned.evidence.ssim) == 4
+    assert not tuned.plan.everything
+    add_tuned(bundle, tuned)
+    add_tuned(bundle, tuned)
+    assert read_manifest(bundle).tuned == (tuned,)
+    again = kcompiler.load(bundle, threads=1)
+    found = again.explain(smooth_image(0), stride=1, target=1, quality=0.8)
+    assert found.plan == tuned.plan
+    assert found.evaluated < found.scores.size
+    assert again.explain(smooth_image(0), stride=1, target=1, quality=0.5).plan == tuned.plan
+    with pytest.raises(kcompiler.UsageError, match="tuned for SSIM 0.8 of the output at stride 1"):
+        again.explain(smooth_image(0), stride=1, quality=0.9)
+    with pytest.raises(kcompiler.UsageError, match="at stride 2"):
+        again.explain(smooth_image(0), stride=2, quality=0.8)
+
+
+def test_images_unlike_the_calibration_set_are_said(bundle):
+    """A plan that is too careless for the image, with evidence of images on which it was not."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    careless = SamplingPlan(step=8, share=0.02, expected_ssim=0.01)
+    tuned = read_manifest(bundle).tuned[0]
+    evidence = tuned.evidence.model_copy(update={"spot_error": 1e-3})
+    add_tuned(bundle, tuned.model_copy(update={"plan": careless, "evidence": evidence}))
+    noise = np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32) * 5
+    (warning,) = kcompiler.load(bundle, threads=1).explain(noise, stride=1, target=1, quality=0.8).warnings
+    assert "may be unlike them" in warning
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ssim": 0.0}, "ssim is 0.0"),
+        ({"ssim": 1.01}, "ssim is 1.01"),
+        ({"ssim": float("nan")}, "ssim is nan"),
+        ({"share": 1.0}, "share is 1.0"),
+        ({"confidence": 0.0}, "confidence is 0.0"),
+    ],
+)
+def test_goals_that_are_none(settings, message):
+    with pytest.raises(kcompiler.UsageError, match=message):
+        Goal(**settings)
+
+
+def test_calibration_images_that_are_none(bundle):
+    explainer = kcompiler.load(bundle)
+    with pytest.raises(kcompiler.UsageError, match="1 calibration images, expected at least 2"):
+        check_images(explainer, {"a": smooth_image(0)})
+    with pytest.raises(kcompiler.ImageError, match=r"b\.npy: image: has shape"):
+        check_images(explainer, {"a": smooth_image(0), "b.npy": smooth_image(1)[:, :20]})
+    with pytest.raises(kcompiler.ImageError, match="b: is the same image as a"):
+        check_images(explainer, {"a": smooth_image(0), "b": smooth_image(0)})
+
+
+def test_maps_that_are_read_back_simulate_alike(bundle, tmp_path):
+    explainer = kcompiler.load(bundle, threads=1)
+    exact = explainer.explain(smooth_image(3), stride=1, target=1)
+    exact.save(tmp_path, "exact")
+    family = Family("kriging", (SamplingPlan(step=4, share=0.5, expected_ssim=0.9),))
+    again = HeatMap.load(tmp_path / "exact.json")
+    assert outcomes(family, again, recorded(again))[0].rounds == outcomes(family, exact, recorded(exact))[0].rounds
