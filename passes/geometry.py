@@ -36,7 +36,7 @@ class Spans:
     def of_patch(cls, size: int, patch: int) -> Spans:
         """Spans of the image axis itself: origin i covers [i, i + patch)."""
         origins = np.arange(size - patch + 1, dtype=np.int64)
-        return cls(origins, origins + patch, size, origins + (patch - 1) / 2)
+        return cls(origins, origins + patch, size, origins.astype(np.float64) + (patch - 1) / 2)
 
     @property
     def lengths(self) -> IntArray:

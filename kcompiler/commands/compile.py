@@ -13,6 +13,8 @@ from kcompiler.commands import options
 from kcompiler.runtime.files import check_folder_replaceable
 from kcompiler.runtime.manifest import is_own_file
 
+TAUS = (0.7, 0.5, 0.4)
+
 
 def compile_model(
     model: options.Model,
@@ -26,6 +28,9 @@ def compile_model(
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
     ] = "tight",
     convolution: Annotated[Literal["auto", "direct"], typer.Option(help="Convolution algorithms to choose from.")] = "auto",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help=f"Add variants for 'tune' to choose from: tau {', '.join(map(str, TAUS))}.")
+    ] = False,
     tau: Annotated[
         list[float] | None,
         typer.Option(help="Add a variant that recomputes at most this share of each map's height and width; repeat for several."),
@@ -46,7 +51,7 @@ def compile_model(
         output=output,
         extents=extents,
         convolution=convolution,
-        thresholds=tau or (),
+        thresholds=tau or (TAUS if approximate else ()),
         calibrate=calibrate,
         threads=threads,
         preprocessing=preprocessing,

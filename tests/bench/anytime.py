@@ -101,7 +101,7 @@ def table_of(curves: Sequence[Curve]) -> Table:
     times = points_in_time(curves, POINTS)
     exact = np.median([curve.exact_seconds for curve in curves])
     worst = np.min([curve.at(times, curve.ssim) for curve in curves], axis=0)
-    table = Table("seconds", "of the exact map's", "positions", "SSIM, median", "least", box=None, title=f"{len(curves)} images")
+    table = Table("seconds", "of the exact map's", "positions", "SSIM, median", "least", box=None, title=f"images: {len(curves)}")
     for time, share, middle, least in zip(times, *medians(curves, times), worst, strict=True):
         table.add_row(f"{time:.2f}", f"{time / exact:.0%}", f"{share:.1%}", f"{middle:.3f}", f"{least:.3f}")
     return table
@@ -133,7 +133,9 @@ def plot(curves: Sequence[Curve]) -> bytes:
         axes.step(curve.seconds, curve.ssim, where="post", color="0.7" if len(curves) > 1 else "C0", linewidth=1)
     if len(curves) > 1:
         times = points_in_time(curves, 20 * POINTS)
-        axes.step(times, medians(curves, times)[1], where="post", color="C0", linewidth=2, label=f"median of {len(curves)} images")
+        axes.step(
+            times, medians(curves, times)[1], where="post", color="C0", linewidth=2, label=f"median of {len(curves)} images"
+        )
     exact = float(np.median([curve.exact_seconds for curve in curves]))
     axes.axvline(exact, color="C1", linestyle="--", label="exact map, drawn once")
     axes.set(xlabel="seconds", ylabel="SSIM with the exact map", xlim=(0, None), ylim=(None, 1.01))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.integrate import trapezoid
 from scipy.special import softmax
 
 from kcompiler.runtime.full import FullInference
@@ -37,8 +38,10 @@ class Faithfulness:
     pointing: bool | None
 
 
-def faithfulness(heat_map: HeatMap, image: FloatArray, fill: FloatArray, probability: Probability, box: Box | None) -> Faithfulness:
-    """All measures of a map of ``image`` (float32 [1, C, H, W]); ``fill`` [C, H, W] is what a pixel is replaced by."""
+def faithfulness(
+    heat_map: HeatMap, image: FloatArray, fill: FloatArray, probability: Probability, box: Box | None
+) -> Faithfulness:
+    """All measures of a map of ``image`` (float32 [1, C, H, W]); ``fill`` (float32 [C, H, W]) is what a pixel is replaced by."""
     order = importance_order(heat_map)
     return Faithfulness(
         curve_area(image[0], fill, order, probability),
@@ -77,7 +80,7 @@ def curve_area(
     counts = np.linspace(0, order.size, steps + 1).round()
     changed = rank.reshape(1, *before.shape[1:]) < counts[:, None, None, None]
     curve = probability(np.where(changed, after, before)).astype(np.float64)
-    return float(np.trapezoid(curve, dx=1 / steps))
+    return float(trapezoid(curve, dx=1 / steps))
 
 
 def points_at(heat_map: HeatMap, box: Box) -> bool:

@@ -41,7 +41,7 @@ def work(tmp_path_factory):
 
 def test_help_lists_the_commands():
     done = kcompiler("--help")
-    for command in ("compile", "inspect", "explain", "check", "bench", "demo"):
+    for command in ("compile", "inspect", "explain", "tune", "check", "bench", "demo"):
         assert command in done.stdout
 
 
@@ -227,3 +227,99 @@ def test_bench_of_fewer_positions_than_a_batch(work):
     arguments = ("bench", work / "model.onnx", "--patch", "20", "--stride", "3", "--rounds", "1", "--json")
     (result,) = json.loads(kcompiler(*arguments).stdout)
     assert result["positions"] == 6
+
+
+@pytest.fixture(scope="module")
+def calibration(work):
+    """A folder with calibration pictures: smooth waves."""
+    folder = work / "calibration"
+    folder.mkdir()
+    y, x = np.mgrid[0:48, 0:56] / 9
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        waves = [np.sin(rng.normal() * y + rng.normal() * x + 6 * rng.random()) for _ in range(3)]
+        pixels = np.rint(np.stack(waves, axis=-1) * 100 + 128).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(work, calibration):
+    bundle = work / "tuned.kc"
+    kcompiler(
+        "compile", work / "model.onnx", "-o", bundle, "--patch", "5", "--preprocessing", work / "recipe.json", "--tau", "0.2"
+    )
+    done = kcompiler(
+        "tune", bundle, "--images", calibration, "--ssim", "0.5", "--share", "0.5", "--confidence", "0.6", "--stride", "1"
+    )
+    return bundle, done
+
+
+def test_tune_shows_what_was_tried_and_writes_the_plan(tuned):
+    bundle, done = tuned
+    assert "plans tried" in done.stdout
+    assert "exact maps of 6 of 6 images" in done.stderr
+    (plan,) = json.loads((bundle / "manifest.json").read_text())["tuned"]
+    assert plan["ssim"] == 0.5
+    assert plan["evidence"]["images"] == 6
+    assert len(list(bundle.with_name("tuned.kc.tuning").glob("*.npy"))) == 6
+
+
+def test_tune_takes_maps_that_are_there(tuned, calibration):
+    bundle, _ = tuned
+    before = {path.name: path.stat().st_mtime_ns for path in bundle.with_name("tuned.kc.tuning").iterdir()}
+    kcompiler("tune", bundle, "--images", calibration, "--ssim", "0.6", "--share", "0.5", "--confidence", "0.6", "--stride", "1")
+    assert before == {path.name: path.stat().st_mtime_ns for path in bundle.with_name("tuned.kc.tuning").iterdir()}
+    assert len(json.loads((bundle / "manifest.json").read_text())["tuned"]) == 2
+
+
+def test_tune_says_when_there_are_too_few_images_for_a_promise(work, calibration, tmp_path):
+    done = kcompiler(
+        "tune", work / "model.kc", "--images", calibration, "--ssim", "0.3", "--stride", "1", "--work", tmp_path / "maps"
+    )
+    assert (
+        "NOT promised: that takes 29 held-out images at least, 58 in all" in done.stdout
+        or "exact maps will be used" in done.stdout
+    )
+
+
+def test_explain_by_quality_and_budget_says_what_it_did(tuned, work, tmp_path):
+    bundle, _ = tuned
+    plans = {one["ssim"]: one["plan"] for one in json.loads((bundle / "manifest.json").read_text())["tuned"]}
+    done = kcompiler("explain", bundle, work / "picture.png", "-o", tmp_path / "maps", "--stride", "1", "--quality", "0.5")
+    record = json.loads((tmp_path / "maps" / "picture.json").read_text())
+    assert record["plan"] in plans.values()
+    if not record["exact"]:
+        assert "positions by the variant" in done.stdout
+        assert record["evaluated"] == len(record["sampled"]) < len(record["ys"]) * len(record["xs"])
+    kcompiler("explain", bundle, work / "picture.png", "-o", tmp_path / "early", "--stride", "1", "--budget", "0.000001")
+    early = json.loads((tmp_path / "early" / "picture.json").read_text())
+    assert not early["complete"]
+    assert np.isfinite(np.load(tmp_path / "early" / "picture.npy")).all()
+    done = kcompiler("explain", bundle, work / "picture.png", "-o", tmp_path / "none", "--quality", "0.99", code=2)
+    assert "run 'kcompiler tune'" in done.stderr
+    done = kcompiler("explain", bundle, work / "picture.png", "-o", tmp_path / "none", "--quality", "fine", code=2)
+    assert "expected 'exact' or an SSIM" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--ssim", "0"), 2, "ssim is 0"),
+        (("--ssim", "1.5"), 2, "ssim is 1.5"),
+        (("--share", "1"), 2, "share is 1"),
+        (("--images", "absent"), 2, "absent: is no folder"),
+        (("--images", "one"), 2, "1 calibration images, expected at least 2"),
+        (("--images", "wrong"), 3, "b.npy"),
+    ],
+)
+def test_tune_refuses_what_it_cannot_do(work, calibration, tmp_path, arguments, code, message):
+    for name in ("one", "wrong"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes((calibration / "0.png").read_bytes())
+    np.save(tmp_path / "wrong" / "b.npy", np.zeros((3, 5, 5), np.float32))
+    images = () if "--images" in arguments else ("--images", calibration)
+    before = (work / "model.kc" / "manifest.json").read_bytes()
+    done = kcompiler("tune", work / "model.kc", *images, *arguments, code=code, cwd=tmp_path)
+    assert message in done.stderr
+    assert (work / "model.kc" / "manifest.json").read_bytes() == before

@@ -147,7 +147,7 @@ def test_tuned_plan_lands_in_the_bundle_and_is_used(bundle):
     assert found.plan == tuned.plan
     assert found.evaluated < found.scores.size
     assert again.explain(smooth_image(0), stride=1, target=1, quality=0.5).plan == tuned.plan
-    with pytest.raises(kcompiler.UsageError, match="tuned for SSIM 0.8 of the output at stride 1"):
+    with pytest.raises(kcompiler.UsageError, match=r"tuned for SSIM 0\.8 of the output at stride 1"):
         again.explain(smooth_image(0), stride=1, quality=0.9)
     with pytest.raises(kcompiler.UsageError, match="at stride 2"):
         again.explain(smooth_image(0), stride=2, quality=0.8)

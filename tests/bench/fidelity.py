@@ -1,0 +1,311 @@
+"""Approximate heat maps of a trained classifier: how close to the exact ones, how fast, and how faithful.
+
+python tests/bench/fidelity.py MODEL_FOLDER NETWORK DATA_SET [--calibration N] [--unseen N] [--work DIR] [--json FILE]
+
+Tunes the classifier that ``models.train`` wrote into MODEL_FOLDER on calibration pictures and explains unseen ones by the
+plan that was found. Full inference at its best batch is timed before and after everything that is timed, so each speed-up is
+a ratio within seconds. The bundle and exact maps are kept in --work: an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT))  # for models, which is not installed: last, so that an installed kcompiler comes first
+
+from faithfulness import Faithfulness, faithfulness, probability_of  # noqa: E402
+
+import kcompiler  # noqa: E402
+from kcompiler.runtime.bench import FULL_BATCHES, _time_compiled, _time_full, spread  # noqa: E402
+from kcompiler.runtime.explainer import Explainer  # noqa: E402
+from kcompiler.runtime.heatmap import HeatMap  # noqa: E402
+from kcompiler.runtime.images import FloatArray, fill_image  # noqa: E402
+from kcompiler.runtime.manifest import SamplingPlan, Tuned, file_record, read_manifest  # noqa: E402
+from kcompiler.runtime.positions import make_grid  # noqa: E402
+from kcompiler.runtime.promise import least_share  # noqa: E402
+from kcompiler.runtime.quality import Quality, quality  # noqa: E402
+from kcompiler.runtime.tuner import Goal, Sample, tune  # noqa: E402
+from models.findings import DATA_SETS, Box, picture  # noqa: E402
+
+PATCH, STRIDE, FILL = 16, 4, 0.0
+FIRST_SEED = 7000
+SAMPLED = 200
+"""Positions on which the exact path is timed for each picture, about: whole batches, evenly spread."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A picture, as the model takes it (float32 [1, C, H, W]), and its exact map."""
+
+    seed: int
+    label: int
+    box: Box | None
+    image: FloatArray
+    exact: HeatMap
+
+    @property
+    def right(self) -> bool:
+        """Whether the classifier is: the map is of what it says."""
+        return self.exact.target == self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An unseen picture.
+
+    Attributes:
+        share: of the positions, evaluated.
+        seconds, exact_seconds: of the tuned and of the exact explanation (the latter from a sample of its positions).
+        speedup, exact_speedup: of each, over full inference of all positions, timed right before and after it.
+        faithful, exact_faithful: of each map; pointing only for findings that the classifier recognises.
+    """
+
+    seed: int
+    label: int
+    right: bool
+    quality: Quality
+    share: float
+    seconds: float
+    exact_seconds: float
+    speedup: float
+    exact_speedup: float
+    faithful: Faithfulness
+    exact_faithful: Faithfulness
+
+
+class Clock:
+    """Times explanations between runs of full inference, at the batch size that is best at the start."""
+
+    def __init__(self, explainer: Explainer, image: FloatArray) -> None:
+        manifest = explainer.manifest
+        self.explainer, self.full, self.image = explainer, explainer.full_inference(), image
+        self.fill = fill_image(FILL, manifest.shape)
+        self.positions = make_grid(manifest.shape[1:], manifest.patch, STRIDE).positions
+        self.chosen = spread(explainer, self.positions, SAMPLED)
+        self.ticks: list[float] = []
+        sizes = [size for size in FULL_BATCHES if size <= manifest.largest_batch] or [1]
+        times = {size: [self._full(size) for _ in range(3)] for size in sizes}  # the first of the three is for warming up
+        self.size = min(sizes, key=lambda size: min(times[size][1:]))
+        _time_compiled(explainer, explainer.baseline(image, FILL), self.chosen)
+        self.tick()
+
+    def tick(self) -> float:
+        """Seconds a position of full inference, now."""
+        self.ticks.append(self._full(self.size))
+        return self.ticks[-1]
+
+    def _full(self, size: int) -> float:
+        return _time_full(self.full, self.image, self.fill, self.positions, self.explainer.manifest.patch, size)
+
+    def speedup(self, seconds: float) -> float:
+        """Of something that took ``seconds`` just now, and for all positions, over full inference before and after it."""
+        return len(self.positions) * statistics.fmean((self.ticks[-1], self.tick())) / seconds
+
+    def exact_seconds(self, image: FloatArray) -> float:
+        """Of an exact explanation: the baseline pass, and all positions at the pace of some batches."""
+        start = time.perf_counter()
+        baseline = self.explainer.baseline(image, FILL)
+        self.explainer.unoccluded(baseline)
+        once = time.perf_counter() - start
+        return once + _time_compiled(self.explainer, baseline, self.chosen) * len(self.positions)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.calibration < 2 or options.unseen < 1:
+        parser.error("--calibration takes 2 pictures or more, --unseen 1 or more")
+    explainer = open_bundle(options)
+    first_unseen = FIRST_SEED + options.calibration
+    known = examples(explainer, options, range(FIRST_SEED, first_unseen))
+    unseen = examples(explainer, options, range(first_unseen, first_unseen + options.unseen))
+    goal = Goal(ssim=options.ssim, share=options.share, confidence=options.confidence, stride=STRIDE, fill=FILL)
+    with tqdm(desc="plans", unit="image") as bar:
+
+        def tell(what: str, done: int, total: int) -> None:
+            bar.set_description(what, refresh=False)
+            bar.update()
+
+        tuned = tune(explainer, [Sample(one.image, one.exact) for one in known], goal, tell)
+    clock = Clock(explainer, unseen[0].image)
+    judged = [judge(explainer, one, tuned.plan, clock) for one in tqdm(unseen, desc="unseen pictures")]
+    report(explainer, clock, tuned, judged, [*known, *unseen], DATA_SETS[options.data_set].labels)
+    if options.json is not None:
+        content = {
+            "network": options.network, "data_set": options.data_set, "threads": options.threads,
+            "model_sha256": explainer.manifest.model_sha256, "positions": len(clock.positions), "batch": explainer.batch,
+            "full_batch": clock.size, "full_seconds_a_position": clock.ticks, "tuned": tuned.model_dump(mode="json"),
+            "right": {one.seed: one.right for one in [*known, *unseen]}, "unseen": [asdict(one) for one in judged],
+        }  # fmt: skip
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def open_bundle(options: argparse.Namespace) -> Explainer:
+    """The compiled model, from --work if it was compiled there from the same file for the same variants."""
+    stem = f"{options.network}-{options.data_set}"
+    model, place = options.model_folder / f"{stem}.onnx", options.work / f"{stem}.kc"
+    wanted = file_record(model).sha256, (PATCH, PATCH), tuple(options.tau)
+    if place.is_dir():
+        found = read_manifest(place)
+        if (found.model_sha256, found.patch, tuple(one.threshold for one in found.variants[1:])) == wanted:
+            return kcompiler.load(place, threads=options.threads)
+    recipe = options.model_folder / f"{stem}.preprocessing.json"
+    bundle = kcompiler.compile(model, patch=PATCH, thresholds=options.tau, threads=options.threads, preprocessing=recipe)
+    return kcompiler.load(bundle.save(place, force=True), threads=options.threads)
+
+
+def examples(explainer: Explainer, options: argparse.Namespace, seeds: range) -> list[Example]:
+    manifest, found = explainer.manifest, []
+    assert manifest.preprocessing is not None, "compiled with one"
+    for seed in tqdm(seeds, desc=f"exact maps from {seeds.start} on"):
+        made = picture(options.data_set, "test", seed, side=manifest.shape[1])
+        image = explainer.check_image(manifest.preprocessing.to_input(made.pixels))
+        # With the pixels in its name, no map of an earlier drawing is taken for this one's.
+        name = f"{manifest.model_sha256[:12]}-{seed}-{hashlib.sha256(image.tobytes()).hexdigest()[:12]}"
+        place = options.work / "maps" / f"{name}.json"
+        if not place.is_file():
+            explainer.explain(image, stride=STRIDE, fill=FILL).save(place.parent, name, picture=made.pixels)
+        found.append(Example(seed, made.label, made.box, image, HeatMap.load(place)))
+    return found
+
+
+def judge(explainer: Explainer, example: Example, plan: SamplingPlan, clock: Clock) -> Judged:
+    exact, image = example.exact, example.image
+    clock.tick()
+    tuned = explainer.explain(image, stride=STRIDE, fill=FILL, target=exact.target, quality=plan)
+    speedup = clock.speedup(tuned.seconds)
+    exact_seconds = clock.exact_seconds(image)
+    exact_speedup = clock.speedup(exact_seconds)
+    box = example.box if example.right else None
+    probability = probability_of(clock.full, exact.target, explainer.manifest.logits)
+    return Judged(
+        seed=example.seed, label=example.label, right=example.right,
+        quality=quality(tuned.scores, exact.scores, exact.unoccluded), share=tuned.evaluated / tuned.scores.size,
+        seconds=tuned.seconds, exact_seconds=exact_seconds, speedup=speedup, exact_speedup=exact_speedup,
+        faithful=faithfulness(tuned, image, clock.fill, probability, box),
+        exact_faithful=faithfulness(exact, image, clock.fill, probability, box),
+    )  # fmt: skip
+
+
+Judgement = Callable[[Sequence[Judged]], str]
+
+
+def rows(goal: float) -> dict[str, Judgement]:
+    """The lines of the table, each of some pictures."""
+    return {
+        "unseen pictures": lambda some: str(len(some)),
+        f"SSIM >= {goal:g}": lambda some: f"{statistics.fmean(one.quality.ssim >= goal for one in some):.0%}",
+        "SSIM, 10th percentile": lambda some: f"{np.percentile([one.quality.ssim for one in some], 10):.3f}",
+        "SSIM, median": _median(lambda one: one.quality.ssim),
+        "Pearson, median": _median(lambda one: one.quality.pearson),
+        "top-5% overlap, median": _median(lambda one: one.quality.top_overlap),
+        "rendered SSIM, median": _median(lambda one: one.quality.rendered_ssim),
+        "positions evaluated, mean": lambda some: f"{statistics.fmean(one.share for one in some):.1%}",
+        "seconds, exact": _median(lambda one: one.exact_seconds, "{:.2f}"),
+        "seconds, tuned": _median(lambda one: one.seconds, "{:.2f}"),
+        "speed-up over full, exact": _range(lambda one: one.exact_speedup),
+        "speed-up over full, tuned": _range(lambda one: one.speedup),
+        "deletion AUC, exact / tuned": _both(lambda one: one.deletion),
+        "insertion AUC, exact / tuned": _both(lambda one: one.insertion),
+        "points at the finding, exact / tuned": _pointing,
+    }
+
+
+def _median(value: Callable[[Judged], float], form: str = "{:.3f}") -> Judgement:
+    return lambda some: form.format(statistics.median(map(value, some)))
+
+
+def _range(value: Callable[[Judged], float]) -> Judgement:
+    return lambda some: f"{_median(value, '{:.1f}x')(some)} ({min(map(value, some)):.1f}-{max(map(value, some)):.1f})"
+
+
+def _both(value: Callable[[Faithfulness], float]) -> Judgement:
+    def judgement(some: Sequence[Judged]) -> str:
+        exact, tuned = ([value(one) for one in each] for each in _faithful(some))
+        return f"{statistics.fmean(exact):.3f} / {statistics.fmean(tuned):.3f}"
+
+    return judgement
+
+
+def _pointing(some: Sequence[Judged]) -> str:
+    exact, tuned = ([one.pointing for one in each if one.pointing is not None] for each in _faithful(some))
+    return f"{sum(exact)} / {sum(tuned)} of {len(exact)}" if exact else "-"
+
+
+def _faithful(some: Sequence[Judged]) -> tuple[list[Faithfulness], list[Faithfulness]]:
+    return [one.exact_faithful for one in some], [one.faithful for one in some]
+
+
+def report(
+    explainer: Explainer, clock: Clock, tuned: Tuned, judged: Sequence[Judged], every: Sequence[Example], labels: Sequence[str]
+) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    groups = {name: [one for one in judged if one.label == number] for number, name in enumerate(labels)}
+    groups = {**{name: some for name, some in groups.items() if some}, "all": list(judged)}
+    table = Table("", *groups, box=None, title=explainer.manifest.model)
+    for name, judgement in rows(tuned.ssim).items():
+        table.add_row(name, *map(judgement, groups.values()))
+    console.print(table, ablation(clock, tuned, judged))
+    failures = sum(one.quality.ssim < tuned.ssim for one in judged)
+    most = 1 - least_share(len(judged) - failures, len(judged), tuned.confidence)
+    promised = "promised" if tuned.promised else "NOT promised (too few calibration images)"
+    right = sum(one.right for one in every)
+    for line in (
+        f"plan: {tuned.plan!r}",
+        f"SSIM >= {tuned.ssim:g} on {tuned.share:.0%} of images with {tuned.confidence:.0%} confidence: {promised}; "
+        f"{tuned.evidence.kept} of {tuned.evidence.held_out} held-out calibration images kept it",
+        f"failure rate: {failures} of {len(judged)} unseen pictures, at most {most:.0%} with {tuned.confidence:.0%} confidence",
+        f"the classifier is right on {right} of these {len(every)} pictures",
+        f"full inference: {statistics.median(clock.ticks) * 1e3:.2f} ms a position at batch {clock.size} "
+        f"({min(clock.ticks) * 1e3:.2f}-{max(clock.ticks) * 1e3:.2f}), {len(clock.positions)} positions",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def ablation(clock: Clock, tuned: Tuned, judged: Sequence[Judged]) -> Table:
+    """Each family's plan that was the fastest to keep the goal on the first half of the calibration images, or its first."""
+    count = len(clock.positions)
+    full = count * statistics.median(clock.ticks)
+    exact = statistics.median(one.exact_seconds for one in judged)
+    table = Table("families", "positions", "predicted s", f"SSIM >= {tuned.ssim:g}", "predicted speed-up", box=None)
+    for name, evaluated, seconds, kept in (("exact", float(count), exact, 1.0), *tuned.evidence.candidates):
+        table.add_row(name, f"{evaluated / count:.1%}", f"{seconds:.2f}", f"{kept:.0%}", f"{full / seconds:.1f}x")
+    return table
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("model_folder", type=Path, metavar="MODEL_FOLDER", help="where models.train wrote its files")
+    add("network", metavar="NETWORK")
+    add("data_set", choices=DATA_SETS, metavar="DATA_SET", help=", ".join(DATA_SETS))
+    add("--calibration", type=int, default=30, metavar="N", help="pictures to tune on (default: %(default)s)")
+    add("--unseen", type=int, default=30, metavar="N", help="pictures to judge the plan on (default: %(default)s)")
+    add("--work", type=Path, default=Path("fidelity"), metavar="DIR", help="keeps bundle and exact maps (default: %(default)s)")
+    add("--tau", type=float, nargs="*", default=[0.7], metavar="T", help="thresholds of approximate variants (default: 0.7)")
+    add("--ssim", type=float, default=0.9, metavar="Q", help="that is to be kept (default: %(default)s)")
+    add("--share", type=float, default=0.9, metavar="P", help="of all images on which it is (default: %(default)s)")
+    add("--confidence", type=float, default=0.95, metavar="P", help="that it is (default: %(default)s)")
+    add("--threads", type=int, default=2, metavar="N", help="CPU threads (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write all figures, of each picture too")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
