@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import onnx
 
     from kcompiler.bundle import Bundle
-    from kcompiler.passes.plan import Thresholds
+    from kcompiler.options import Approximation
 
 __all__ = [
     "BundleError",
@@ -64,6 +64,7 @@ def compile(
     extents: Literal["tight", "static"] = "tight",
     convolution: Literal["auto", "direct"] = "auto",
     thresholds: Sequence[float | Mapping[str, float]] = (),
+    int8: bool = False,
     calibrate: bool = False,
     threads: int | None = None,
     preprocessing: Preprocessing | str | Path | None = None,
@@ -80,6 +81,8 @@ def compile(
         convolution: "auto", or "direct" to keep to direct convolutions.
         thresholds: adds approximate variants, one each: regions are at most this share of each map's height and width (the
             paper's tau), or, in a mapping, as given by node name (nodes not named are not capped).
+        int8: adds a variant in 8-bit integers, of the exact model and of each of ``thresholds``, where integers are predicted
+            to pay.
         calibrate: measure the candidate algorithms of each layer on this machine, instead of predicting what they take.
         threads: of one operator while measuring; None is ONNX Runtime's default.
         preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or its JSON file.
@@ -99,7 +102,7 @@ def compile(
         output=output,
         extents=extents,
         convolution=convolution,
-        thresholds=tuple(_thresholds(one) for one in thresholds),
+        approximations=_approximations(thresholds, int8=int8),
         calibrate=calibrate,
         threads=threads,
         preprocessing=recipe,
@@ -108,10 +111,13 @@ def compile(
         return compile_file(as_file(model, Path(scratch)), options)
 
 
-def _thresholds(share: float | Mapping[str, float]) -> Thresholds:
-    from kcompiler.passes.plan import Thresholds
+def _approximations(shares: Sequence[float | Mapping[str, float]], *, int8: bool) -> tuple[Approximation, ...]:
+    from kcompiler.options import Approximation
+    from kcompiler.passes.plan import EXACT, Thresholds
 
-    return Thresholds(nodes=dict(share)) if isinstance(share, Mapping) else Thresholds(float(share))
+    capped = [Thresholds(nodes=dict(one)) if isinstance(one, Mapping) else Thresholds(float(one)) for one in shares]
+    integers = [Approximation(one, integers=True) for one in (EXACT, *capped)] if int8 else []
+    return (*(Approximation(one) for one in capped), *integers)
 
 
 def _pair(patch: int | tuple[int, int]) -> tuple[int, int]:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from kcompiler.passes.load import Source
-from kcompiler.passes.plan import Thresholds
+from kcompiler.passes.plan import EXACT, Thresholds
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Approximation:
+    """A variant beside the exact one: how large its regions may be, and whether it may compute in 8-bit integers."""
+
+    thresholds: Thresholds = EXACT
+    integers: bool = False
+
+    @property
+    def name(self) -> str:
+        """As in file names; thresholds by node are told by a digest."""
+        parts = [f"tau{self.thresholds.everywhere:g}"] if self.thresholds != EXACT else []
+        if self.thresholds.nodes:
+            parts.append(hashlib.sha256(repr(sorted(self.thresholds.nodes.items())).encode()).hexdigest()[:8])
+        return ".".join([*parts, "int8"] if self.integers else parts) or "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +43,7 @@ class Options:
         calibrate: whether to measure the convolution algorithms on this machine, instead of predicting what they take.
         threads: of one operator while calibrating; None is ONNX Runtime's default.
         dense_share: a node whose mean region covers more of its map than this runs dense; None decides by predicted times.
-        thresholds: of the approximate variants to compile beside the exact one.
+        approximations: the variants to compile beside the exact one.
         prefer: lowering by operator or node name, where it applies.
     """
 
@@ -39,7 +56,7 @@ class Options:
     calibrate: bool = False
     threads: int | None = None
     dense_share: float | None = None
-    thresholds: tuple[Thresholds, ...] = ()
+    approximations: tuple[Approximation, ...] = ()
     prefer: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,7 +67,8 @@ def check_options(source: Source, options: Options) -> None:
         UsageError: a setting out of range, the patch is larger than the image, or the preprocessing makes inputs of another
             shape.
     """
-    for share in (share for one in options.thresholds for share in (one.everywhere, *one.nodes.values())):
+    thresholds = [one.thresholds for one in options.approximations]
+    for share in (share for one in thresholds for share in (one.everywhere, *one.nodes.values())):
         if not 0 < share <= 1:
             raise UsageError(f"threshold is {share}, expected a share of each map above 0, up to 1")
     for name, value, known in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections import Counter
@@ -15,7 +14,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from kcompiler.bundle import Bundle
-from kcompiler.options import Options, check_labels, check_options
+from kcompiler.options import Approximation, Options, check_labels, check_options
 from kcompiler.passes import costs
 from kcompiler.passes.batch import BatchError, subgraphs
 from kcompiler.passes.calibrate import Measured, measured_rates
@@ -24,7 +23,7 @@ from kcompiler.passes.commute import convolve_before_pooling
 from kcompiler.passes.load import Source, load
 from kcompiler.passes.logits import expose_logits
 from kcompiler.passes.normalise import normalise, select_output
-from kcompiler.passes.plan import Plan, Thresholds
+from kcompiler.passes.plan import Plan
 from kcompiler.passes.report import make_report
 from kcompiler.passes.rewrite import Rewritten, baseline_graph, incremental_graph
 from kcompiler.passes.store import WeightsFile, write_model
@@ -188,8 +187,8 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             comparison = verifier.compared()
             if comparison.agrees and comparison.output_error <= VERIFIED_SHARE:
                 break
-        for thresholds in options.thresholds:
-            approximate += write_approximate(analysed, options, thresholds, folder, weights)
+        for approximation in options.approximations:
+            approximate += write_approximate(analysed, options, approximation, folder, weights)
     if not comparison.agrees:
         raise CheckFailed(
             f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason}); nothing was written. "
@@ -208,33 +207,25 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
 
 
 def write_approximate(
-    analysed: Analysed, options: Options, thresholds: Thresholds, folder: Path, weights: WeightsFile
+    analysed: Analysed, options: Options, approximation: Approximation, folder: Path, weights: WeightsFile
 ) -> list[Variant]:
-    """Writes the variant of ``analysed`` whose regions are capped; none where that changes nothing or is not worthwhile."""
+    """Writes an approximate variant of ``analysed``; none where it would be the exact one, or is not worthwhile."""
     exact = analysed.chooser
     chooser = Chooser(
         analysed.graph, options.patch, prefer=options.prefer, direct=exact.direct, dense=exact.dense, rates=exact.rates,
-        thresholds=thresholds,
+        thresholds=approximation.thresholds, integers=approximation.integers,
     )  # fmt: skip
-    if exact.dense or chooser.same_regions(exact):
+    if exact.dense or (chooser.same_regions(exact) and not approximation.integers):
         return []
     choice = chooser.choose(APPROXIMATE_BUDGET, dense_share=options.dense_share)
-    if choice.plan.all_dense:
+    if choice.plan.all_dense or (approximation.integers and not choice.integers):
         return []
-    name = variant_name(thresholds)
     rewritten = incremental_graph(analysed.graph, choice.plan, options.extents, choice.lowerings)
     approximate = replace(analysed, chooser=chooser, choice=choice, rewritten=rewritten)
+    name = approximation.name
     variant = _variant(approximate, name, f"baseline-{name}.onnx", f"incremental-{name}.onnx")
     _write_models(approximate, variant, options, folder, weights)
     return [variant]
-
-
-def variant_name(thresholds: Thresholds) -> str:
-    """As in file names: the threshold, and if nodes have others, a digest of theirs."""
-    name = f"tau{thresholds.everywhere:g}"
-    if thresholds.nodes:
-        name += "." + hashlib.sha256(repr(sorted(thresholds.nodes.items())).encode()).hexdigest()[:8]
-    return name
 
 
 def _write_models(analysed: Analysed, variant: Variant, options: Options, folder: Path, weights: WeightsFile) -> None:
@@ -249,6 +240,7 @@ def _variant(analysed: Analysed, name: str, baseline: str, incremental: str) -> 
         name=name,
         threshold=plan.thresholds.everywhere,
         node_thresholds=dict(plan.thresholds.nodes),
+        integers=choice.integers,
         whole=not any(decision.incremental for decision in plan.decisions),
         baseline=baseline,
         incremental=incremental,

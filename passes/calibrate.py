@@ -29,7 +29,7 @@ NODES = 256
 
 
 def measured_rates(machine: Machine) -> Rates:
-    """The rates of this machine. Convolutions are taken to be as fast as matrix products."""
+    """The rates of this machine. Convolutions and integers are taken to be as much faster or slower as by default."""
     elements, rows, depth, columns = PRODUCT
     rng = np.random.default_rng(0)
 
@@ -49,8 +49,8 @@ def measured_rates(machine: Machine) -> Rates:
     products = 2.0 * elements * rows * depth * columns / _seconds(product, machine, (elements, rows, depth))
     moved = 2.0 * FLOAT_BYTES * PASS[0] * PASS[1] / _seconds(sweep, machine, PASS)
     node = _seconds(chain, machine, (1,)) / NODES
-    ratio = DEFAULT_RATES.convolved / DEFAULT_RATES.products
-    return Rates(products=products, convolved=products * ratio, moved=moved, node=node)
+    convolved, integer = (products * rate / DEFAULT_RATES.products for rate in (DEFAULT_RATES.convolved, DEFAULT_RATES.integer))
+    return Rates(products=products, convolved=convolved, integer=integer, moved=moved, node=node)
 
 
 def _seconds(build: Callable[[Emitter], gs.Tensor], machine: Machine, shape: tuple[int, ...]) -> float:

@@ -17,7 +17,7 @@ from kcompiler.passes.budget import Candidate, within_budget
 from kcompiler.passes.costs import flops
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import HEADS
-from kcompiler.passes.lowering.table import Lowering
+from kcompiler.passes.lowering.table import LOWERINGS, Lowering
 from kcompiler.passes.plan import EXACT, Plan, Thresholds, make_plan, mean_share
 from kcompiler.passes.rules import Region
 from kcompiler.passes.work import DEFAULT_RATES, Counts, Rates, Work
@@ -64,6 +64,11 @@ class Choice:
     error: float
     few: int = 0
 
+    @property
+    def integers(self) -> bool:
+        """Whether any product is of 8-bit integers."""
+        return any(one.integer for known in LOWERINGS.values() for one in known if one.name in self.lowerings.values())
+
 
 Prices = Callable[[gs.Node, Sequence[IntArray], Sequence[tuple[Lowering, float]]], list[float]]
 """Seconds a position of a node in batches of positions, by each of some lowerings with predictions of their seconds."""
@@ -103,6 +108,7 @@ class Chooser:
         dense: str = "",
         rates: Rates = DEFAULT_RATES,
         thresholds: Thresholds = EXACT,
+        integers: bool = False,
     ) -> None:
         """For ``graph`` (normalised) and ``patch`` (height, width), by predicted prices until :meth:`reprice`.
 
@@ -112,8 +118,9 @@ class Chooser:
             direct: whether to leave out lowerings that transform.
             dense: why the model is to run whole, if so.
             thresholds: how large regions may be.
+            integers: whether products may be of 8-bit integers.
         """
-        self.thresholds = thresholds
+        self.thresholds, self.integers = thresholds, integers
         self.graph, self.patch, self.rates, self.prefer, self.direct, self.dense = graph, patch, rates, prefer, direct, dense
         self.prices: Prices = predicted
         self._known: dict[int, _Priced] = {}
@@ -219,7 +226,7 @@ class _Priced:
         chooser = self.chooser
         known = [
             lowering
-            for lowering in select.candidates(node, shape.windows, chooser.prefer)
+            for lowering in select.candidates(node, shape.windows, chooser.prefer, integers=chooser.integers)
             if not (chooser.direct and lowering.rounding(shape.windows))
         ]
         predictions = [(lowering, chooser.rates.seconds(lowering.work(shape))) for lowering in known]

@@ -69,6 +69,14 @@ class Emitter:
             self._nodes[key] = output
         return self._nodes[key]
 
+    def several(self, op: str, count: int, *inputs: gs.Tensor) -> list[gs.Variable]:
+        """All ``count`` outputs of node ``op``."""
+        first = self(op, *inputs)
+        (node,) = first.inputs
+        while len(node.outputs) < count:
+            node.outputs.append(gs.Variable(self.fresh(op)))
+        return list(node.outputs)
+
     def copy(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Variable]:
         """A node of the source graph as it is, on other inputs; returns its outputs, whose (reserved) names are kept."""
         outputs = [gs.Variable(o.name, o.dtype, o.shape) if not o.is_empty() else gs.Variable.empty() for o in node.outputs]

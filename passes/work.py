@@ -71,6 +71,7 @@ class Work:
     Attributes:
         products: FLOPs in matrix products.
         convolved: FLOPs in convolutions.
+        integer: operations in matrix products of 8-bit integers.
         moved: numbers read and written in all passes over activations.
         loaded: numbers of weights that each batch reads once, shared out over its positions.
         nodes: operators started, shared out likewise.
@@ -79,6 +80,7 @@ class Work:
 
     products: float = 0.0
     convolved: float = 0.0
+    integer: float = 0.0
     moved: float = 0.0
     loaded: float = 0.0
     nodes: float = 0.0
@@ -86,8 +88,8 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         return Work(
-            self.products + other.products, self.convolved + other.convolved, self.moved + other.moved,
-            self.loaded + other.loaded, self.nodes + other.nodes, max(self.held, other.held),
+            self.products + other.products, self.convolved + other.convolved, self.integer + other.integer,
+            self.moved + other.moved, self.loaded + other.loaded, self.nodes + other.nodes, max(self.held, other.held),
         )  # fmt: skip
 
 
@@ -96,13 +98,14 @@ class Rates:
     """How fast a machine is.
 
     Attributes:
-        products, convolved: FLOP/s of matrix products and of convolutions.
+        products, convolved: FLOP/s of matrix products and of convolutions; ``integer`` of products of 8-bit integers.
         moved: bytes/s of passes over activations, and of loading weights.
         node: seconds that starting an operator takes.
     """
 
     products: float
     convolved: float
+    integer: float
     moved: float
     node: float
 
@@ -110,10 +113,11 @@ class Rates:
         return (
             work.products / self.products
             + work.convolved / self.convolved
+            + work.integer / self.integer
             + FLOAT_BYTES * (work.moved + work.loaded) / self.moved
             + work.nodes * self.node
         )
 
 
-DEFAULT_RATES = Rates(products=140e9, convolved=140e9, moved=20e9, node=6e-6)
+DEFAULT_RATES = Rates(products=140e9, convolved=140e9, integer=400e9, moved=20e9, node=6e-6)
 """Two cores, ONNX Runtime 1.31. Only ratios matter to a choice, and they change less from machine to machine."""

@@ -98,6 +98,7 @@ class Variant(_Record):
         name: "exact", or what is approximate about it.
         threshold: share of a map's height and width that is recomputed at most (the paper's tau); 1 is exact.
         node_thresholds: other shares, by node name.
+        integers: whether some products are of 8-bit integers.
         whole: whether nothing is incremental: then full inference evaluates positions.
         baseline, incremental: names of its two models.
         batch: positions in a batch that were predicted fastest.
@@ -111,6 +112,7 @@ class Variant(_Record):
     name: str
     threshold: Annotated[float, Field(gt=0, le=1)]
     node_thresholds: Mapping[str, Annotated[float, Field(gt=0, le=1)]]
+    integers: bool
     whole: bool
     baseline: str
     incremental: str

@@ -29,12 +29,14 @@ def compile_model(
     ] = "tight",
     convolution: Annotated[Literal["auto", "direct"], typer.Option(help="Convolution algorithms to choose from.")] = "auto",
     approximate: Annotated[
-        bool, typer.Option("--approximate", help=f"Add variants for 'tune' to choose from: tau {', '.join(map(str, TAUS))}.")
+        bool,
+        typer.Option("--approximate", help=f"Add variants for 'tune' to choose from: tau {', '.join(map(str, TAUS))}, int8."),
     ] = False,
     tau: Annotated[
         list[float] | None,
         typer.Option(help="Add a variant that recomputes at most this share of each map's height and width; repeat for several."),
     ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Add variants in 8-bit integers, where those pay.")] = False,
     calibrate: options.Calibrate = False,
     threads: options.Threads = None,
     preprocessing: Annotated[Path | None, typer.Option(help="JSON file: how pictures become inputs, and the labels.")] = None,
@@ -52,6 +54,7 @@ def compile_model(
         extents=extents,
         convolution=convolution,
         thresholds=tau or (TAUS if approximate else ()),
+        int8=int8 or approximate,
         calibrate=calibrate,
         threads=threads,
         preprocessing=preprocessing,

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.lowering import conv, elementwise, pool, winograd
+from kcompiler.passes.lowering import conv, elementwise, integer, pool, winograd
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import RULES, Region, sliding_window, windows_of
 from kcompiler.passes.work import Counts, Shape
 
-assert all((conv, elementwise, pool, winograd)), "importing a lowering enters it into the table"
+assert all((conv, elementwise, integer, pool, winograd)), "importing a lowering enters it into the table"
 
 
 def windows(node: gs.Node, output: Region) -> Windows:
@@ -23,9 +23,12 @@ def windows(node: gs.Node, output: Region) -> Windows:
     return Window.identity(output.y.size), Window.identity(output.x.size)
 
 
-def candidates(node: gs.Node, windows: Windows, prefer: Mapping[str, str]) -> list[Lowering]:
-    """The preferred lowering (by node name, then operator) alone if it applies, else all that apply."""
-    applicable = [candidate for candidate in LOWERINGS[node.op] if candidate.applies(node, windows)]
+def candidates(node: gs.Node, windows: Windows, prefer: Mapping[str, str], *, integers: bool = False) -> list[Lowering]:
+    """The preferred lowering (by node name, then operator) alone if it applies, else all that apply.
+
+    Those of 8-bit integers are among them where ``integers`` are allowed.
+    """
+    applicable = [one for one in LOWERINGS[node.op] if one.applies(node, windows) and (integers or not one.integer)]
     wanted = prefer.get(node.name, prefer.get(node.op))
     return [candidate for candidate in applicable if candidate.name == wanted] or applicable
 

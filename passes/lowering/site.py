@@ -104,11 +104,15 @@ class Operand:
         union = emit("Concat", emit("Gather", self.cached(), cached, axis=0), as_rows(emit, value), axis=0)
         return emit("Gather", union, index, axis=0)
 
+    def cached_rows(self, emit: Emitter) -> gs.Tensor:
+        """The cached activation in the places and the order of the updated rows."""
+        value = self.updated
+        return value.cached if value.cached is not None else cached_rows(emit, value.box, value.tile, self.cached())
+
     def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
         """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
         value = self.updated
-        cached = value.cached if value.cached is not None else cached_rows(emit, value.box, value.tile, self.cached())
-        changes, layout = emit("Sub", as_rows(emit, value), cached), value.layout(emit)
+        changes, layout = emit("Sub", as_rows(emit, value), self.cached_rows(emit)), value.layout(emit)
         joined = not layout.nothing or not (value.zeros or value.cached is not None)
         if joined:
             zeros = emit.constant(np.zeros((1, value.channels), np.float32), "nothing")
@@ -176,6 +180,11 @@ class Site:
         """The window of every output cell (im2col): [batch, h, w, kernel h, kernel w, C]."""
         y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
         return operand.read(self.emit, y, x, pad_row, sparse=self._sparse(operand, contiguous=False))
+
+    def changed_patches(self, operand: Operand) -> gs.Variable:
+        """What the patch changes in the window of every output cell: [batch, h, w, kernel h, kernel w, C]."""
+        y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
+        return operand.read_changes(self.emit, y, x)
 
     def _sparse(self, operand: Operand, *, contiguous: bool) -> bool:
         """Whether the map has more cells than reads of a batch move when they are copied first (read, written, read)."""

@@ -25,6 +25,7 @@ class Lowering:
         applies: whether it can compute this node (with these windows) at all.
         emit: emits it.
         work: what it takes.
+        integer: whether products are of 8-bit integers, for approximate variants only.
         rounding: rms error relative to the output's, in units of float32's rounding, over what a direct evaluation has.
     """
 
@@ -33,6 +34,7 @@ class Lowering:
     emit: Emit
     work: Callable[[Shape], Work]
     rounding: Callable[[Windows], float]
+    integer: bool = False
 
 
 LOWERINGS: dict[str, list[Lowering]] = {}
@@ -58,6 +60,7 @@ def lowering(
     applies: Holds = always,
     work: Callable[[Shape], Work] = copied,
     rounding: Callable[[Windows], float] = no_rounding,
+    integer: bool = False,
 ) -> Callable[[Emit], Emit]:
     """Enters the decorated function into the table."""
 
@@ -65,7 +68,7 @@ def lowering(
         for operator in operators:
             candidates = LOWERINGS.setdefault(operator, [])
             assert all(candidate.name != name for candidate in candidates), f"two lowerings {name} for {operator}"
-            candidates.append(Lowering(name, applies, emit, work, rounding))
+            candidates.append(Lowering(name, applies, emit, work, rounding, integer))
         return emit
 
     return enter

@@ -22,7 +22,7 @@ def apply_along_both(emit: Emitter, y: FloatMatrix, x: FloatMatrix, value: gs.Te
     return emit("MatMul", emit.constant(x.astype(np.float32), name), flat) if x.size > 1 else flat
 
 
-def added_to_cached(site: Site, changes: gs.Tensor, tile: Tile) -> Updated:
+def added_to_cached(site: Site, changes: gs.Tensor, tile: Tile | None) -> Updated:
     """The output's region: what was cached, and what ``changes`` (in the order of ``tile``) add to it."""
     rows = site.emit("Reshape", changes, site.emit.int64([-1, site.channels]))
     cached = site.cached_output(tile)

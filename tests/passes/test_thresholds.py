@@ -9,7 +9,7 @@ from networks import NETWORKS, save
 from onnxruntime import InferenceSession
 
 import kcompiler
-from kcompiler.options import Options
+from kcompiler.options import Approximation, Options
 from kcompiler.passes.plan import Thresholds, make_plan
 from kcompiler.pipeline import analyse, compile_file
 from kcompiler.runtime.check import sample_positions
@@ -56,7 +56,7 @@ def capped_by_hand(graph, plan, image, fill, positions):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_capped_regions_against_full_maps_by_hand(name, tau, tmp_path):
     model = save(name, tmp_path / "model.onnx", *SHAPE)
-    options = Options(patch=PATCH, dense_share=NEVER_DENSE, thresholds=(Thresholds(tau),))
+    options = Options(patch=PATCH, dense_share=NEVER_DENSE, approximations=(Approximation(Thresholds(tau)),))
     bundle = compile_file(model, options)
     explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
     if len(explainer.engines) == 1:
@@ -90,8 +90,10 @@ def test_no_cap_is_the_identical_graph(tmp_path):
 def test_variants_share_the_weights(tmp_path):
     model = save("residual", tmp_path / "model.onnx", 32, 32)
     alone = compile_file(model, Options(patch=(4, 4), dense_share=NEVER_DENSE, convolution="direct"))
-    thresholds = (Thresholds(0.2), Thresholds(0.1))
-    several = compile_file(model, Options(patch=(4, 4), dense_share=NEVER_DENSE, convolution="direct", thresholds=thresholds))
+    approximations = tuple(Approximation(Thresholds(tau)) for tau in (0.2, 0.1))
+    several = compile_file(
+        model, Options(patch=(4, 4), dense_share=NEVER_DENSE, convolution="direct", approximations=approximations)
+    )
     assert [variant.name for variant in several.manifest.variants] == ["exact", "tau0.2", "tau0.1"]
     sizes = [(bundle.folder / "weights.bin").stat().st_size for bundle in (alone, several)]
     assert sizes[0] == sizes[1]
@@ -102,7 +104,9 @@ def test_thresholds_by_node(tmp_path):
     model = save("chain", tmp_path / "model.onnx", 32, 32)
     graph = analyse(model, Options(patch=(4, 4)), tmp_path).graph
     node = next(node.name for node in graph.nodes if node.op == "Conv")
-    bundle = compile_file(model, Options(patch=(4, 4), dense_share=NEVER_DENSE, thresholds=(Thresholds(nodes={node: 0.1}),)))
+    bundle = compile_file(
+        model, Options(patch=(4, 4), dense_share=NEVER_DENSE, approximations=(Approximation(Thresholds(nodes={node: 0.1})),))
+    )
     (_, variant) = bundle.manifest.variants
     assert variant.node_thresholds == {node: 0.1}
     assert variant.threshold == 1

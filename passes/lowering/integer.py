@@ -1,0 +1,67 @@
+"""Convolution in 8-bit integers, for approximate variants: the change is quantised, not the activation.
+
+What the patch changes, the updated minus the cached input, is small beside the activation, and the cached output is exact;
+so the error is relative to the change. Weights are quantised by output channel, changes by the batch as it is (one scale,
+from their range in this very run). ONNX Runtime fuses the nodes into one product on VNNI or AMX.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from kcompiler.passes.emit import Array
+from kcompiler.passes.lowering.site import Site, Tile, Updated, as_rows
+from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.lowering.tiles import added_to_cached
+from kcompiler.passes.work import Shape, Work
+
+LARGEST = 127
+
+
+def _applies(node: gs.Node, windows: Windows) -> bool:
+    return bool(node.attrs.get("group", 1) == 1)
+
+
+def _work(shape: Shape) -> Work:
+    """The change is made, its range found, quantised, multiplied; then scaled and added to the cached output."""
+    gathered, written = shape.cells * shape.taps * shape.channels, shape.cells * shape.outputs
+    return Work(
+        integer=2 * gathered * shape.outputs,
+        moved=6 * shape.cells * shape.channels + 5 * gathered + 6 * written,
+        loaded=shape.taps * shape.channels * shape.outputs / 4 / shape.batch,
+        nodes=30 / shape.batch,
+        held=gathered + written,
+    )
+
+
+@lowering("int8 gemm", "Conv", applies=_applies, work=_work, integer=True)
+def conv_in_integers(site: Site) -> Updated:
+    """im2col of the change, dynamically quantised, by a product of integers, added to the cached output."""
+    emit = site.emit
+    weights = np.asarray(site.node.inputs[1].values)
+    matrix = weights.transpose(2, 3, 1, 0).reshape(-1, site.channels)
+    changes, tile = _changes(site, len(matrix))
+    codes, scales = quantised(matrix)
+    values, scale, zero = emit.several("DynamicQuantizeLinear", 3, changes)
+    products = emit("MatMulInteger", values, emit.constant(codes, f"{site.node.name}/codes"), zero)
+    both = emit("Mul", scale, emit.constant(scales, f"{site.node.name}/scales"))
+    added = emit("Mul", emit("Cast", products, to=TensorProto.FLOAT), both)
+    return added_to_cached(site, added, tile)
+
+
+def _changes(site: Site, depth: int) -> tuple[gs.Tensor, Tile | None]:
+    """The change under the window of every output cell, [rows, depth], and the order of the rows."""
+    emit, operand, (y, x) = site.emit, site.operand, site.windows
+    value = operand.updated
+    if y.kernel == x.kernel == y.stride == x.stride == 1 and site.aligned(operand, value.tile):
+        return emit("Sub", as_rows(emit, value), operand.cached_rows(emit)), value.tile
+    return emit("Reshape", site.changed_patches(operand), emit.int64([-1, depth])), None
+
+
+def quantised(matrix: Array) -> tuple[Array, Array]:
+    """``matrix`` [depth, columns] as int8 codes and float32 scales [columns], such that codes * scales is nearest to it."""
+    largest = np.abs(matrix).max(axis=0)
+    scales = np.where(largest > 0, largest / LARGEST, 1.0).astype(np.float32)
+    return np.rint(matrix / scales).astype(np.int8), scales
