@@ -21,7 +21,8 @@ from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.manifest import Tuned, add_tuned
 from kcompiler.runtime.promise import images_needed
-from kcompiler.runtime.tuner import Goal, Sample, check_images, tune
+from kcompiler.runtime.trials import Goal, Sample
+from kcompiler.runtime.tuner import check_images, tune
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 

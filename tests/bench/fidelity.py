@@ -38,7 +38,8 @@ from kcompiler.runtime.manifest import SamplingPlan, Tuned, file_record, read_ma
 from kcompiler.runtime.positions import make_grid  # noqa: E402
 from kcompiler.runtime.promise import least_share  # noqa: E402
 from kcompiler.runtime.quality import Quality, quality  # noqa: E402
-from kcompiler.runtime.tuner import Goal, Sample, tune  # noqa: E402
+from kcompiler.runtime.trials import Goal, Sample  # noqa: E402
+from kcompiler.runtime.tuner import tune  # noqa: E402
 from models.findings import DATA_SETS, Box, picture  # noqa: E402
 
 PATCH, STRIDE, FILL = 16, 4, 0.0
@@ -157,15 +158,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def open_bundle(options: argparse.Namespace) -> Explainer:
     """The compiled model, from --work if it was compiled there from the same file for the same variants."""
     stem = f"{options.network}-{options.data_set}"
-    model, place = options.model_folder / f"{stem}.onnx", options.work / f"{stem}.kc"
-    wanted = file_record(model).sha256, (PATCH, PATCH), tuple(options.tau)
-    if place.is_dir():
-        found = read_manifest(place)
-        if (found.model_sha256, found.patch, tuple(one.threshold for one in found.variants[1:])) == wanted:
-            return kcompiler.load(place, threads=options.threads)
+    model, place = options.model_folder / f"{stem}.onnx", options.work / f"{stem}{'-int8' if options.int8 else ''}.kc"
+    if place.exists() and reusable(place, model, options.tau):
+        return kcompiler.load(place, threads=options.threads)
     recipe = options.model_folder / f"{stem}.preprocessing.json"
-    bundle = kcompiler.compile(model, patch=PATCH, thresholds=options.tau, threads=options.threads, preprocessing=recipe)
+    bundle = kcompiler.compile(
+        model, patch=PATCH, thresholds=options.tau, int8=options.int8, threads=options.threads, preprocessing=recipe
+    )
     return kcompiler.load(bundle.save(place, force=True), threads=options.threads)
+
+
+def reusable(place: Path, model: Path, taus: Sequence[float]) -> bool:
+    try:
+        found = read_manifest(place)
+    except kcompiler.BundleError as error:  # of an earlier version, say
+        print(f"{error}: now", file=sys.stderr)
+        return False
+    thresholds = [one.threshold for one in found.variants[1:] if not one.integers]
+    return (found.model_sha256, found.patch, thresholds) == (file_record(model).sha256, (PATCH, PATCH), taus)
 
 
 def examples(explainer: Explainer, options: argparse.Namespace, seeds: range) -> list[Example]:
@@ -299,6 +309,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--unseen", type=int, default=30, metavar="N", help="pictures to judge the plan on (default: %(default)s)")
     add("--work", type=Path, default=Path("fidelity"), metavar="DIR", help="keeps bundle and exact maps (default: %(default)s)")
     add("--tau", type=float, nargs="*", default=[0.7], metavar="T", help="thresholds of approximate variants (default: 0.7)")
+    add("--int8", action="store_true", help="variants in 8-bit integers, too")
     add("--ssim", type=float, default=0.9, metavar="Q", help="that is to be kept (default: %(default)s)")
     add("--share", type=float, default=0.9, metavar="P", help="of all images on which it is (default: %(default)s)")
     add("--confidence", type=float, default=0.95, metavar="P", help="that it is (default: %(default)s)")

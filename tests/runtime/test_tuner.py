@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +10,12 @@ import pytest
 from networks import save
 
 import kcompiler
-from kcompiler.runtime import tuner
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.manifest import EVERYTHING, SamplingPlan, add_tuned, read_manifest
 from kcompiler.runtime.promise import images_needed
-from kcompiler.runtime.simulation import Family, outcomes, recorded
-from kcompiler.runtime.tuner import Costs, Goal, Sample, Trial, check_images, choose, families, halves, tune
+from kcompiler.runtime.simulation import Family, Outcome, outcomes, recorded
+from kcompiler.runtime.trials import Costs, Goal, Sample, Trial, families
+from kcompiler.runtime.tuner import check_images, choose, halves, tune
 from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING
 from models.demo_pictures import picture
 
@@ -105,7 +105,7 @@ def test_halves_are_random_but_the_same_again():
 
 
 def test_costs_grow_with_rounds_and_beyond_what_was_timed():
-    outcome = tuner.Outcome((64, 32, 200), 0.5, 0.9)
+    outcome = Outcome((64, 32, 200), 0.5, 0.9)
     each = (0.06 - 0.01) / 56
     assert FREE.of(outcome) == pytest.approx(0.5 + 0.06 + (0.01 + 24 * each) + 0.06 + 136 * each)
 
@@ -124,7 +124,9 @@ def smooth_image(seed):
     return np.array(waves, np.float32)
 
 
-def test_tuned_plan_lands_in_the_bundle_and_is_used(bundle):
+@pytest.fixture(scope="module")
+def tuned(bundle):
+    """What tuning the bundle found, and what it said on the way."""
     explainer = kcompiler.load(bundle, threads=1)
     goal = Goal(ssim=0.8, share=0.6, confidence=0.6, stride=1, target=1)
     samples = []
@@ -133,37 +135,45 @@ def test_tuned_plan_lands_in_the_bundle_and_is_used(bundle):
         exact = explainer.explain(image, stride=1, target=1)
         samples.append(Sample(image, replace(exact, seconds=1e6)))  # whatever a plan takes, it is less
     told = []
-    tuned = tune(explainer, samples, goal, lambda *what: told.append(what))
+    return tune(explainer, samples, goal, lambda *what: told.append(what)), told
+
+
+def test_tuning_tries_all_variants_and_keeps_its_evidence(tuned):
+    found, told = tuned
     assert {name for name, *_ in told} >= {"running the plan"}
     assert any("tau0.15" in name for name, *_ in told)
-    assert tuned.evidence.images == 8
-    assert tuned.evidence.held_out == len(tuned.evidence.ssim) == 4
-    assert not tuned.plan.everything
-    add_tuned(bundle, tuned)
-    add_tuned(bundle, tuned)
-    assert read_manifest(bundle).tuned == (tuned,)
-    again = kcompiler.load(bundle, threads=1)
-    found = again.explain(smooth_image(0), stride=1, target=1, quality=0.8)
-    assert found.plan == tuned.plan
-    assert found.evaluated < found.scores.size
-    assert again.explain(smooth_image(0), stride=1, target=1, quality=0.5).plan == tuned.plan
+    assert found.evidence.images == 8
+    assert found.evidence.held_out == len(found.evidence.ssim) == 4
+    assert not found.plan.everything
+
+
+def test_tuned_plan_lands_in_the_bundle_and_is_used(bundle, tuned, tmp_path):
+    found, _ = tuned
+    shutil.copytree(bundle, tmp_path / "model.kc")
+    add_tuned(tmp_path / "model.kc", found)
+    add_tuned(tmp_path / "model.kc", found)
+    assert read_manifest(tmp_path / "model.kc").tuned == (found,)
+    again = kcompiler.load(tmp_path / "model.kc", threads=1)
+    heat_map = again.explain(smooth_image(0), stride=1, target=1, quality=0.8)
+    assert heat_map.plan == found.plan
+    assert heat_map.evaluated < heat_map.scores.size
+    assert again.explain(smooth_image(0), stride=1, target=1, quality=0.5).plan == found.plan
     with pytest.raises(kcompiler.UsageError, match=r"tuned for SSIM 0\.8 of the output at stride 1"):
         again.explain(smooth_image(0), stride=1, quality=0.9)
     with pytest.raises(kcompiler.UsageError, match="at stride 2"):
         again.explain(smooth_image(0), stride=2, quality=0.8)
 
 
-def test_images_unlike_the_calibration_set_are_said(bundle):
+def test_images_unlike_the_calibration_set_are_said(bundle, tuned, tmp_path):
     """A plan that is too careless for the image, with evidence of images on which it was not."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
+    found, _ = tuned
     careless = SamplingPlan(step=8, share=0.02, expected_ssim=0.01)
-    tuned = read_manifest(bundle).tuned[0]
-    evidence = tuned.evidence.model_copy(update={"spot_error": 1e-3})
-    add_tuned(bundle, tuned.model_copy(update={"plan": careless, "evidence": evidence}))
+    evidence = found.evidence.model_copy(update={"spot_error": 1e-3})
+    shutil.copytree(bundle, tmp_path / "model.kc")
+    add_tuned(tmp_path / "model.kc", found.model_copy(update={"plan": careless, "evidence": evidence}))
     noise = np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32) * 5
-    (warning,) = kcompiler.load(bundle, threads=1).explain(noise, stride=1, target=1, quality=0.8).warnings
+    (warning,) = kcompiler.load(tmp_path / "model.kc", threads=1).explain(noise, stride=1, target=1, quality=0.8).warnings
     assert "may be unlike them" in warning
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(

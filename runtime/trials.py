@@ -1,0 +1,185 @@
+"""Trials: families of sampling plans on calibration images, simulated where the exact variant evaluates, else run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kcompiler.runtime.engine import Baseline, Engine
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.explainer import Explainer, Score
+from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.images import Fill, FloatArray
+from kcompiler.runtime.manifest import EVERYTHING, SamplingPlan
+from kcompiler.runtime.positions import Grid, IntArray
+from kcompiler.runtime.simulation import Family, Outcome, Scores, outcomes, recorded
+
+EXPECTED = (0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.9, 0.88, 0.86, 0.84, 0.82, 0.8, 0.77, 0.74, 0.7, 0.65, 0.6, 0.5)
+"""Expected SSIM at which kriging ends, from the most careful on."""
+CORRELATIONS = (0.35, 0.5)
+STEPS = (6, 8)
+MOST_EVALUATED = 0.4
+DRILL_DOWN_SHARES = (0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
+TIMED_COUNTS = (8, 32, 64, 128)
+TIMED_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be kept, and for which explanations.
+
+    Attributes:
+        ssim: of the raw map with the exact one, above 0, up to 1.
+        share: of all images on which it is to be reached.
+        confidence: that it is.
+        stride: of the grid, pixels.
+        score: see :meth:`Explainer.explain`.
+        target: likewise.
+        fill: likewise.
+    """
+
+    ssim: float = 0.9
+    share: float = 0.9
+    confidence: float = 0.95
+    stride: int = 4
+    score: Score = "auto"
+    target: int | str | None = None
+    fill: Fill = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ssim <= 1:
+            raise UsageError(f"ssim is {self.ssim}, expected above 0, up to 1")
+        for name, value in (("share", self.share), ("confidence", self.confidence)):
+            if not 0 < value < 1:
+                raise UsageError(f"{name} is {value}, expected between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A calibration image: float32 in the model's layout, and its exact map."""
+
+    image: FloatArray
+    exact: HeatMap
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a variant takes, in seconds: an explanation without its positions, and a round by its positions.
+
+    Attributes:
+        once: baseline pass and uncovered outputs.
+        counts: int64 [sizes], ascending from 0; ``seconds`` float64 [sizes] of such a round.
+    """
+
+    once: float
+    counts: IntArray
+    seconds: npt.NDArray[np.float64]
+
+    def of(self, outcome: Outcome) -> float:
+        """Predicted seconds of an explanation."""
+        each = (self.seconds[-1] - self.seconds[-2]) / (self.counts[-1] - self.counts[-2])
+        rounds = np.array(outcome.rounds)
+        beyond = np.maximum(rounds - self.counts[-1], 0) * each
+        return self.once + outcome.seconds + float((np.interp(rounds, self.counts, self.seconds) + beyond).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A family on all images: of each, the outcomes of its plans."""
+
+    family: Family
+    outcomes: tuple[tuple[Outcome, ...], ...]
+    costs: Costs
+
+    def kept(self, number: int, goal: Goal, images: Sequence[int]) -> int:
+        """On how many of ``images`` plan ``number`` meets the goal."""
+        return sum(self.outcomes[image][number].ssim >= goal.ssim for image in images)
+
+    def seconds(self, number: int, images: Sequence[int]) -> float:
+        """Predicted, the mean over ``images``."""
+        return statistics.fmean(self.costs.of(self.outcomes[image][number]) for image in images)
+
+    def evaluated(self, number: int, images: Sequence[int]) -> float:
+        return statistics.fmean(self.outcomes[image][number].evaluated for image in images)
+
+    def most_careless(self, goal: Goal, images: Sequence[int]) -> int | None:
+        """The last plan such that it, and every more careful one, meets the goal on its share of ``images``."""
+        last = None
+        for number in range(len(self.family.plans)):
+            if self.kept(number, goal, images) < goal.share * len(images):
+                break
+            last = number
+        return last
+
+
+Tell = Callable[[str, int, int], None]
+"""Told what is being done, and how much of how much is done."""
+
+
+def families(variant: str, methods: Sequence[str] = ("kriging", "drill-down")) -> list[Family]:
+    """All families of plans that ``variant`` can carry out."""
+    found = []
+    if "kriging" in methods:
+        found += [kriging(variant, step, correlation) for step in STEPS for correlation in CORRELATIONS]
+    if "drill-down" in methods:
+        found += [
+            Family(
+                f"drill-down, step {step}, {variant}",
+                tuple(SamplingPlan(method="drill-down", variant=variant, step=step, share=r) for r in DRILL_DOWN_SHARES),
+            )
+            for step in (2, 4)
+        ]
+    return found
+
+
+def kriging(variant: str, step: int, correlation: float) -> Family:
+    plan = SamplingPlan(variant=variant, step=step, correlation=correlation, share=MOST_EVALUATED)
+    plans = tuple(plan.model_copy(update={"expected_ssim": expected}) for expected in EXPECTED)
+    return Family(f"kriging, step {step}, correlation {correlation:g}, {variant}", plans)
+
+
+def measured_costs(engine: Engine, samples: Sequence[Sample], goal: Goal) -> Costs:
+    """Times baseline passes and rounds of scattered positions; medians."""
+    grid = Grid(samples[0].exact.ys, samples[0].exact.xs)
+    positions = np.random.default_rng(0).permutation(grid.positions)
+    counts = [count for count in TIMED_COUNTS if count < len(positions)] or [1]
+    once, rounds = [], []
+    for number in range(TIMED_ROUNDS + 1):
+        image = samples[number % len(samples)].image
+        start = time.perf_counter()
+        baseline = engine.baseline(image, goal.fill, len(positions))
+        engine.unoccluded(baseline)
+        once.append(time.perf_counter() - start)
+        rounds.append([_timed(engine, baseline, positions[:count]) for count in counts])
+    middle = np.median(np.array(rounds[1:]), axis=0)  # the first round is for warming up
+    return Costs(statistics.median(once[1:]), np.array([0, *counts]), np.array([0.0, *np.maximum.accumulate(middle)]))
+
+
+def _timed(engine: Engine, baseline: Baseline, positions: IntArray) -> float:
+    start = time.perf_counter()
+    engine.evaluate_all(baseline, positions)
+    return time.perf_counter() - start
+
+
+def try_family(explainer: Explainer, family: Family, samples: Sequence[Sample], goal: Goal, costs: Costs, tell: Tell) -> Trial:
+    """The outcomes of a family on all images: simulated for the exact variant, run for others."""
+    found = []
+    for number, sample in enumerate(samples):
+        tell(family.name, number, len(samples))
+        found.append(tuple(outcomes(family, sample.exact, _scores(explainer, family, sample, goal))))
+    return Trial(family, tuple(found), costs)
+
+
+def _scores(explainer: Explainer, family: Family, sample: Sample, goal: Goal) -> Scores:
+    variant = family.plans[0].variant
+    if variant == EVERYTHING.variant:
+        return recorded(sample.exact)
+    engine, grid = explainer.engines[variant], Grid(sample.exact.ys, sample.exact.xs)
+    baseline = engine.baseline(sample.image, goal.fill, len(grid.positions))
+    output, target = explainer.scored(goal.score)[1], sample.exact.target
+    return lambda cells: engine.evaluate_all(baseline, grid.positions[cells], output)[:, target]
