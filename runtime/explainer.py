@@ -26,7 +26,7 @@ from kcompiler.runtime.sessions import Machine
 from kcompiler.runtime.tuned import check_budget, find_tuned, saturation, spot_check
 
 MEMORY = 2 << 30
-Quality = Literal["exact"] | float | SamplingPlan
+Quality = Literal["exact"] | float | SamplingPlan | Tuned
 Score = Literal["auto", "output", "logit", "drop"]
 SCORES = get_args(Score)
 
@@ -191,7 +191,8 @@ class Explainer:
             target: index or label of the output; None takes the largest output of the uncovered image.
             fill: one number or one a channel, in model units.
             region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
-            quality: "exact"; an SSIM in (0, 1) that the bundle has been tuned for; or a :class:`SamplingPlan`.
+            quality: "exact"; an SSIM in (0, 1) that the bundle has been tuned for; a :class:`SamplingPlan`; or what the tuner
+                returned.
             score: "logit", what the final softmax or sigmoid reads; "output", what the model puts out; "drop", how much the
                 first that there is falls. "auto" is the logit where there is one, else the output.
             budget: seconds after which no more positions are evaluated; the map is then what is known by that time. With
@@ -287,13 +288,15 @@ class Explainer:
         Raises:
             UsageError: the bundle has no such plan.
         """
-        if isinstance(quality, SamplingPlan):
-            if quality.variant not in self.engines:
-                raise UsageError(f"plan for variant {quality.variant!r}; variants in the bundle: {', '.join(self.engines)}")
-            return None, quality
+        tuned = quality if isinstance(quality, Tuned) else None
+        if tuned is not None or isinstance(quality, SamplingPlan):
+            plan = tuned.plan if tuned is not None else quality
+            if plan.variant not in self.engines:
+                raise UsageError(f"plan for variant {plan.variant!r}; variants in the bundle: {', '.join(self.engines)}")
+            return tuned, plan
         if quality == "exact":
             return None, ANYTIME if anytime else EVERYTHING
-        tuned = find_tuned(self.manifest, quality, stride, self.scored(score)[0])
+        tuned = find_tuned(self.manifest, quality, stride, self.scored("auto" if score == "drop" else score)[0])
         return tuned, tuned.plan
 
     def _warnings(

@@ -27,7 +27,7 @@ PRIOR_WEIGHT = 0.002
 """Weight of the mean surprise of all cells where none nearby was measured, over that of one measured cell."""
 STABILISER = 0.03**2
 """SSIM's second constant, over the squared data range (Wang et al. 2004)."""
-MOST_MODELLED = 0.4
+MOST_MODELLED = 0.3
 """Share of the cells from which on the rest is evaluated without asking which first: modelling would cost more than it saves."""
 MOST_BYTES = 1 << 29
 """Memory of the model from which on the same holds."""
@@ -171,7 +171,8 @@ class Kriging:
             return self._field.planned
         self._catch_up()
         done, cells = len(self._told), len(self._scores)
-        if done >= self.most or self.expected_ssim() >= self._plan.expected_ssim:
+        enough = self._plan.expected_ssim < 1 and self.expected_ssim() >= self._plan.expected_ssim
+        if done >= self.most or enough:
             return np.empty(0, np.int64)
         if done >= MOST_MODELLED * cells or self._field.bytes > MOST_BYTES:
             rest = np.flatnonzero(np.isnan(self._scores))

@@ -38,7 +38,7 @@ class Goal:
         share: of all images on which it is to be reached.
         confidence: that it is.
         stride: of the grid, pixels.
-        score: see :meth:`Explainer.explain`.
+        score: see :meth:`Explainer.explain`; maps of the "drop" are as easy or hard as of what it is the drop of.
         target: likewise.
         fill: likewise.
     """
@@ -57,11 +57,13 @@ class Goal:
         for name, value in (("share", self.share), ("confidence", self.confidence)):
             if not 0 < value < 1:
                 raise UsageError(f"{name} is {value}, expected between 0 and 1")
+        if self.score == "drop":
+            raise UsageError("score is 'drop'; tune for what it is the drop of ('auto'), drops then use that plan too")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A calibration image: float32 in the model's layout, and its exact map."""
+    """A calibration image, float32 [1, C, H, W] (see :meth:`Explainer.check_image`), and its exact map."""
 
     image: FloatArray
     exact: HeatMap
@@ -82,10 +84,13 @@ class Costs:
 
     def of(self, outcome: Outcome) -> float:
         """Predicted seconds of an explanation."""
+        return self.once + outcome.seconds + sum(self.of_round(count) for count in outcome.rounds)
+
+    def of_round(self, count: int) -> float:
+        """Predicted seconds of so many positions."""
         each = (self.seconds[-1] - self.seconds[-2]) / (self.counts[-1] - self.counts[-2])
-        rounds = np.array(outcome.rounds)
-        beyond = np.maximum(rounds - self.counts[-1], 0) * each
-        return self.once + outcome.seconds + float((np.interp(rounds, self.counts, self.seconds) + beyond).sum())
+        beyond = max(count - int(self.counts[-1]), 0) * each
+        return float(np.interp(count, self.counts, self.seconds) + beyond)
 
 
 @dataclass(frozen=True, slots=True)

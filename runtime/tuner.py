@@ -31,7 +31,7 @@ from kcompiler.runtime.trials import (
     measured_costs,
     try_family,
 )
-from kcompiler.runtime.tuned import spot_error, spots
+from kcompiler.runtime.tuned import SPOTS, spot_error, spots
 
 LEAST_IMAGES = 2
 
@@ -72,7 +72,7 @@ class Chosen:
 def choose(trials: Sequence[Trial], goal: Goal, first: Sequence[int], second: Sequence[int], exact_seconds: float) -> Chosen:
     """The family that is fastest where it keeps the goal on the ``first`` half, and its fastest plan that keeps the promise.
 
-    Where the ``second`` half is too small for any promise, the fastest that keeps the goal on all images.
+    Where the ``second`` half is too small for any promise, the fastest that keeps the goal on the first.
     """
     best: tuple[float, Trial] | None = None
     for trial in trials:
@@ -86,10 +86,10 @@ def choose(trials: Sequence[Trial], goal: Goal, first: Sequence[int], second: Se
     promised = last_promised(kept, len(second), goal.share, goal.confidence)
     if promised is not None:
         return Chosen(trial, promised, True)
-    everywhere = trial.most_careless(goal, [*first, *second])
-    if len(second) >= images_needed(goal.share, goal.confidence) or everywhere is None:
+    number = trial.most_careless(goal, first)
+    if len(second) >= images_needed(goal.share, goal.confidence) or number is None:
         return Chosen(None, 0, True)
-    return Chosen(trial, everywhere, False)
+    return Chosen(trial, number, False)
 
 
 def halves(count: int) -> tuple[list[int], list[int]]:
@@ -115,15 +115,17 @@ def tune(explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell
         family = kriging(name, step, correlation)
         trials.append(try_family(explainer, family, samples, goal, measured_costs(engine, samples, goal), tell))
     chosen = choose(trials, goal, first, second, exact_seconds)
-    return _tuned(explainer, samples, goal, chosen, trials, (first, second), exact_seconds, tell)
+    checked = exact_costs.of_round(SPOTS) + (exact_costs.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
+    return _tuned(explainer, samples, goal, chosen, trials, (first, second), (exact_seconds, checked), tell)
 
 
 def _tuned(
     explainer: Explainer, samples: Sequence[Sample], goal: Goal, chosen: Chosen, trials: Sequence[Trial],
-    parts: tuple[Sequence[int], Sequence[int]], exact_seconds: float, tell: Tell,
+    parts: tuple[Sequence[int], Sequence[int]], seconds: tuple[float, float], tell: Tell,
 ) -> Tuned:  # fmt: skip
-    """Runs the chosen plan on all images, and writes down what it did."""
+    """Runs the chosen plan on all images, and writes down what it did; ``seconds`` of an exact map, and of a spot check."""
     first, second = parts
+    exact_seconds, checked = seconds
     runs = []
     for number, sample in enumerate(samples):
         tell("running the plan", number, len(samples))
@@ -140,7 +142,8 @@ def _tuned(
             top_overlap=statistics.median(run.quality.top_overlap for run in held),
             rendered_ssim=statistics.median(run.quality.rendered_ssim for run in held),
             evaluated=statistics.fmean(run.evaluated for run in runs),
-            seconds=statistics.median(run.seconds for run in runs), exact_seconds=exact_seconds,
+            seconds=statistics.median(run.seconds for run in runs) + (0.0 if chosen.trial is None else checked),
+            exact_seconds=exact_seconds,
             spot_error=max(run.spot_error for run in runs), candidates=tuple(_candidate(one, goal, first) for one in trials),
         ),
     )  # fmt: skip
@@ -165,10 +168,16 @@ class Run:
     spot_error: float
 
 
+def _as_given(explainer: Explainer, image: FloatArray) -> FloatArray:
+    """An image [1, C, H, W] in the layout that the source takes."""
+    return image if explainer.manifest.layout == "NCHW" else np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+
+
 def _run(explainer: Explainer, sample: Sample, goal: Goal, plan: SamplingPlan) -> Run:
     found = explainer.explain(
-        sample.image, stride=goal.stride, target=sample.exact.target, fill=goal.fill, score=goal.score, quality=plan
-    )
+        _as_given(explainer, sample.image), stride=goal.stride, target=sample.exact.target, fill=goal.fill,
+        score=goal.score, quality=plan,
+    )  # fmt: skip
     cells = spots(found.sampled.ravel())
     return Run(
         quality(found.scores, sample.exact.scores, sample.exact.unoccluded),

@@ -22,7 +22,8 @@ from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.manifest import Tuned, add_tuned
 from kcompiler.runtime.promise import images_needed
 from kcompiler.runtime.trials import Goal, Sample
-from kcompiler.runtime.tuner import check_images, tune
+from kcompiler.runtime.tuned import check_budget
+from kcompiler.runtime.tuner import LEAST_IMAGES, check_images, tune
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 
@@ -50,10 +51,13 @@ def tune_bundle(
     """Find the fastest approximate plan that keeps an SSIM on a share of all images; 'explain --quality' then uses it."""
     explainer = kcompiler.load(bundle, providers=provider, threads=threads)
     goal = Goal(
-        ssim=ssim, share=share, confidence=confidence, stride=stride, score=score, target=parse_target(explainer, target),
+        ssim=ssim, share=share, confidence=confidence, stride=stride, score="auto" if score == "drop" else score,
+        target=parse_target(explainer, target),
         fill=parse_fill(explainer, bundle, fill),
     )  # fmt: skip
     console = Console(stderr=True)
+    if budget is not None:
+        check_budget(budget)
     inputs = {path.name: read_input(explainer, path) for path in _image_files(images)}
     check_images(explainer, inputs)
     folder = work if work is not None else bundle.with_name(bundle.name + ".tuning")
@@ -91,11 +95,11 @@ def _samples(
     spent = 0.0
     task = progress.add_task("exact maps", total=len(inputs))
     for name, image in inputs.items():
-        if budget is not None and spent >= budget and len(samples) >= 2:
-            break
         checked = explainer.check_image(image)
         place = folder / f"{_key(explainer, checked, goal)}.json"
         exact = HeatMap.load(place) if place.is_file() else None
+        if exact is None and budget is not None and spent >= budget and len(samples) >= LEAST_IMAGES:
+            continue
         if exact is None:
             progress.update(task, description=f"exact map of {name}")
             exact = explainer.explain(image, stride=goal.stride, target=goal.target, fill=goal.fill, score=goal.score)
@@ -118,6 +122,8 @@ def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
         goal.score,
         goal.target,
         np.asarray(goal.fill).tolist(),
+        explainer.machine.threads,
+        explainer.device,
     ]
     return hashlib.sha256(json.dumps(settings).encode() + image.tobytes()).hexdigest()[:32]
 

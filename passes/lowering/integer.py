@@ -62,6 +62,7 @@ def _changes(site: Site, depth: int) -> tuple[gs.Tensor, Tile | None]:
 
 def quantised(matrix: Array) -> tuple[Array, Array]:
     """``matrix`` [depth, columns] as int8 codes and float32 scales [columns], such that codes * scales is nearest to it."""
-    largest = np.abs(matrix).max(axis=0)
-    scales = np.where(largest > 0, largest / LARGEST, 1.0).astype(np.float32)
-    return np.rint(matrix / scales).astype(np.int8), scales
+    numbers = matrix.astype(np.float64)
+    largest = np.abs(numbers).max(axis=0)
+    scales = np.where(largest > 0, largest / LARGEST, 1.0)
+    return np.rint(numbers / scales).astype(np.int8), scales.astype(np.float32)

@@ -142,7 +142,7 @@ def plot(curves: Sequence[Curve]) -> bytes:
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     drawing = io.BytesIO()
-    canvas.print_png(drawing)
+    canvas.print_png(drawing)  # type: ignore[no-untyped-call]
     return drawing.getvalue()
 
 

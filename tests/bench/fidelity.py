@@ -34,7 +34,7 @@ from kcompiler.runtime.bench import FULL_BATCHES, _time_compiled, _time_full, sp
 from kcompiler.runtime.explainer import Explainer  # noqa: E402
 from kcompiler.runtime.heatmap import HeatMap  # noqa: E402
 from kcompiler.runtime.images import FloatArray, fill_image  # noqa: E402
-from kcompiler.runtime.manifest import SamplingPlan, Tuned, file_record, read_manifest  # noqa: E402
+from kcompiler.runtime.manifest import Tuned, file_record, read_manifest  # noqa: E402
 from kcompiler.runtime.positions import make_grid  # noqa: E402
 from kcompiler.runtime.promise import least_share  # noqa: E402
 from kcompiler.runtime.quality import Quality, quality  # noqa: E402
@@ -134,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     first_unseen = FIRST_SEED + options.calibration
     known = examples(explainer, options, range(FIRST_SEED, first_unseen))
     unseen = examples(explainer, options, range(first_unseen, first_unseen + options.unseen))
+    if options.maps_only:
+        return
     goal = Goal(ssim=options.ssim, share=options.share, confidence=options.confidence, stride=STRIDE, fill=FILL)
     with tqdm(desc="plans", unit="image") as bar:
 
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         tuned = tune(explainer, [Sample(one.image, one.exact) for one in known], goal, tell)
     clock = Clock(explainer, unseen[0].image)
-    judged = [judge(explainer, one, tuned.plan, clock) for one in tqdm(unseen, desc="unseen pictures")]
+    judged = [judge(explainer, one, tuned, clock) for one in tqdm(unseen, desc="unseen pictures")]
     report(explainer, clock, tuned, judged, [*known, *unseen], DATA_SETS[options.data_set].labels)
     if options.json is not None:
         content = {
@@ -193,10 +195,10 @@ def examples(explainer: Explainer, options: argparse.Namespace, seeds: range) ->
     return found
 
 
-def judge(explainer: Explainer, example: Example, plan: SamplingPlan, clock: Clock) -> Judged:
+def judge(explainer: Explainer, example: Example, quality_kept: Tuned, clock: Clock) -> Judged:
     exact, image = example.exact, example.image
     clock.tick()
-    tuned = explainer.explain(image, stride=STRIDE, fill=FILL, target=exact.target, quality=plan)
+    tuned = explainer.explain(image, stride=STRIDE, fill=FILL, target=exact.target, quality=quality_kept)
     speedup = clock.speedup(tuned.seconds)
     exact_seconds = clock.exact_seconds(image)
     exact_speedup = clock.speedup(exact_seconds)
@@ -314,6 +316,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--share", type=float, default=0.9, metavar="P", help="of all images on which it is (default: %(default)s)")
     add("--confidence", type=float, default=0.95, metavar="P", help="that it is (default: %(default)s)")
     add("--threads", type=int, default=2, metavar="N", help="CPU threads (default: %(default)s)")
+    add("--maps-only", action="store_true", help="compute the exact maps, which takes longest, and no more")
     add("--json", type=Path, metavar="FILE", help="write all figures, of each picture too")
     return parser
 

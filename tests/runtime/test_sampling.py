@@ -136,3 +136,11 @@ def test_the_model_of_the_field_ends_where_it_would_cost_too_much(monkeypatch):
     sampler, asked = run(SamplingPlan(step=8, share=0.4), bump())
     assert len(asked) == sampler.most
     assert ssim(sampler.surface(), bump()) > 0.7
+
+
+def test_anytime_never_takes_a_flat_coarse_grid_for_the_whole_map():
+    scores = np.zeros(GRID.shape, np.float32)
+    scores[3, 3] = -1.0
+    sampler, asked = run(ANYTIME, scores, unoccluded=0.0)
+    assert len(asked) == scores.size
+    np.testing.assert_array_equal(sampler.surface(), scores)
