@@ -26,7 +26,7 @@ from kcompiler.runtime.errors import (
 )
 from kcompiler.runtime.explainer import MEMORY, Explainer, Interrupted
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.manifest import SamplingPlan
+from kcompiler.runtime.plans import SamplingPlan
 from kcompiler.runtime.preprocessing import Preprocessing
 from kcompiler.runtime.progress import Progress
 

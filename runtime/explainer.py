@@ -18,7 +18,8 @@ from kcompiler.runtime.exploration import Exploration
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray, check_image
-from kcompiler.runtime.manifest import ANYTIME, EVERYTHING, FULL, Manifest, SamplingPlan, Tuned, read_manifest
+from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
+from kcompiler.runtime.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
 from kcompiler.runtime.positions import Box, Grid, IntArray, check_positions, make_grid
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback, Reporter
@@ -288,16 +289,18 @@ class Explainer:
         Raises:
             UsageError: the bundle has no such plan.
         """
-        tuned = quality if isinstance(quality, Tuned) else None
-        if tuned is not None or isinstance(quality, SamplingPlan):
-            plan = tuned.plan if tuned is not None else quality
-            if plan.variant not in self.engines:
-                raise UsageError(f"plan for variant {plan.variant!r}; variants in the bundle: {', '.join(self.engines)}")
-            return tuned, plan
         if quality == "exact":
             return None, ANYTIME if anytime else EVERYTHING
-        tuned = find_tuned(self.manifest, quality, stride, self.scored("auto" if score == "drop" else score)[0])
-        return tuned, tuned.plan
+        if isinstance(quality, SamplingPlan):
+            return None, self._known(quality)
+        base = self.scored("auto" if score == "drop" else score)[0]
+        tuned = quality if isinstance(quality, Tuned) else find_tuned(self.manifest, quality, stride, base)
+        return tuned, self._known(tuned.plan)
+
+    def _known(self, plan: SamplingPlan) -> SamplingPlan:
+        if plan.variant not in self.engines:
+            raise UsageError(f"plan for variant {plan.variant!r}; variants in the bundle: {', '.join(self.engines)}")
+        return plan
 
     def _warnings(
         self, exploration: Exploration, tuned: Tuned | None, fill: Fill, unoccluded: float, output: str

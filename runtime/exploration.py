@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.images import Fill
-from kcompiler.runtime.manifest import SamplingPlan
+from kcompiler.runtime.plans import SamplingPlan
 from kcompiler.runtime.positions import Grid, IntArray
 from kcompiler.runtime.sampling import make_sampler
 

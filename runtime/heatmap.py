@@ -17,7 +17,7 @@ from PIL import Image
 from kcompiler.runtime import overlay
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.files import replace_files
-from kcompiler.runtime.manifest import EVERYTHING, SamplingPlan
+from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
 from kcompiler.runtime.positions import IntArray
 
 FloatArray = npt.NDArray[np.float32]

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.files import replace_files
+from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
 
 FORMAT = 4
@@ -35,24 +36,15 @@ TABLE = "table/"
 VARIANT_FILE = re.compile(r"(baseline|incremental)-[a-z0-9.]{1,40}\.onnx")
 """Models of the approximate variants."""
 
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
 
-
-class _Record(BaseModel):
-    """A part of the manifest: no unknown keys, not changed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FileRecord(_Record):
+class FileRecord(Record):
     """Size and checksum of a file of the bundle."""
 
     bytes: int
     sha256: str
 
 
-class NodeReport(_Record):
+class NodeReport(Record):
     """What became of one node.
 
     Attributes:
@@ -77,7 +69,7 @@ class NodeReport(_Record):
     flops: int
 
 
-class Geometry(_Record):
+class Geometry(Record):
     """How large the regions of some values are, by the place of the patch: what the scheduler orders positions by.
 
     Attributes:
@@ -91,7 +83,7 @@ class Geometry(_Record):
     widths: tuple[Positive, ...]
 
 
-class Variant(_Record):
+class Variant(Record):
     """A compiled form of the model. The first of a bundle is exact.
 
     Attributes:
@@ -124,96 +116,7 @@ class Variant(_Record):
     geometries: Annotated[tuple[Geometry, ...], Field(min_length=1)]
 
 
-class SamplingPlan(_Record):
-    """Which positions of a grid are evaluated, by which variant of the model.
-
-    Attributes:
-        method: "kriging" (coarse grid, smooth field, refinement where the map's SSIM gains most) or "drill-down" (the
-            paper's: coarse grid held constant, the most sensitive share refined).
-        variant: name of the variant that evaluates.
-        step: coarse grid, in cells of the grid that was asked for.
-        share: of the positions that are evaluated at most; in a drill-down, of the coarse cells that are refined. At 1
-            every position is evaluated.
-        expected_ssim: kriging ends when the map's SSIM is expected to be this.
-        round_share: of the positions that one round of kriging evaluates.
-        gradual: whether to choose an order even where every position is evaluated in the end.
-        correlation: length over which scores are correlated, in sides of the patch.
-    """
-
-    method: Literal["kriging", "drill-down"] = "kriging"
-    variant: str = "exact"
-    step: Positive = 4
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    expected_ssim: Annotated[float, Field(gt=0, le=1)] = 1.0
-    round_share: Annotated[float, Field(gt=0, le=1)] = 0.0125
-    correlation: Annotated[float, Field(gt=0, le=100)] = 0.5
-    gradual: bool = False
-
-    @property
-    def everything(self) -> bool:
-        """Whether no position is left out."""
-        return not self.gradual and self.share == 1.0 and (self.method == "drill-down" or self.expected_ssim == 1.0)
-
-
-EVERYTHING = SamplingPlan()
-"""Exact: every position, by the exact variant."""
-ANYTIME = SamplingPlan(step=8, gradual=True)
-"""Exact as well, in an order that makes the map good early: for as long as there is time."""
-
-
-class Evidence(_Record):
-    """What a tuned plan was chosen from, and what it did on the images that had no part in the choice.
-
-    Attributes:
-        images: calibration images; ``held_out`` of them had no part in the choice of the plan.
-        kept: held-out images on which the plan met the SSIM that was asked for.
-        least_share: lower confidence bound on the share of unseen images on which it does (Clopper and Pearson 1934).
-        ssim: of each held-out image, ascending; ``pearson``, ``top_overlap``, ``rendered_ssim`` their medians.
-        evaluated: mean share of the positions evaluated.
-        seconds: median of an explanation by the plan; ``exact_seconds`` of an exact one.
-        spot_error: largest error found at positions of spot checks, rms over the map's range.
-        candidates: other plans that were measured: (what it is, mean share evaluated, predicted seconds, share of images kept).
-    """
-
-    images: Positive
-    held_out: NotNegative
-    kept: NotNegative
-    least_share: float
-    ssim: tuple[float, ...]
-    pearson: float
-    top_overlap: float
-    rendered_ssim: float
-    evaluated: float
-    seconds: float
-    exact_seconds: float
-    spot_error: float
-    candidates: tuple[tuple[str, float, float, float], ...]
-
-
-class Tuned(_Record):
-    """A plan that keeps a quality, for explanations with these settings.
-
-    Attributes:
-        ssim: that the plan is to reach, on ``share`` of all images.
-        confidence: that it does.
-        promised: whether the evidence suffices for that; if not, more images were needed.
-        stride: of the grid, pixels.
-        score: what was scored.
-        plan: the fastest that kept the quality.
-        evidence: see there.
-    """
-
-    ssim: Annotated[float, Field(gt=0, le=1)]
-    share: Annotated[float, Field(gt=0, lt=1)]
-    confidence: Annotated[float, Field(gt=0, lt=1)]
-    promised: bool
-    stride: Positive
-    score: str
-    plan: SamplingPlan
-    evidence: Evidence
-
-
-class Calibration(_Record):
+class Calibration(Record):
     """What was measured at compile time, on the machine that the choices are for.
 
     Attributes:
@@ -231,7 +134,7 @@ class Calibration(_Record):
     seconds: Mapping[str, Mapping[str, float]]
 
 
-class Report(_Record):
+class Report(Record):
     """What the compiler did.
 
     Attributes:
@@ -266,7 +169,7 @@ class Report(_Record):
     nodes: tuple[NodeReport, ...]
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """Everything about a bundle but its numbers.
 
     Attributes:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 from kcompiler.runtime.field import Field
-from kcompiler.runtime.manifest import SamplingPlan
+from kcompiler.runtime.plans import SamplingPlan
 from kcompiler.runtime.positions import Grid, IntArray
 from kcompiler.runtime.quality import WINDOW
 

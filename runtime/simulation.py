@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.manifest import SamplingPlan
+from kcompiler.runtime.plans import SamplingPlan
 from kcompiler.runtime.positions import Grid, IntArray
 from kcompiler.runtime.quality import ssim
 from kcompiler.runtime.sampling import Kriging, make_sampler

@@ -15,7 +15,7 @@ from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer, Score
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray
-from kcompiler.runtime.manifest import EVERYTHING, SamplingPlan
+from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
 from kcompiler.runtime.positions import Grid, IntArray
 from kcompiler.runtime.simulation import Family, Outcome, Scores, outcomes, recorded
 

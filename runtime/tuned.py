@@ -11,7 +11,8 @@ from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.exploration import Exploration
 from kcompiler.runtime.images import Fill
-from kcompiler.runtime.manifest import Manifest, Tuned
+from kcompiler.runtime.manifest import Manifest
+from kcompiler.runtime.plans import Tuned
 from kcompiler.runtime.positions import IntArray
 
 FloatArray = npt.NDArray[np.float32]
@@ -24,7 +25,7 @@ SATURATED = 0.01
 """A probability this close to 0 or 1 at all positions is saturated."""
 
 
-def find_tuned(manifest: Manifest, quality: float, stride: int, score: str) -> Tuned:
+def find_tuned(manifest: Manifest, quality: object, stride: int, score: str) -> Tuned:
     """The fastest tuned plan that reaches at least SSIM ``quality`` for these settings.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy as np
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import FloatArray
-from kcompiler.runtime.manifest import EVERYTHING, Evidence, SamplingPlan, Tuned
+from kcompiler.runtime.plans import EVERYTHING, Evidence, SamplingPlan, Tuned
 from kcompiler.runtime.promise import images_needed, last_promised, least_share
 from kcompiler.runtime.quality import Quality, quality
 from kcompiler.runtime.trials import (

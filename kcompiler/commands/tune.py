@@ -19,7 +19,8 @@ from kcompiler.commands.explain import parse_fill, parse_target, read_input
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import FloatArray
-from kcompiler.runtime.manifest import Tuned, add_tuned
+from kcompiler.runtime.manifest import add_tuned
+from kcompiler.runtime.plans import Tuned
 from kcompiler.runtime.promise import images_needed
 from kcompiler.runtime.trials import Goal, Sample
 from kcompiler.runtime.tuned import check_budget

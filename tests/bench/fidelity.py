@@ -34,7 +34,8 @@ from kcompiler.runtime.bench import FULL_BATCHES, _time_compiled, _time_full, sp
 from kcompiler.runtime.explainer import Explainer  # noqa: E402
 from kcompiler.runtime.heatmap import HeatMap  # noqa: E402
 from kcompiler.runtime.images import FloatArray, fill_image  # noqa: E402
-from kcompiler.runtime.manifest import Tuned, file_record, read_manifest  # noqa: E402
+from kcompiler.runtime.manifest import file_record, read_manifest  # noqa: E402
+from kcompiler.runtime.plans import Tuned  # noqa: E402
 from kcompiler.runtime.positions import make_grid  # noqa: E402
 from kcompiler.runtime.promise import least_share  # noqa: E402
 from kcompiler.runtime.quality import Quality, quality  # noqa: E402

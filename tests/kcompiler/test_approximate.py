@@ -11,7 +11,7 @@ from onnx import helper
 import kcompiler
 from kcompiler import SamplingPlan
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.manifest import EVERYTHING
+from kcompiler.runtime.plans import EVERYTHING
 
 SHAPE = (3, 40, 44)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kcompiler.runtime import sampling
-from kcompiler.runtime.manifest import ANYTIME, EVERYTHING, SamplingPlan
+from kcompiler.runtime.plans import ANYTIME, EVERYTHING, SamplingPlan
 from kcompiler.runtime.positions import make_grid
 from kcompiler.runtime.quality import ssim
 from kcompiler.runtime.sampling import coarse_cells, make_sampler

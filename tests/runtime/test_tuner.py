@@ -11,7 +11,8 @@ from networks import save
 
 import kcompiler
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.manifest import EVERYTHING, SamplingPlan, add_tuned, read_manifest
+from kcompiler.runtime.manifest import add_tuned, read_manifest
+from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
 from kcompiler.runtime.promise import images_needed
 from kcompiler.runtime.simulation import Family, Outcome, outcomes, recorded
 from kcompiler.runtime.trials import Costs, Goal, Sample, Trial, families
