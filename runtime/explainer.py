@@ -262,6 +262,8 @@ class Explainer:
                     yield heat_map()
             reporter.finish()
             warnings = self._warnings(exploration, tuned, fill, float(unoccluded[index]), output)
+            if tuned is not None and region is not None:
+                warnings += (f"the plan was tuned on whole maps, not on the region {list(region)}: its quality is not promised",)
         except KeyboardInterrupt:
             raise Interrupted(heat_map()) from None
         finally:

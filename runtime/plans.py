@@ -58,7 +58,8 @@ class Evidence(Record):
 
     Attributes:
         images: calibration images; ``held_out`` of them had no part in the choice of the plan.
-        kept: held-out images on which the plan met the SSIM that was asked for.
+        kept: held-out images on which the plan met the SSIM that was asked for; where it is not promised, on which the plan
+            did that was chosen without them, which is no more careful.
         least_share: lower confidence bound on the share of unseen images on which it does (Clopper and Pearson 1934).
         ssim: of each held-out image, ascending; ``pearson``, ``top_overlap``, ``rendered_ssim`` their medians.
         evaluated: mean share of the positions evaluated.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -95,10 +95,10 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A family on all images: of each, the outcomes of its plans."""
+    """A family on some images: by number of the image, the outcomes of its plans."""
 
     family: Family
-    outcomes: tuple[tuple[Outcome, ...], ...]
+    outcomes: Mapping[int, Sequence[Outcome]]
     costs: Costs
 
     def kept(self, number: int, goal: Goal, images: Sequence[int]) -> int:
@@ -111,6 +111,10 @@ class Trial:
 
     def evaluated(self, number: int, images: Sequence[int]) -> float:
         return statistics.fmean(self.outcomes[image][number].evaluated for image in images)
+
+    def joined(self, other: Trial) -> Trial:
+        """The same family on the images of both."""
+        return replace(self, outcomes={**self.outcomes, **other.outcomes})
 
     def most_careless(self, goal: Goal, images: Sequence[int]) -> int | None:
         """The last plan such that it, and every more careful one, meets the goal on its share of ``images``."""
@@ -142,9 +146,10 @@ def families(variant: str, methods: Sequence[str] = ("kriging", "drill-down")) -
     return found
 
 
-def kriging(variant: str, step: int, correlation: float) -> Family:
+def kriging(variant: str, step: int, correlation: float, expected: Sequence[float] = EXPECTED) -> Family:
+    """Plans that end at different ``expected`` SSIM, from the most careful on."""
     plan = SamplingPlan(variant=variant, step=step, correlation=correlation, share=MOST_EVALUATED)
-    plans = tuple(plan.model_copy(update={"expected_ssim": expected}) for expected in EXPECTED)
+    plans = tuple(plan.model_copy(update={"expected_ssim": one}) for one in expected)
     return Family(f"kriging, step {step}, correlation {correlation:g}, {variant}", plans)
 
 
@@ -171,13 +176,15 @@ def _timed(engine: Engine, baseline: Baseline, positions: IntArray) -> float:
     return time.perf_counter() - start
 
 
-def try_family(explainer: Explainer, family: Family, samples: Sequence[Sample], goal: Goal, costs: Costs, tell: Tell) -> Trial:
-    """The outcomes of a family on all images: simulated for the exact variant, run for others."""
-    found = []
-    for number, sample in enumerate(samples):
-        tell(family.name, number, len(samples))
-        found.append(tuple(outcomes(family, sample.exact, _scores(explainer, family, sample, goal))))
-    return Trial(family, tuple(found), costs)
+def try_family(
+    explainer: Explainer, family: Family, samples: Mapping[int, Sample], goal: Goal, costs: Costs, tell: Tell
+) -> Trial:
+    """The outcomes of a family on images, by their numbers: simulated for the exact variant, run for others."""
+    found = {}
+    for done, (number, sample) in enumerate(samples.items()):
+        tell(family.name, done, len(samples))
+        found[number] = outcomes(family, sample.exact, _scores(explainer, family, sample, goal))
+    return Trial(family, found, costs)
 
 
 def _scores(explainer: Explainer, family: Family, sample: Sample, goal: Goal) -> Scores:

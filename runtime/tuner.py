@@ -20,8 +20,7 @@ from kcompiler.runtime.plans import EVERYTHING, Evidence, SamplingPlan, Tuned
 from kcompiler.runtime.promise import images_needed, last_promised, least_share
 from kcompiler.runtime.quality import Quality, quality
 from kcompiler.runtime.trials import (
-    CORRELATIONS,
-    STEPS,
+    EXPECTED,
     Goal,
     Sample,
     Tell,
@@ -34,6 +33,8 @@ from kcompiler.runtime.trials import (
 from kcompiler.runtime.tuned import SPOTS, spot_error, spots
 
 LEAST_IMAGES = 2
+MORE_CAREFUL = 3
+"""Plans more careful than the best of the exact variant that other variants start from."""
 
 
 def check_images(explainer: Explainer, images: Mapping[str, FloatArray]) -> None:
@@ -58,38 +59,51 @@ def check_images(explainer: Explainer, images: Mapping[str, FloatArray]) -> None
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A plan of a trial, None for the exact one, and whether it can be promised."""
+    """A plan of a trial, None for the exact one.
+
+    Attributes:
+        promised: whether it can be promised.
+        kept: images of the second half, which had no part in its choice, on which it met the goal; of a plan that is not
+            promised, those on which the plan chosen on the first half did, which is no more careful.
+    """
 
     trial: Trial | None
     number: int
     promised: bool
+    kept: int
 
     @property
     def plan(self) -> SamplingPlan:
         return self.trial.family.plans[self.number] if self.trial is not None else EVERYTHING
 
 
-def choose(trials: Sequence[Trial], goal: Goal, first: Sequence[int], second: Sequence[int], exact_seconds: float) -> Chosen:
-    """The family that is fastest where it keeps the goal on the ``first`` half, and its fastest plan that keeps the promise.
-
-    Where the ``second`` half is too small for any promise, the fastest that keeps the goal on the first.
-    """
-    best: tuple[float, Trial] | None = None
+def fastest(trials: Sequence[Trial], goal: Goal, images: Sequence[int], within: float = np.inf) -> tuple[Trial, int] | None:
+    """The trial, and number of its plan, that keeps the goal on its share of ``images`` in least time, less than ``within``."""
+    best, least = None, within
     for trial in trials:
-        number = trial.most_careless(goal, first)
-        if number is not None and (best is None or trial.seconds(number, first) < best[0]):
-            best = trial.seconds(number, first), trial
-    if best is None or best[0] >= exact_seconds:
-        return Chosen(None, 0, True)
-    trial = best[1]
+        number = trial.most_careless(goal, images)
+        if number is not None and trial.seconds(number, images) < least:
+            best, least = (trial, number), trial.seconds(number, images)
+    return best
+
+
+def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) -> Chosen:
+    """Of the family chosen on one half of the images, the fastest plan that keeps the promise, judged on the ``second`` half.
+
+    Where that is too small for any promise, the plan that was chosen, or a more careful one if it takes one to keep the goal on
+    both halves together.
+    """
+    if best is None:
+        return Chosen(None, 0, True, len(second))
+    trial, chosen = best
     kept = [trial.kept(number, goal, second) for number in range(len(trial.family.plans))]
-    promised = last_promised(kept, len(second), goal.share, goal.confidence)
-    if promised is not None:
-        return Chosen(trial, promised, True)
-    number = trial.most_careless(goal, first)
-    if len(second) >= images_needed(goal.share, goal.confidence) or number is None:
-        return Chosen(None, 0, True)
-    return Chosen(trial, number, False)
+    last = last_promised(kept, len(second), goal.share, goal.confidence)
+    if last is not None:
+        return Chosen(trial, last, True, kept[last])
+    if len(second) >= images_needed(goal.share, goal.confidence):
+        return Chosen(None, 0, True, len(second))
+    together = trial.most_careless(goal, list(trial.outcomes)) or 0
+    return Chosen(trial, min(chosen, together), False, kept[chosen])
 
 
 def halves(count: int) -> tuple[list[int], list[int]]:
@@ -101,20 +115,25 @@ def halves(count: int) -> tuple[list[int], list[int]]:
 def tune(explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell = lambda *_: None) -> Tuned:
     """The fastest plan that keeps ``goal``, from the exact maps of calibration images.
 
-    The exact variant's families are simulated; each other variant then runs the best of them.
+    The exact variant's families are simulated on the first half of the images; each other variant runs the best of them
+    there, about as careful and less; the fastest of all is then judged on the second half.
     """
     first, second = halves(len(samples))
+    known, held = ({number: samples[number] for number in part} for part in (first, second))
     exact_seconds = statistics.median(sample.exact.seconds for sample in samples)
-    engines = explainer.engines
     exact_costs = measured_costs(explainer.exact, samples, goal)
-    trials = [try_family(explainer, f, samples, goal, exact_costs, tell) for f in families(EVERYTHING.variant)]
-    best = choose(trials, goal, first, first, np.inf).trial
-    template = best.family.plans[0] if best is not None and best.family.plans[0].method == "kriging" else None
-    step, correlation = (template.step, template.correlation) if template is not None else (STEPS[-1], CORRELATIONS[1])
-    for name, engine in list(engines.items())[1:]:
-        family = kriging(name, step, correlation)
-        trials.append(try_family(explainer, family, samples, goal, measured_costs(engine, samples, goal), tell))
-    chosen = choose(trials, goal, first, second, exact_seconds)
+    trials = [try_family(explainer, f, known, goal, exact_costs, tell) for f in families(EVERYTHING.variant)]
+    template = fastest([trial for trial in trials if trial.family.plans[0].method == "kriging"], goal, first)
+    if template is not None:
+        plan, start = template[0].family.plans[0], max(0, template[1] - MORE_CAREFUL)
+        for name, engine in list(explainer.engines.items())[1:]:
+            family = kriging(name, plan.step, plan.correlation, EXPECTED[start:])
+            trials.append(try_family(explainer, family, known, goal, measured_costs(engine, samples, goal), tell))
+    best = fastest(trials, goal, first, exact_seconds)
+    if best is not None:
+        judged = try_family(explainer, best[0].family, held, goal, best[0].costs, tell)
+        best = best[0].joined(judged), best[1]
+    chosen = promised(best, goal, second)
     checked = exact_costs.of_round(SPOTS) + (exact_costs.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
     return _tuned(explainer, samples, goal, chosen, trials, (first, second), (exact_seconds, checked), tell)
 
@@ -131,12 +150,12 @@ def _tuned(
         tell("running the plan", number, len(samples))
         runs.append(_run(explainer, sample, goal, chosen.plan))
     held = [runs[number] for number in second]
-    kept = sum(run.quality.ssim >= goal.ssim for run in held)
     return Tuned(
         ssim=goal.ssim, share=goal.share, confidence=goal.confidence, promised=chosen.promised, stride=goal.stride,
         score=explainer.scored(goal.score)[0], plan=chosen.plan,
         evidence=Evidence(
-            images=len(samples), held_out=len(second), kept=kept, least_share=least_share(kept, len(second), goal.confidence),
+            images=len(samples), held_out=len(second), kept=chosen.kept,
+            least_share=least_share(chosen.kept, len(second), goal.confidence),
             ssim=tuple(sorted(run.quality.ssim for run in held)),
             pearson=statistics.median(run.quality.pearson for run in held),
             top_overlap=statistics.median(run.quality.top_overlap for run in held),
@@ -150,8 +169,7 @@ def _tuned(
 
 
 def _candidate(trial: Trial, goal: Goal, images: Sequence[int]) -> tuple[str, float, float, float]:
-    number = trial.most_careless(goal, images)
-    number = 0 if number is None else number
+    number = trial.most_careless(goal, images) or 0
     return (
         trial.family.name, trial.evaluated(number, images), trial.seconds(number, images),
         trial.kept(number, goal, images) / len(images),

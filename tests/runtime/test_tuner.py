@@ -16,7 +16,7 @@ from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
 from kcompiler.runtime.promise import images_needed
 from kcompiler.runtime.simulation import Family, Outcome, outcomes, recorded
 from kcompiler.runtime.trials import Costs, Goal, Sample, Trial, families
-from kcompiler.runtime.tuner import check_images, choose, halves, tune
+from kcompiler.runtime.tuner import check_images, fastest, halves, promised, tune
 from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING
 from models.demo_pictures import picture
 
@@ -35,7 +35,7 @@ def demo_maps():
 
 
 def trials(maps, plans):
-    return [Trial(f, tuple(tuple(outcomes(f, m, recorded(m))) for m in maps), FREE) for f in plans]
+    return [Trial(f, {n: outcomes(f, m, recorded(m)) for n, m in enumerate(maps)}, FREE) for f in plans]
 
 
 def test_promises_hold_on_unseen_images_over_random_splits(demo_maps):
@@ -48,7 +48,7 @@ def test_promises_hold_on_unseen_images_over_random_splits(demo_maps):
         order = np.random.default_rng(split).permutation(len(demo_maps)).tolist()
         calibration, unseen = order[:CALIBRATION], order[CALIBRATION:]
         half = len(calibration) // 2
-        chosen = choose(found, goal, calibration[:half], calibration[half:], np.inf)
+        chosen = promised(fastest(found, goal, calibration[:half]), goal, calibration[half:])
         assert chosen.promised
         if chosen.trial is None:
             kept.append(1.0)
@@ -83,7 +83,7 @@ def test_too_few_images_are_tuned_on_but_not_promised(demo_maps):
     goal = Goal(stride=8)
     plans = [Family("kriging", tuple(SamplingPlan(step=3, share=0.8, expected_ssim=e) for e in (0.99, 0.97, 0.9)))]
     found = trials(demo_maps[:20], plans)
-    chosen = choose(found, goal, range(10), range(10, 20), np.inf)
+    chosen = promised(fastest(found, goal, range(10)), goal, range(10, 20))
     assert not chosen.promised
     assert chosen.trial is not None
     assert images_needed(goal.share, goal.confidence) > 10
@@ -91,10 +91,9 @@ def test_too_few_images_are_tuned_on_but_not_promised(demo_maps):
 
 def test_no_plan_that_serves_means_exact(demo_maps):
     plans = [Family("drill-down", tuple(SamplingPlan(method="drill-down", step=4, share=r) for r in (0.1, 0.05)))]
-    chosen = choose(trials(demo_maps[:12], plans), Goal(ssim=0.999, stride=8), range(6), range(6, 12), np.inf)
-    assert chosen.plan == EVERYTHING
-    slow = choose(trials(demo_maps[:12], plans), Goal(ssim=0.01, stride=8), range(6), range(6, 12), 0.0)
-    assert slow.plan == EVERYTHING
+    assert fastest(trials(demo_maps[:12], plans), Goal(ssim=0.999, stride=8), range(6)) is None
+    assert fastest(trials(demo_maps[:12], plans), Goal(ssim=0.01, stride=8), range(6), within=0.0) is None
+    assert promised(None, Goal(), range(6)).plan == EVERYTHING
 
 
 def test_halves_are_random_but_the_same_again():
