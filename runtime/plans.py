@@ -37,7 +37,7 @@ class SamplingPlan(Record):
     step: Positive = 4
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     expected_ssim: Annotated[float, Field(gt=0, le=1)] = 1.0
-    round_share: Annotated[float, Field(gt=0, le=1)] = 0.0125
+    round_share: Annotated[float, Field(gt=0, le=1)] = 0.025
     correlation: Annotated[float, Field(gt=0, le=100)] = 0.5
     gradual: bool = False
 

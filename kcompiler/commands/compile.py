@@ -13,7 +13,7 @@ from kcompiler.commands import options
 from kcompiler.runtime.files import check_folder_replaceable
 from kcompiler.runtime.manifest import is_own_file
 
-TAUS = (0.7, 0.5, 0.4)
+TAUS = (0.6, 0.5, 0.4)
 
 
 def compile_model(
