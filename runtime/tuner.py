@@ -118,6 +118,7 @@ def tune(explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell
     The exact variant's families are simulated on the first half of the images; each other variant runs the best of them
     there, about as careful and less; the fastest of all is then judged on the second half.
     """
+    _check_maps(samples)
     first, second = halves(len(samples))
     known, held = ({number: samples[number] for number in part} for part in (first, second))
     exact_seconds = statistics.median(sample.exact.seconds for sample in samples)
@@ -136,6 +137,22 @@ def tune(explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell
     chosen = promised(best, goal, second)
     checked = exact_costs.of_round(SPOTS) + (exact_costs.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
     return _tuned(explainer, samples, goal, chosen, trials, (first, second), (exact_seconds, checked), tell)
+
+
+def _check_maps(samples: Sequence[Sample]) -> None:
+    """Whether there are enough maps, and all of them finite.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if len(samples) < LEAST_IMAGES:
+        raise UsageError(f"{len(samples)} calibration images, expected at least {LEAST_IMAGES}")
+    for number, sample in enumerate(samples):
+        if not np.isfinite(sample.exact.scores).all():
+            raise UsageError(
+                f"the exact map of calibration image {number} is not finite everywhere, so it cannot be approximated; "
+                "leave the image out, or tune for another score or target"
+            )
 
 
 def _tuned(

@@ -61,7 +61,7 @@ def tune_bundle(
         check_budget(budget)
     inputs = {path.name: read_input(explainer, path) for path in _image_files(images)}
     check_images(explainer, inputs)
-    folder = work if work is not None else bundle.with_name(bundle.name + ".tuning")
+    folder = work if work is not None else bundle.absolute().with_name(bundle.absolute().name + ".tuning")
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
         console=console,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -281,6 +282,15 @@ def test_tune_says_when_there_are_too_few_images_for_a_promise(work, calibration
         "NOT promised: that takes 29 held-out images at least, 58 in all" in done.stdout
         or "exact maps will be used" in done.stdout
     )
+
+
+def test_where_no_plan_serves_tuning_chooses_exact_maps_and_says_so(work, calibration, tmp_path):
+    bundle = tmp_path / "model.kc"
+    shutil.copytree(work / "model.kc", bundle)
+    done = kcompiler("tune", bundle, "--images", calibration, "--ssim", "1", "--stride", "2")
+    assert "exact maps will be used" in done.stdout
+    kcompiler("explain", bundle, work / "picture.png", "-o", tmp_path / "maps", "--stride", "2", "--quality", "1")
+    assert json.loads((tmp_path / "maps" / "picture.json").read_text())["exact"]
 
 
 def test_explain_by_quality_and_budget_says_what_it_did(tuned, work, tmp_path):

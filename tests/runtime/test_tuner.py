@@ -191,6 +191,17 @@ def test_goals_that_are_none(settings, message):
         Goal(**settings)
 
 
+def test_maps_that_are_not_finite_are_not_tuned_on(bundle):
+    explainer = kcompiler.load(bundle, threads=1)
+    exact = explainer.explain(smooth_image(0), stride=4, target=1)
+    broken = replace(exact, scores=np.full_like(exact.scores, np.inf))
+    image = explainer.check_image(smooth_image(0))
+    with pytest.raises(kcompiler.UsageError, match="calibration image 1 is not finite"):
+        tune(explainer, [Sample(image, exact), Sample(image, broken)], Goal(stride=4))
+    with pytest.raises(kcompiler.UsageError, match="1 calibration images"):
+        tune(explainer, [Sample(image, exact)], Goal(stride=4))
+
+
 def test_calibration_images_that_are_none(bundle):
     explainer = kcompiler.load(bundle)
     with pytest.raises(kcompiler.UsageError, match="1 calibration images, expected at least 2"):
