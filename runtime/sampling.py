@@ -27,7 +27,7 @@ PRIOR_WEIGHT = 0.002
 """Weight of the mean surprise of all cells where none nearby was measured, over that of one measured cell."""
 STABILISER = 0.03**2
 """SSIM's second constant, over the squared data range (Wang et al. 2004)."""
-MOST_MODELLED = 0.3
+MOST_MODELLED = 0.5
 """Share of the cells from which on the rest is evaluated without asking which first: modelling would cost more than it saves."""
 MOST_BYTES = 1 << 29
 """Memory of the model from which on the same holds."""

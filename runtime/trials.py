@@ -23,7 +23,7 @@ EXPECTED = (0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.9, 0.88, 0.86, 0.84, 0.8
 """Expected SSIM at which kriging ends, from the most careful on."""
 CORRELATIONS = (0.3, 0.4, 0.5)
 STEPS = (6, 8)
-MOST_EVALUATED = 0.4
+MOST_EVALUATED = 0.6
 DRILL_DOWN_SHARES = (0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
 TIMED_COUNTS = (8, 64, 128)
 TIMED_ROUNDS = 3
