@@ -5,7 +5,8 @@ mixes the data sets, and the loss is summed over each picture's own head. That c
 result is three ONNX files all the same, trunk and one head each. ``models.three_heads`` says what else is trained along.
 
 Most steps run on smaller pictures, the last ones on full ones. ``<network>.json`` says how long it took, pictures
-included: 8 minutes for resnet18 on two AVX-512 cores that had other work besides. On such shared cores set
+included: 8 minutes for resnet18 and 27 for vgg16 on two AVX-512 cores that had other work besides; the recipe of
+inception_v3 has been tried for its first steps only. On such shared cores set
 ``OMP_WAIT_POLICY=PASSIVE``: threads that wait spinning take the other work's time, and are ten times slower themselves.
 """
 
