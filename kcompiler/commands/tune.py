@@ -75,6 +75,8 @@ def tune_bundle(
         tuned = tune(explainer, samples, goal, tell)
     add_tuned(bundle, tuned)
     _print(tuned, bundle, Console())
+    if len(explainer.engines) == 1:
+        typer.echo(f"{bundle}: has the exact variant only; 'kcompiler compile --approximate' adds others, which may be faster")
 
 
 def _image_files(folder: Path) -> list[Path]:
