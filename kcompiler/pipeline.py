@@ -187,13 +187,13 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             comparison = verifier.compared()
             if comparison.agrees and comparison.output_error <= VERIFIED_SHARE:
                 break
+        if not comparison.agrees:
+            raise CheckFailed(
+                f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason}); nothing was written. "
+                "This is a defect of kcompiler: please report it with the model"
+            )
         for approximation in options.approximations:
             approximate += write_approximate(analysed, options, approximation, folder, weights)
-    if not comparison.agrees:
-        raise CheckFailed(
-            f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason}); nothing was written. "
-            "This is a defect of kcompiler: please report it with the model"
-        )
     report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
     variants = (*manifest.variants, *approximate)
     files = {

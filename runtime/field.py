@@ -18,8 +18,6 @@ FloatArray = npt.NDArray[np.float64]
 
 NUGGET = 1e-3
 """Variance of what is measured beside the field's own, which is 1: what a stationary field cannot follow."""
-
-
 HALO = 4
 """Correlation lengths that a tile knows about around its own cells: there the detail's correlation is 0.005, and nearer cells
 tell most about the trend."""
@@ -29,8 +27,6 @@ TILE = 64
 """Cells a side of a tile."""
 GROWTH = 64
 """Cells that a tile has room for at first."""
-
-
 TREND_SHARE, TREND_LENGTH = 0.5, 4.0
 """Share of the variance that varies over longer ways, and how many times longer: without it the mean between measured cells
 would fall back to the mean of the whole map."""

@@ -24,6 +24,7 @@ EXPECTED = (0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.9, 0.88, 0.86, 0.84, 0.8
 CORRELATIONS = (0.3, 0.4, 0.5)
 STEPS = (6, 8)
 MOST_EVALUATED = 0.6
+DRILL_DOWN_STEPS = (2, 4)
 DRILL_DOWN_SHARES = (0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
 TIMED_COUNTS = (8, 64, 128)
 TIMED_ROUNDS = 3
@@ -130,20 +131,16 @@ Tell = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much is done."""
 
 
-def families(variant: str, methods: Sequence[str] = ("kriging", "drill-down")) -> list[Family]:
-    """All families of plans that ``variant`` can carry out."""
-    found = []
-    if "kriging" in methods:
-        found += [kriging(variant, step, correlation) for step in STEPS for correlation in CORRELATIONS]
-    if "drill-down" in methods:
-        found += [
-            Family(
-                f"drill-down, step {step}, {variant}",
-                tuple(SamplingPlan(method="drill-down", variant=variant, step=step, share=r) for r in DRILL_DOWN_SHARES),
-            )
-            for step in (2, 4)
-        ]
-    return found
+def families() -> list[Family]:
+    """All families of plans, for the exact variant."""
+    drill_downs = [
+        Family(
+            f"drill-down, step {step}, {EVERYTHING.variant}",
+            tuple(SamplingPlan(method="drill-down", step=step, share=share) for share in DRILL_DOWN_SHARES),
+        )
+        for step in DRILL_DOWN_STEPS
+    ]
+    return [kriging(EVERYTHING.variant, step, length) for step in STEPS for length in CORRELATIONS] + drill_downs
 
 
 def kriging(variant: str, step: int, correlation: float, expected: Sequence[float] = EXPECTED) -> Family:

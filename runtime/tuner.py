@@ -123,7 +123,7 @@ def tune(explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell
     known, held = ({number: samples[number] for number in part} for part in (first, second))
     exact_seconds = statistics.median(sample.exact.seconds for sample in samples)
     exact_costs = measured_costs(explainer.exact, samples, goal)
-    trials = [try_family(explainer, f, known, goal, exact_costs, tell) for f in families(EVERYTHING.variant)]
+    trials = [try_family(explainer, f, known, goal, exact_costs, tell) for f in families()]
     template = fastest([trial for trial in trials if trial.family.plans[0].method == "kriging"], goal, first)
     if template is not None:
         plan, start = template[0].family.plans[0], max(0, template[1] - MORE_CAREFUL)
