@@ -56,6 +56,7 @@ ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
 direct convolutions only, until verification finds no more than VERIFIED_SHARE of what "exact" allows."""
 APPROXIMATE_BUDGET = 1e-3
 """The same for approximate variants, whose other errors are far larger."""
+DEFECT = "{}; nothing was written. This is a defect of kcompiler: please report it with the model"
 VERIFIED_SHARE = 0.65
 """Below 1, because a sample of positions does not show the largest error of all."""
 EXTERNAL_BYTES = 1 << 30
@@ -169,7 +170,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
 
     Raises:
         BatchError: the normalised model gives other outputs than the source.
-        CheckFailed: the compiled model disagrees with full inference, whatever the bound.
+        CheckFailed: the compiled model disagrees with full inference, whatever the bound, or an approximate variant is not sound.
     """
     own_output = analysed.graph.outputs[0].name
     approximate = []
@@ -189,8 +190,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
                 break
         if not comparison.agrees:
             raise CheckFailed(
-                f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason}); nothing was written. "
-                "This is a defect of kcompiler: please report it with the model"
+                DEFECT.format(f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason})")
             )
         for approximation in options.approximations:
             approximate += write_approximate(analysed, options, approximation, folder, weights)
@@ -203,6 +203,8 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
     files[WEIGHTS] = file_record(folder / WEIGHTS)
     manifest = manifest.model_copy(update={"report": report, "variants": variants, "files": files})
     _write(folder, manifest)
+    if unsound := verifier.unsound():
+        raise CheckFailed(DEFECT.format(f"{manifest.model}: an approximate variant is not sound ({unsound})"))
     return manifest
 
 

@@ -80,8 +80,20 @@ class Verifier:
         self.reference: Reference | None = None
 
     def compared(self) -> Comparison:
-        explainer = Explainer(self.folder, providers=("cpu",), graphs=True)
+        """The exact variant with full inference."""
+        explainer = self._explainer()
         if self.reference is None:
             shape, patch = explainer.manifest.shape, explainer.manifest.patch
             self.reference = Reference(explainer, sample_positions(shape[1:], patch, self.count, SEED), seed=SEED)
         return self.reference.compared(explainer)
+
+    def unsound(self) -> str:
+        """Which approximate variant does not do what any approximation must, and why; empty if all do."""
+        explainer = self._explainer()
+        assert self.reference is not None, "the exact variant is compared first"
+        _, *approximate = explainer.engines.items()
+        found = ((name, self.reference.unsound(engine)) for name, engine in approximate)
+        return "; ".join(f"{name}: {reason}" for name, reason in found if reason)
+
+    def _explainer(self) -> Explainer:
+        return Explainer(self.folder, providers=("cpu",), graphs=True)

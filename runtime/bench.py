@@ -216,7 +216,7 @@ def print_peak(folder: str, path: str, batch: str, threads: str, providers: str)
     positions = make_grid(manifest.shape[1:], manifest.patch, 4).positions
     full = explainer.full_inference() if path == "full" else None  # kept until the end, as a session is
     if full is not None:
-        full.outputs(image, fill, positions[: 3 * size], manifest.patch, size)
+        full.outputs(image, fill, positions[: 3 * size], manifest.patch, batch=size)
     else:
         baseline = explainer.baseline(image, FILL)
         for part in spread(explainer, positions, 5 * size):

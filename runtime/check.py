@@ -6,7 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from kcompiler.runtime.compare import Comparison, compare
+from kcompiler.runtime.compare import Comparison, compare, worst
+from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.images import Fill, FloatArray, fill_image
@@ -14,6 +15,8 @@ from kcompiler.runtime.positions import IntArray
 
 ALIGNMENTS = 32
 """Commonly the product of all strides of a classifier."""
+UNCHANGED = 5e-3
+"""What approximate variants may be off where nothing is covered, relative to the largest output: they may round coarser."""
 
 
 def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int, seed: int) -> IntArray:
@@ -48,7 +51,7 @@ def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal")
 def check(
     explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Fill = 0.5, seed: int = 0
 ) -> Comparison:
-    """Compares the compiled model with full inference at ``positions``.
+    """Compares the compiled model's outputs, logits included, with full inference at ``positions``.
 
     Without an ``image`` (float32 [1, C, H, W]) on a random one: of random pixels if the bundle has preprocessing, else
     standard normal, or of the unit interval if that gives no finite output.
@@ -70,7 +73,8 @@ class Reference:
 
     def _run(self, full: FullInference) -> FloatArray:
         manifest = self.explainer.manifest
-        return full.outputs(self.image, fill_image(self.fill, manifest.shape), self.positions, manifest.patch)
+        fill = fill_image(self.fill, manifest.shape)
+        return full.outputs(self.image, fill, self.positions, manifest.patch, *manifest.outputs)
 
     @cached_property
     def unoptimised(self) -> FloatArray:
@@ -79,8 +83,30 @@ class Reference:
 
     def compared(self, explainer: Explainer) -> Comparison:
         """A compiled model of the same source with this."""
-        found = explainer.evaluate_all(explainer.baseline(self.image, self.fill), self.positions)
-        return compare(found, self.outputs, lambda: self.unoptimised)
+        engine, names = explainer.exact, explainer.manifest.outputs
+        found = engine.evaluate_all(engine.baseline(self.image, self.fill), self.positions, *names)
+        parts = zip(names, *(np.split(outputs, len(names), axis=1) for outputs in (found, self.outputs)), strict=True)
+        return worst(
+            {
+                name: compare(part, full, lambda number=number: np.split(self.unoptimised, len(names), axis=1)[number])
+                for number, (name, part, full) in enumerate(parts)
+            }
+        )
+
+    def unsound(self, engine: Engine) -> str:
+        """What is wrong with an approximate ``engine``, empty if nothing is.
+
+        Covering the image with its own pixels must change nothing, whatever was approximated; and what full inference finds
+        finite must be finite.
+        """
+        names, baseline = self.explainer.manifest.outputs, engine.baseline(self.image, self.fill)
+        found = engine.evaluate_all(baseline, self.positions, *names)
+        if not np.isfinite(found[np.isfinite(self.outputs)]).all():
+            return "its outputs are not finite where those of full inference are"
+        full = self.explainer.full_inference().run(self.image, *names)[0]
+        error = np.abs(engine.unoccluded(baseline, *names) - full)[np.isfinite(full)].max(initial=0)
+        allowed = UNCHANGED * np.abs(full[np.isfinite(full)]).max(initial=0)
+        return f"the image covered with its own pixels is off by {error:.3g}, allowed is {allowed:.3g}" if error > allowed else ""
 
 
 def _random_input(explainer: Explainer, reference: FullInference, seed: int) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,19 @@ class Comparison:
     map_error: float
     agrees: bool
     reason: str
+
+
+def worst(comparisons: Mapping[str, Comparison]) -> Comparison:
+    """Of several outputs, by name: the largest of each error; they agree if all do."""
+    each = list(comparisons.values())
+    reasons = [f"{name}: {one.reason}" if len(each) > 1 else one.reason for name, one in comparisons.items() if one.reason]
+    return Comparison(
+        largest_error=max(one.largest_error for one in each),
+        output_error=max(one.output_error for one in each),
+        map_error=max(one.map_error for one in each),
+        agrees=all(one.agrees for one in each),
+        reason="; ".join(reasons),
+    )
 
 
 def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], FloatArray]) -> Comparison:

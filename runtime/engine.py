@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kcompiler.runtime.errors import BundleError, UsageError
-from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.full import FullInference, side_by_side
 from kcompiler.runtime.images import Fill, FloatArray, cover, fill_image
 from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
 from kcompiler.runtime.positions import IntArray
@@ -94,7 +94,7 @@ class Engine:
         manifest = self.manifest
         expected = (manifest.image, manifest.shape, patch_text(manifest.patch))
         outputs = [value.name for value in self._incremental.get_outputs()]
-        if found != expected or outputs != [name for name in (manifest.output, manifest.logits) if name is not None]:
+        if found != expected or outputs != list(manifest.outputs):
             raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
 
     def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
@@ -123,24 +123,24 @@ class Engine:
         feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
         return Baseline(baseline.image, picture, {name: value for name, value in feeds.items() if name in self._inputs})
 
-    def unoccluded(self, baseline: Baseline, output: str | None = None) -> FloatArray:
+    def unoccluded(self, baseline: Baseline, *outputs: str) -> FloatArray:
         """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
         itself = self._covered_by(baseline.image[0], baseline)
-        outputs: FloatArray = self.evaluate(itself, np.zeros((1, 2), np.int64), output)[0]
-        return outputs
+        found: FloatArray = self.evaluate(itself, np.zeros((1, 2), np.int64), *outputs)[0]
+        return found
 
-    def evaluate(self, baseline: Baseline, positions: IntArray, output: str | None = None) -> FloatArray:
-        """One batch of positions, int64 [N, 2] with N >= 1: ``output`` (None: the explained one), float32 [N, K]."""
-        output = output or self.manifest.output
+    def evaluate(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
+        """One batch of positions, int64 [N, 2], N >= 1: ``outputs`` (none named: the explained one), float32 [N, K a name]."""
         if not baseline.feeds:
-            return self.full().run(cover(baseline.image, baseline.fill, positions, self.manifest.patch), output)
+            return self.full().run(cover(baseline.image, baseline.fill, positions, self.manifest.patch), *outputs)
         binding = self._incremental.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_cpu_input(POSITIONS, np.ascontiguousarray(positions))
-        binding.bind_output(output, "cpu")
+        for name in outputs or (self.manifest.output,):
+            binding.bind_output(name, "cpu")
         self._incremental.run_with_iobinding(binding)
-        return np.asarray(binding.copy_outputs_to_cpu()[0], dtype=np.float32).reshape(len(positions), -1)
+        return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
 
     @cached_property
     def _extents(self) -> Extents:
@@ -150,16 +150,16 @@ class Engine:
         """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in."""
         return schedule(positions, self._extents, self.batch)
 
-    def run(self, baseline: Baseline, positions: IntArray, output: str | None = None) -> Iterator[tuple[IntArray, FloatArray]]:
-        """Batch by batch: indices into ``positions`` and outputs float32 [n, K]."""
+    def run(self, baseline: Baseline, positions: IntArray, *outputs: str) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Batch by batch: indices into ``positions`` and outputs float32 [n, K a name]."""
         for part in self.batches(positions):
-            yield part, self.evaluate(baseline, positions[part], output)
+            yield part, self.evaluate(baseline, positions[part], *outputs)
 
-    def evaluate_all(self, baseline: Baseline, positions: IntArray, output: str | None = None) -> FloatArray:
-        """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K]."""
-        result = np.empty((len(positions), self.manifest.classes), np.float32)
-        for part, outputs in self.run(baseline, positions, output):
-            result[part] = outputs
+    def evaluate_all(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
+        """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K a name]."""
+        result = np.empty((len(positions), self.manifest.classes * max(len(outputs), 1)), np.float32)
+        for part, found in self.run(baseline, positions, *outputs):
+            result[part] = found
         return result
 
 

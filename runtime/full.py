@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from kcompiler.runtime.images import FloatArray, cover
 from kcompiler.runtime.positions import IntArray, batches
@@ -23,16 +25,22 @@ class FullInference:
         self._image = self._session.get_inputs()[0].name
         self._output = output
 
-    def run(self, images: FloatArray, output: str | None = None) -> FloatArray:
-        """``output`` (None: the explained one) of images [N, C, H, W]: float32 [N, K]."""
+    def run(self, images: FloatArray, *outputs: str) -> FloatArray:
+        """``outputs`` (none named: the explained one) of images [N, C, H, W], side by side: float32 [N, K a name]."""
         parts = []
         for part in batches(len(images), self._largest_batch):
-            (outputs,) = self._session.run([output or self._output], {self._image: images[part]})
-            parts.append(np.asarray(outputs, dtype=np.float32).reshape(part.stop - part.start, -1))
+            found = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
+            parts.append(side_by_side(found, part.stop - part.start))
         return np.concatenate(parts)
 
     def outputs(
-        self, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int], batch: int = BATCH
+        self,
+        image: FloatArray,
+        fill: FloatArray,
+        positions: IntArray,
+        patch: tuple[int, int],
+        *outputs: str,
+        batch: int = BATCH,
     ) -> FloatArray:
         """Outputs with the patch at each position.
 
@@ -41,9 +49,16 @@ class FullInference:
             fill: float32 [C, H, W].
             positions: int64 [N, 2], N >= 1.
             patch: (height, width).
+            outputs: names; none named is the explained one.
             batch: images a run.
 
         Returns:
-            float32 [N, K].
+            float32 [N, K a name], side by side.
         """
-        return np.concatenate([self.run(cover(image, fill, positions[part], patch)) for part in batches(len(positions), batch)])
+        parts = batches(len(positions), batch)
+        return np.concatenate([self.run(cover(image, fill, positions[part], patch), *outputs) for part in parts])
+
+
+def side_by_side(outputs: Sequence[npt.ArrayLike], count: int) -> FloatArray:
+    """Outputs of ``count`` images as rows of numbers, those of each output after those of the one before: float32 [count, K]."""
+    return np.concatenate([np.asarray(one, dtype=np.float32).reshape(count, -1) for one in outputs], axis=1)

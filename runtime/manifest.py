@@ -213,6 +213,11 @@ class Manifest(Record):
         return self.variants[0]
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what the models put out: the explained output, then the logits if there are any."""
+        return (self.output,) if self.logits is None else (self.output, self.logits)
+
+    @property
     def batch(self) -> int:
         """Positions in a batch of the exact variant."""
         return self.exact.batch

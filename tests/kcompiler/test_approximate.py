@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +12,10 @@ from onnx import helper
 
 import kcompiler
 from kcompiler import SamplingPlan
+from kcompiler.options import Options
+from kcompiler.passes.lowering import table
+from kcompiler.pipeline import compile_file
+from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.plans import EVERYTHING
 
@@ -175,15 +181,60 @@ def test_models_without_logits_say_so(explainer, image):
         explainer.explain(image, score="best")
 
 
-def test_saturated_probabilities_are_said(tmp_path):
-    path, _ = squashed(tmp_path / "model.onnx", "Sigmoid")
+def saturated(path):
+    """Every probability of it rounds to 1."""
+    path, _ = squashed(path, "Sigmoid")
     model = onnx.load(path)
     gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == gemm.input[2])
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(5, 30, np.float32), bias.name))
     onnx.save(model, path)
+    return path
+
+
+def test_saturated_probabilities_are_said(tmp_path):
+    path = saturated(tmp_path / "model.onnx")
     explainer = kcompiler.load(kcompiler.compile(path, patch=4))
     image = np.random.default_rng(0).standard_normal((3, 24, 28), dtype=np.float32)
     (warning,) = explainer.explain(image, target=0, score="output").warnings
     assert "saturated" in warning
     assert explainer.explain(image, target=0).warnings == ()
+
+
+def test_logits_are_verified_as_the_output_is(tmp_path, monkeypatch):
+    """Probabilities that round to 1 hide a broken lowering; what they are made from does not."""
+    gemm = next(one for one in table.LOWERINGS["Conv"] if one.name == "gemm")
+
+    def off_by_a_percent(site):
+        lowered = gemm.emit(site)
+        return site.computed(rows=site.emit("Mul", lowered.rows, site.emit.constant(np.float32(1.01))))
+
+    path = saturated(tmp_path / "model.onnx")
+    monkeypatch.setitem(table.LOWERINGS, "Conv", [replace(gemm, emit=off_by_a_percent)])
+    with pytest.raises(kcompiler.CheckFailed, match="disagrees with full inference") as failed:
+        compile_file(path, Options(patch=(4, 4), dense_share=2.0))
+    assert "sigmoid" not in str(failed.value), "the probabilities agree"
+
+
+def test_an_approximate_variant_that_is_not_sound_is_not_written(tmp_path, monkeypatch):
+    """Whatever is approximated: covering the image with its own pixels changes nothing."""
+    path = save("residual", tmp_path / "model.onnx", *SHAPE[1:])
+    broken = Engine.unoccluded
+
+    def unoccluded(self, *arguments):
+        return broken(self, *arguments) * (1.0 if self.variant.name == "exact" else 1.02)
+
+    monkeypatch.setattr(Engine, "unoccluded", unoccluded)
+    with pytest.raises(kcompiler.CheckFailed, match=r"variant is not sound \(tau0.15: .*own pixels is off by"):
+        kcompiler.compile(path, patch=(4, 6), thresholds=[0.15])
+    monkeypatch.setattr(Engine, "unoccluded", broken)
+    monkeypatch.setattr(Engine, "evaluate_all", infinite(Engine.evaluate_all))
+    with pytest.raises(kcompiler.CheckFailed, match=r"variant is not sound \(tau0.15: .*not finite"):
+        kcompiler.compile(path, patch=(4, 6), thresholds=[0.15])
+
+
+def infinite(evaluate_all):
+    def found(self, *arguments):
+        return evaluate_all(self, *arguments) + (0.0 if self.variant.name == "exact" else np.float32(np.inf))
+
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kcompiler.runtime.compare import compare
+from kcompiler.runtime.compare import compare, worst
 
 
 def never() -> np.ndarray:
@@ -85,3 +85,14 @@ def test_outputs_that_are_not_finite_never_agree_with_numbers():
 
 def test_another_shape_does_not_agree():
     assert not compare(FULL[:, :3], FULL, never).agrees
+
+
+def test_of_several_outputs_each_must_agree():
+    outputs = FULL.copy()
+    outputs[7, 2] += 0.01
+    good, bad = (compare(one, FULL, lambda: FULL) for one in (FULL, outputs))
+    both = worst({"probabilities": good, "logits": bad})
+    assert not both.agrees
+    assert both.largest_error == bad.largest_error > good.largest_error
+    assert both.reason.startswith("logits: output 2 at position 7")
+    assert worst({"probabilities": good}) == good
