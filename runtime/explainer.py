@@ -17,14 +17,14 @@ from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.exploration import Exploration
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, FloatArray, check_image
+from kcompiler.runtime.images import Fill, FloatArray, check_image, plain_fill
 from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
 from kcompiler.runtime.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
 from kcompiler.runtime.positions import Box, Grid, IntArray, check_positions, make_grid
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback, Reporter
 from kcompiler.runtime.sessions import Machine
-from kcompiler.runtime.tuned import check_budget, find_tuned, saturation, spot_check
+from kcompiler.runtime.tuned import check_budget, find_tuned, saturation, spot_check, unlike_tuned
 
 MEMORY = 2 << 30
 Quality = Literal["exact"] | float | SamplingPlan | Tuned
@@ -261,9 +261,7 @@ class Explainer:
                 if every_batch:
                     yield heat_map()
             reporter.finish()
-            warnings = self._warnings(exploration, tuned, fill, float(unoccluded[index]), output)
-            if tuned is not None and region is not None:
-                warnings += (f"the plan was tuned on whole maps, not on the region {list(region)}: its quality is not promised",)
+            warnings = self._warnings(exploration, tuned, fill, region, unoccluded, output)
         except KeyboardInterrupt:
             raise Interrupted(heat_map()) from None
         finally:
@@ -305,13 +303,17 @@ class Explainer:
         return plan
 
     def _warnings(
-        self, exploration: Exploration, tuned: Tuned | None, fill: Fill, unoccluded: float, output: str
+        self, exploration: Exploration, tuned: Tuned | None, fill: Fill, region: Box | None, unoccluded: FloatArray, output: str
     ) -> tuple[str, ...]:
-        found = []
+        found: list[str] = []
+        if tuned is not None:
+            found += unlike_tuned(
+                tuned, plain_fill(fill, self.manifest.shape), region, exploration.target, int(unoccluded.argmax())
+            )
         if tuned is not None and exploration.done and not tuned.plan.everything:
             found += spot_check(exploration, self.exact, fill, tuned)
         if output == self.manifest.output and self.manifest.logits is not None:
-            found += saturation(exploration.scores[exploration.evaluated], unoccluded)
+            found += saturation(exploration.scores[exploration.evaluated], float(unoccluded[exploration.target]))
         return tuple(found)
 
     def target_index(self, target: int | str) -> int:

@@ -23,6 +23,7 @@ class Exploration:
 
     Attributes:
         plan: that is carried out.
+        target: column of the output that is scored.
         scores: float32 [cells], what was evaluated; NaN elsewhere.
         evaluated: bool [cells].
         done: whether the plan has come to its end.
@@ -42,7 +43,7 @@ class Exploration:
     ) -> None:
         """For column ``target`` of ``output``; ``known`` float32 [cells] are scores of an earlier run, else NaN."""
         self.engine, self.baseline, self.grid, self.plan = engine, baseline, grid, plan
-        self._output, self._target = output, target
+        self._output, self.target = output, target
         cells = grid.shape[0] * grid.shape[1]
         self.scores: FloatArray = np.full(cells, np.nan, np.float32) if known is None else known.copy()
         self.evaluated: npt.NDArray[np.bool_] = ~np.isnan(self.scores)
@@ -63,7 +64,7 @@ class Exploration:
         """
         while len(fresh := self._next_round()):
             for part, outputs in self.engine.run(self.baseline, self.grid.positions[fresh], self._output):
-                self._tell(fresh[part], outputs[:, self._target])
+                self._tell(fresh[part], outputs[:, self.target])
                 yield len(part)
                 if time.perf_counter() >= deadline:
                     return
@@ -82,7 +83,7 @@ class Exploration:
     def _tell(self, cells: IntArray, scores: FloatArray) -> None:
         if not self.plan.everything and not np.isfinite(scores).all():
             raise UsageError(
-                f"output {self._target} is not finite at some positions, which cannot be interpolated; ask for quality 'exact'"
+                f"output {self.target} is not finite at some positions, which cannot be interpolated; ask for quality 'exact'"
             )
         self.scores[cells], self.evaluated[cells] = scores, True
         self._sampler.tell(cells, scores)
@@ -91,7 +92,7 @@ class Exploration:
         """Exact scores float32 [N] of ``cells``; they do not become part of the map."""
         same = exact is self.engine
         baseline = self.baseline if same else exact.baseline(self.baseline.image, fill, len(cells))
-        scores: FloatArray = exact.evaluate_all(baseline, self.grid.positions[cells], self._output)[:, self._target]
+        scores: FloatArray = exact.evaluate_all(baseline, self.grid.positions[cells], self._output)[:, self.target]
         return scores
 
     def surface(self) -> FloatArray:

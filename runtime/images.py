@@ -59,6 +59,13 @@ def fill_image(fill: Fill, shape: Shape) -> FloatArray:
     return np.ascontiguousarray(np.broadcast_to(numbers.reshape(-1, 1, 1), shape))
 
 
+def plain_fill(fill: Fill, shape: Shape) -> tuple[float, ...] | None:
+    """``fill`` as one number a channel; None if it is not that plain."""
+    picture = fill_image(fill, shape)
+    colour = picture[:, 0, 0]
+    return tuple(colour.tolist()) if (picture == colour[:, None, None]).all() else None
+
+
 def cover(image: FloatArray, fill: FloatArray, positions: npt.NDArray[np.int64], patch: tuple[int, int]) -> FloatArray:
     """The image covered at each position: float32 [N, C, H, W]."""
     covered = np.repeat(image, len(positions), axis=0)

@@ -16,7 +16,7 @@ from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -238,7 +238,7 @@ def add_tuned(folder: Path, tuned: Tuned) -> Manifest:
     manifest = read_manifest(folder)
 
     def settings(one: Tuned) -> tuple[object, ...]:
-        return one.ssim, one.share, one.confidence, one.stride, one.score
+        return one.ssim, one.share, one.confidence, one.stride, one.score, one.fill, one.target
 
     others = tuple(one for one in manifest.tuned if settings(one) != settings(tuned))
     manifest = manifest.model_copy(update={"tuned": (*others, tuned)})

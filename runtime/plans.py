@@ -57,17 +57,19 @@ class Evidence(Record):
     """What a tuned plan was chosen from, and what it did on the images that had no part in the choice.
 
     Attributes:
-        images: calibration images; ``held_out`` of them had no part in the choice of the plan.
+        given: calibration images there were; more than ``images`` were not needed, or there was no time for them.
+        images: that were used; ``held_out`` of them had no part in the choice of the plan.
         kept: held-out images on which the plan met the SSIM that was asked for; where it is not promised, on which the plan
             did that was chosen without them, which is no more careful.
         least_share: lower confidence bound on the share of unseen images on which it does (Clopper and Pearson 1934).
         ssim: of each held-out image, ascending; ``pearson``, ``top_overlap``, ``rendered_ssim`` their medians.
         evaluated: mean share of the positions evaluated.
-        seconds: median of an explanation by the plan; ``exact_seconds`` of an exact one.
+        seconds: median of some explanations by the plan; ``exact_seconds`` of exact ones.
         spot_error: largest error found at positions of spot checks, rms over the map's range.
         candidates: other plans that were measured: (what it is, mean share evaluated, predicted seconds, share of images kept).
     """
 
+    given: Positive
     images: Positive
     held_out: NotNegative
     kept: NotNegative
@@ -92,6 +94,8 @@ class Tuned(Record):
         promised: whether the evidence suffices for that; if not, more images were needed.
         stride: of the grid, pixels.
         score: what was scored.
+        fill: that the patch showed, one number a channel in model units; None if it was not that plain.
+        target: index of the output; None was each image's largest.
         plan: the fastest that kept the quality.
         evidence: see there.
     """
@@ -102,5 +106,7 @@ class Tuned(Record):
     promised: bool
     stride: Positive
     score: str
+    fill: tuple[float, ...] | None
+    target: NotNegative | None
     plan: SamplingPlan
     evidence: Evidence

@@ -20,7 +20,7 @@ Scores = Callable[[IntArray], FloatArray]
 """The scores float32 [N] of cells int64 [N]."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """Of a plan on an image.
 
@@ -28,11 +28,15 @@ class Outcome:
         rounds: positions evaluated in each round.
         seconds: that choosing positions and drawing the map took.
         ssim: of the map.
+        surface: the map, float32 [rows, cols].
+        sampled: which of its positions were evaluated, bool [rows, cols].
     """
 
     rounds: tuple[int, ...]
     seconds: float
     ssim: float
+    surface: FloatArray
+    sampled: npt.NDArray[np.bool_]
 
     @property
     def evaluated(self) -> int:
@@ -51,6 +55,15 @@ class Family:
     name: str
     plans: tuple[SamplingPlan, ...]
 
+    @property
+    def variant(self) -> str:
+        """Name of the variant that evaluates."""
+        return self.plans[0].variant
+
+    @property
+    def method(self) -> str:
+        return self.plans[0].method
+
 
 def recorded(exact: HeatMap) -> Scores:
     """Scores looked up in an exact map."""
@@ -61,22 +74,23 @@ def recorded(exact: HeatMap) -> Scores:
 def outcomes(family: Family, exact: HeatMap, scores: Scores) -> list[Outcome]:
     """Of each plan of ``family`` on the image of an ``exact`` map, its positions evaluated by ``scores``."""
     grid = Grid(exact.ys, exact.xs)
-    if family.plans[0].method == "kriging":
+    if family.method == "kriging":
         return _of_one_run(family.plans, exact, grid, scores)
     return [_of_each(plan, exact, grid, scores) for plan in family.plans]
 
 
 def _of_each(plan: SamplingPlan, exact: HeatMap, grid: Grid, scores: Scores) -> Outcome:
     start, waited, rounds = time.perf_counter(), 0.0, []
-    sampler = make_sampler(plan, grid, exact.patch, exact.unoccluded)
+    sampler, sampled = make_sampler(plan, grid, exact.patch, exact.unoccluded), np.zeros(grid.shape, np.bool_)
     while len(cells := sampler.next()):
         before = time.perf_counter()
         found = scores(cells)
         waited += time.perf_counter() - before
         sampler.tell(cells, found)
         rounds.append(len(cells))
+        sampled.flat[cells] = True
     surface = sampler.surface()
-    return Outcome(tuple(rounds), time.perf_counter() - start - waited, ssim(surface, exact.scores))
+    return Outcome(tuple(rounds), time.perf_counter() - start - waited, ssim(surface, exact.scores), surface, sampled)
 
 
 def _of_one_run(plans: Sequence[SamplingPlan], exact: HeatMap, grid: Grid, scores: Scores) -> list[Outcome]:
@@ -94,6 +108,7 @@ def _of_one_run(plans: Sequence[SamplingPlan], exact: HeatMap, grid: Grid, score
 
 def _after_each_round(sampler: Kriging, exact: HeatMap, scores: Scores) -> Iterator[tuple[Outcome, float]]:
     rounds: list[int] = []
+    sampled = np.zeros(exact.scores.shape, np.bool_)
     seconds, start = 0.0, time.perf_counter()
     while len(cells := sampler.next()):
         seconds += time.perf_counter() - start
@@ -101,7 +116,8 @@ def _after_each_round(sampler: Kriging, exact: HeatMap, scores: Scores) -> Itera
         start = time.perf_counter()
         sampler.tell(cells, found)
         rounds.append(len(cells))
+        sampled.flat[cells] = True
         surface, expected = sampler.surface(), sampler.expected_ssim()
         seconds += time.perf_counter() - start
-        yield Outcome(tuple(rounds), seconds, ssim(surface, exact.scores)), expected
+        yield Outcome(tuple(rounds), seconds, ssim(surface, exact.scores), surface, sampled.copy()), expected
         start = time.perf_counter()

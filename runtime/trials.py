@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer, Score
 from kcompiler.runtime.heatmap import HeatMap
@@ -26,8 +24,6 @@ STEPS = (6, 8)
 MOST_EVALUATED = 0.6
 DRILL_DOWN_STEPS = (2, 4)
 DRILL_DOWN_SHARES = (0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
-TIMED_COUNTS = (8, 64, 128)
-TIMED_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +109,10 @@ class Trial:
     def evaluated(self, number: int, images: Sequence[int]) -> float:
         return statistics.fmean(self.outcomes[image][number].evaluated for image in images)
 
+    def ran_on(self, images: Sequence[int]) -> bool:
+        """Whether it has outcomes of all ``images``."""
+        return all(image in self.outcomes for image in images)
+
     def joined(self, other: Trial) -> Trial:
         """The same family on the images of both."""
         return replace(self, outcomes={**self.outcomes, **other.outcomes})
@@ -150,29 +150,6 @@ def kriging(variant: str, step: int, correlation: float, expected: Sequence[floa
     return Family(f"kriging, step {step}, correlation {correlation:g}, {variant}", plans)
 
 
-def measured_costs(engine: Engine, samples: Sequence[Sample], goal: Goal) -> Costs:
-    """Times baseline passes and rounds of scattered positions; medians."""
-    grid = Grid(samples[0].exact.ys, samples[0].exact.xs)
-    positions = np.random.default_rng(0).permutation(grid.positions)
-    counts = [count for count in TIMED_COUNTS if count < len(positions)] or [1]
-    once, rounds = [], []
-    for number in range(TIMED_ROUNDS + 1):
-        image = samples[number % len(samples)].image
-        start = time.perf_counter()
-        baseline = engine.baseline(image, goal.fill, len(positions))
-        engine.unoccluded(baseline)
-        once.append(time.perf_counter() - start)
-        rounds.append([_timed(engine, baseline, positions[:count]) for count in counts])
-    middle = np.median(np.array(rounds[1:]), axis=0)  # the first round is for warming up
-    return Costs(statistics.median(once[1:]), np.array([0, *counts]), np.array([0.0, *np.maximum.accumulate(middle)]))
-
-
-def _timed(engine: Engine, baseline: Baseline, positions: IntArray) -> float:
-    start = time.perf_counter()
-    engine.evaluate_all(baseline, positions)
-    return time.perf_counter() - start
-
-
 def try_family(
     explainer: Explainer, family: Family, samples: Mapping[int, Sample], goal: Goal, costs: Costs, tell: Tell
 ) -> Trial:
@@ -185,7 +162,7 @@ def try_family(
 
 
 def _scores(explainer: Explainer, family: Family, sample: Sample, goal: Goal) -> Scores:
-    variant = family.plans[0].variant
+    variant = family.variant
     if variant == EVERYTHING.variant:
         return recorded(sample.exact)
     engine, grid = explainer.engines[variant], Grid(sample.exact.ys, sample.exact.xs)

@@ -13,7 +13,7 @@ from kcompiler.runtime.exploration import Exploration
 from kcompiler.runtime.images import Fill
 from kcompiler.runtime.manifest import Manifest
 from kcompiler.runtime.plans import Tuned
-from kcompiler.runtime.positions import IntArray
+from kcompiler.runtime.positions import Box, IntArray
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -81,6 +81,23 @@ def spot_check(exploration: Exploration, exact: Engine, fill: Fill, tuned: Tuned
         f"the map is off by {found:.1%} of its range at {len(cells)} positions checked, where {limit:.1%} was the most to expect "
         "from the images it was tuned on; this image may be unlike them: tune with such images, or ask for quality 'exact'"
     ]
+
+
+def unlike_tuned(tuned: Tuned, fill: tuple[float, ...] | None, region: Box | None, target: int, largest: int) -> list[str]:
+    """Warnings where an explanation is of another kind than those that its plan was tuned on.
+
+    Args:
+        fill: what the patch shows, see :class:`Tuned`.
+        region: as asked for.
+        target: index of the output; ``largest`` of the one that is largest for the uncovered image.
+    """
+    expected = largest if tuned.target is None else tuned.target
+    others = [
+        (region is not None, f"on whole maps, not on the region {region}"),
+        (fill != tuned.fill, f"with the fill {tuned.fill}, not {fill}"),
+        (target != expected, "on maps of " + ("the largest output" if tuned.target is None else f"output {expected}")),
+    ]
+    return [f"the plan was tuned {text}: its quality is not promised here" for unlike, text in others if unlike]
 
 
 def saturation(probabilities: FloatArray, unoccluded: float) -> list[str]:

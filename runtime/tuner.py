@@ -1,13 +1,14 @@
 """Tuning: the fastest sampling plan that keeps an SSIM on a share of all images, and the evidence for it.
 
-Exact maps of the calibration images are computed once. On them plans are simulated at no inference cost; variants that
-are not exact are run. One half of the images chooses the plan, the other half, which it has not seen, says what may be
-promised of it (``promise``).
+Exact maps of calibration images are computed once. On them plans are simulated at no inference cost; variants that are not
+exact are run. A few of the images choose the plan (``racing``), the others, which it has not seen, say what may be promised of
+it (``promise``).
 """
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,12 @@ import numpy as np
 
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import FloatArray
+from kcompiler.runtime.images import FloatArray, plain_fill
 from kcompiler.runtime.plans import EVERYTHING, Evidence, SamplingPlan, Tuned
+from kcompiler.runtime.positions import Grid
 from kcompiler.runtime.promise import images_needed, last_promised, least_share
 from kcompiler.runtime.quality import Quality, quality
+from kcompiler.runtime.racing import measured_costs, race, worthwhile
 from kcompiler.runtime.trials import (
     EXPECTED,
     Goal,
@@ -27,12 +30,17 @@ from kcompiler.runtime.trials import (
     Trial,
     families,
     kriging,
-    measured_costs,
     try_family,
 )
 from kcompiler.runtime.tuned import SPOTS, spot_error, spots
 
 LEAST_IMAGES = 2
+CHOOSING = 6
+"""Images that choose a plan; all others may judge it."""
+UNPROMISED = 8
+"""Images that judge a plan which cannot be promised."""
+TIMED = 3
+"""Explanations by the chosen plan that are timed."""
 MORE_CAREFUL = 3
 """Plans more careful than the best of the exact variant that other variants start from."""
 
@@ -63,8 +71,8 @@ class Chosen:
 
     Attributes:
         promised: whether it can be promised.
-        kept: images of the second half, which had no part in its choice, on which it met the goal; of a plan that is not
-            promised, those on which the plan chosen on the first half did, which is no more careful.
+        kept: images that had no part in its choice on which it met the goal; of a plan that is not promised, those on which
+            the plan chosen without them did, which is no more careful.
     """
 
     trial: Trial | None
@@ -81,6 +89,8 @@ def fastest(trials: Sequence[Trial], goal: Goal, images: Sequence[int], within: 
     """The trial, and number of its plan, that keeps the goal on its share of ``images`` in least time, less than ``within``."""
     best, least = None, within
     for trial in trials:
+        if not trial.ran_on(images):
+            continue  # it fell behind
         number = trial.most_careless(goal, images)
         if number is not None and trial.seconds(number, images) < least:
             best, least = (trial, number), trial.seconds(number, images)
@@ -88,10 +98,10 @@ def fastest(trials: Sequence[Trial], goal: Goal, images: Sequence[int], within: 
 
 
 def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) -> Chosen:
-    """Of the family chosen on one half of the images, the fastest plan that keeps the promise, judged on the ``second`` half.
+    """Of the family chosen on some images, the fastest plan that keeps the promise, judged on the ``second`` part of them.
 
-    Where that is too small for any promise, the plan that was chosen, or a more careful one if it takes one to keep the goal on
-    both halves together.
+    Where those are too few for any promise, the plan that was chosen, or a more careful one if it takes one to keep the goal on
+    all images together.
     """
     if best is None:
         return Chosen(None, 0, True, len(second))
@@ -106,86 +116,117 @@ def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) 
     return Chosen(trial, min(chosen, together), False, kept[chosen])
 
 
-def halves(count: int) -> tuple[list[int], list[int]]:
-    """A random half of the images, the smaller one, and the others."""
+def split(count: int, goal: Goal) -> tuple[list[int], list[int]]:
+    """Numbers of the images, in random order, that choose a plan, and of those that judge it.
+
+    If there are too few for a promise, more maps could only sharpen an estimate: no more than :data:`UNPROMISED` judge then,
+    and the rest is left out.
+    """
     order = np.random.default_rng(0).permutation(count).tolist()
-    return sorted(order[: count // 2]), sorted(order[count // 2 :])
+    first = min(CHOOSING, count // 2)
+    held = order[first:]
+    return order[:first], held if len(held) >= images_needed(goal.share, goal.confidence) else held[:UNPROMISED]
 
 
-def tune(explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell = lambda *_: None) -> Tuned:
+def tune(
+    explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell = lambda *_: None, deadline: float = np.inf
+) -> Tuned:
     """The fastest plan that keeps ``goal``, from the exact maps of calibration images.
 
-    The exact variant's families are simulated on the first half of the images; each other variant runs the best of them
-    there, about as careful and less; the fastest of all is then judged on the second half.
-    """
-    _check_maps(samples)
-    first, second = halves(len(samples))
-    known, held = ({number: samples[number] for number in part} for part in (first, second))
-    exact_seconds = statistics.median(sample.exact.seconds for sample in samples)
-    exact_costs = measured_costs(explainer.exact, samples, goal)
-    trials = [try_family(explainer, f, known, goal, exact_costs, tell) for f in families()]
-    template = fastest([trial for trial in trials if trial.family.plans[0].method == "kriging"], goal, first)
-    if template is not None:
-        plan, start = template[0].family.plans[0], max(0, template[1] - MORE_CAREFUL)
-        for name, engine in list(explainer.engines.items())[1:]:
-            family = kriging(name, plan.step, plan.correlation, EXPECTED[start:])
-            trials.append(try_family(explainer, family, known, goal, measured_costs(engine, samples, goal), tell))
-    best = fastest(trials, goal, first, exact_seconds)
-    if best is not None:
-        judged = try_family(explainer, best[0].family, held, goal, best[0].costs, tell)
-        best = best[0].joined(judged), best[1]
-    chosen = promised(best, goal, second)
-    checked = exact_costs.of_round(SPOTS) + (exact_costs.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
-    return _tuned(explainer, samples, goal, chosen, trials, (first, second), (exact_seconds, checked), tell)
+    The exact variant's families are simulated on the images that choose; each worthwhile other variant runs the best of them
+    there, about as careful and less; the fastest of all is then judged on images that had no part in that.
 
-
-def _check_maps(samples: Sequence[Sample]) -> None:
-    """Whether there are enough maps, and all of them finite.
+    Args:
+        samples: taken one by one as they are needed, so their maps may be made then; not all may be.
+        tell: told of progress.
+        deadline: reading of ``time.perf_counter`` after which no more samples are taken, beyond one to choose and one to judge.
 
     Raises:
-        UsageError: they are not.
+        UsageError: fewer than two samples, or a map that is not finite.
     """
     if len(samples) < LEAST_IMAGES:
         raise UsageError(f"{len(samples)} calibration images, expected at least {LEAST_IMAGES}")
-    for number, sample in enumerate(samples):
-        if not np.isfinite(sample.exact.scores).all():
+    first, second = split(len(samples), goal)
+    known = _taken(samples, first, deadline, tell)
+    held = _taken(samples, second, deadline, tell, "exact maps to judge by")
+    grid = next(iter(known.values())).exact
+    positions = Grid(grid.ys, grid.xs).positions
+    costs = measured_costs(explainer.engines, [sample.image for sample in known.values()], positions, goal)
+    smooth = race(explainer, [one for one in families() if one.method == "kriging"], known, goal, costs, tell)
+    trials = smooth + race(explainer, [one for one in families() if one.method != "kriging"], known, goal, costs, tell)
+    template = fastest(smooth, goal, list(known))
+    if template is not None:
+        plan, start = template[0].family.plans[0], max(0, template[1] - MORE_CAREFUL)
+        variants = worthwhile(explainer.manifest.variants, costs)
+        approximate = [kriging(name, plan.step, plan.correlation, EXPECTED[start:]) for name in variants]
+        trials += race(explainer, approximate, known, goal, costs, tell)
+    exact_seconds = statistics.median(sample.exact.seconds for sample in (known | held).values())
+    best = fastest(trials, goal, list(known), exact_seconds)
+    if best is not None:
+        best = best[0].joined(try_family(explainer, best[0].family, held, goal, best[0].costs, tell)), best[1]
+    chosen = promised(best, goal, list(held))
+    exact = costs[EVERYTHING.variant]
+    checked = exact.of_round(SPOTS) + (exact.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
+    return _tuned(explainer, (known, held), len(samples), goal, chosen, trials, (exact_seconds, checked), tell)
+
+
+def _taken(
+    samples: Sequence[Sample], numbers: Sequence[int], deadline: float, tell: Tell, what: str = "exact maps"
+) -> dict[int, Sample]:
+    """Some of the samples by number: all, or as many as there is time for, but one at least.
+
+    Raises:
+        UsageError: the map of one is not finite.
+    """
+    taken: dict[int, Sample] = {}
+    for number in numbers:
+        if taken and time.perf_counter() >= deadline:
+            break
+        tell(what, len(taken), len(numbers))
+        taken[number] = samples[number]
+        if not np.isfinite(taken[number].exact.scores).all():
             raise UsageError(
                 f"the exact map of calibration image {number} is not finite everywhere, so it cannot be approximated; "
                 "leave the image out, or tune for another score or target"
             )
+    return taken
 
 
 def _tuned(
-    explainer: Explainer, samples: Sequence[Sample], goal: Goal, chosen: Chosen, trials: Sequence[Trial],
-    parts: tuple[Sequence[int], Sequence[int]], seconds: tuple[float, float], tell: Tell,
+    explainer: Explainer, parts: tuple[Mapping[int, Sample], Mapping[int, Sample]], given: int, goal: Goal, chosen: Chosen,
+    trials: Sequence[Trial], seconds: tuple[float, float], tell: Tell,
 ) -> Tuned:  # fmt: skip
-    """Runs the chosen plan on all images, and writes down what it did; ``seconds`` of an exact map, and of a spot check."""
-    first, second = parts
+    """Writes down what the chosen plan did; ``seconds`` of an exact map, and of a spot check."""
+    known, held = parts
     exact_seconds, checked = seconds
-    runs = []
-    for number, sample in enumerate(samples):
-        tell("running the plan", number, len(samples))
-        runs.append(_run(explainer, sample, goal, chosen.plan))
-    held = [runs[number] for number in second]
+    every = known | held
+    judged = {number: _judged(chosen, number, sample) for number, sample in every.items()}
+    unseen = [judged[number].quality for number in held]
+    timed = []
+    for done, number in enumerate(list(held)[:TIMED]):
+        tell("timing the plan", done, min(TIMED, len(held)))
+        timed.append(_seconds(explainer, held[number], goal, chosen.plan))
     return Tuned(
         ssim=goal.ssim, share=goal.share, confidence=goal.confidence, promised=chosen.promised, stride=goal.stride,
-        score=explainer.scored(goal.score)[0], plan=chosen.plan,
+        score=explainer.scored(goal.score)[0], fill=plain_fill(goal.fill, explainer.manifest.shape),
+        target=None if goal.target is None else explainer.target_index(goal.target), plan=chosen.plan,
         evidence=Evidence(
-            images=len(samples), held_out=len(second), kept=chosen.kept,
-            least_share=least_share(chosen.kept, len(second), goal.confidence),
-            ssim=tuple(sorted(run.quality.ssim for run in held)),
-            pearson=statistics.median(run.quality.pearson for run in held),
-            top_overlap=statistics.median(run.quality.top_overlap for run in held),
-            rendered_ssim=statistics.median(run.quality.rendered_ssim for run in held),
-            evaluated=statistics.fmean(run.evaluated for run in runs),
-            seconds=statistics.median(run.seconds for run in runs) + (0.0 if chosen.trial is None else checked),
-            exact_seconds=exact_seconds,
-            spot_error=max(run.spot_error for run in runs), candidates=tuple(_candidate(one, goal, first) for one in trials),
+            given=given, images=len(every), held_out=len(held), kept=chosen.kept,
+            least_share=least_share(chosen.kept, len(held), goal.confidence),
+            ssim=tuple(sorted(one.ssim for one in unseen)),
+            pearson=statistics.median(one.pearson for one in unseen),
+            top_overlap=statistics.median(one.top_overlap for one in unseen),
+            rendered_ssim=statistics.median(one.rendered_ssim for one in unseen),
+            evaluated=statistics.fmean(one.evaluated for one in judged.values()),
+            seconds=statistics.median(timed) + (0.0 if chosen.trial is None else checked), exact_seconds=exact_seconds,
+            spot_error=max(one.spot_error for one in judged.values()),
+            candidates=tuple(_candidate(one, goal, list(known)) for one in trials),
         ),
     )  # fmt: skip
 
 
-def _candidate(trial: Trial, goal: Goal, images: Sequence[int]) -> tuple[str, float, float, float]:
+def _candidate(trial: Trial, goal: Goal, choosing: Sequence[int]) -> tuple[str, float, float, float]:
+    images = [number for number in choosing if number in trial.outcomes]
     number = trial.most_careless(goal, images) or 0
     return (
         trial.family.name, trial.evaluated(number, images), trial.seconds(number, images),
@@ -194,29 +235,31 @@ def _candidate(trial: Trial, goal: Goal, images: Sequence[int]) -> tuple[str, fl
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A plan carried out on a calibration image; ``evaluated`` is a share of the positions."""
+class Judged:
+    """What a plan did on a calibration image; ``evaluated`` is a share of the positions."""
 
     quality: Quality
     evaluated: float
-    seconds: float
     spot_error: float
 
 
-def _as_given(explainer: Explainer, image: FloatArray) -> FloatArray:
-    """An image [1, C, H, W] in the layout that the source takes."""
-    return image if explainer.manifest.layout == "NCHW" else np.ascontiguousarray(image.transpose(0, 2, 3, 1))
-
-
-def _run(explainer: Explainer, sample: Sample, goal: Goal, plan: SamplingPlan) -> Run:
-    found = explainer.explain(
-        _as_given(explainer, sample.image), stride=goal.stride, target=sample.exact.target, fill=goal.fill,
-        score=goal.score, quality=plan,
-    )  # fmt: skip
+def _judged(chosen: Chosen, image: int, sample: Sample) -> Judged:
+    exact = sample.exact
+    if chosen.trial is None:
+        return Judged(quality(exact.scores, exact.scores, exact.unoccluded), 1.0, 0.0)
+    found = chosen.trial.outcomes[image][chosen.number]
     cells = spots(found.sampled.ravel())
-    return Run(
-        quality(found.scores, sample.exact.scores, sample.exact.unoccluded),
-        found.evaluated / found.scores.size,
-        found.seconds,
-        spot_error(found.scores, cells, sample.exact.scores.ravel()[cells]),
+    return Judged(
+        quality(found.surface, exact.scores, exact.unoccluded),
+        found.evaluated / exact.scores.size,
+        spot_error(found.surface, cells, exact.scores.ravel()[cells]),
     )
+
+
+def _seconds(explainer: Explainer, sample: Sample, goal: Goal, plan: SamplingPlan) -> float:
+    """That an explanation by ``plan`` takes."""
+    image = sample.image if explainer.manifest.layout == "NCHW" else np.ascontiguousarray(sample.image.transpose(0, 2, 3, 1))
+    found = explainer.explain(
+        image, stride=goal.stride, target=sample.exact.target, fill=goal.fill, score=goal.score, quality=plan
+    )
+    return found.seconds

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 import kcompiler
@@ -24,7 +26,7 @@ from kcompiler.runtime.plans import Tuned
 from kcompiler.runtime.promise import images_needed
 from kcompiler.runtime.trials import Goal, Sample
 from kcompiler.runtime.tuned import check_budget
-from kcompiler.runtime.tuner import LEAST_IMAGES, check_images, tune
+from kcompiler.runtime.tuner import CHOOSING, check_images, tune
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 
@@ -66,13 +68,10 @@ def tune_bundle(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
         console=console,
     ) as progress:  # fmt: skip
-        samples = _samples(explainer, inputs, goal, folder, budget, progress)
-        task = progress.add_task("plans", total=None)
-
-        def tell(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total)
-
-        tuned = tune(explainer, samples, goal, tell)
+        tell = Teller(progress)
+        samples = Samples(explainer, inputs, goal, folder)
+        tuned = tune(explainer, samples, goal, tell, deadline=np.inf if budget is None else time.perf_counter() + budget)
+        tell.close()
     add_tuned(bundle, tuned)
     _print(tuned, bundle, Console())
     if len(explainer.engines) == 1:
@@ -85,33 +84,47 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _samples(
-    explainer: kcompiler.Explainer,
-    inputs: dict[str, FloatArray],
-    goal: Goal,
-    folder: Path,
-    budget: float | None,
-    progress: Progress,
-) -> list[Sample]:
-    """The images and their exact maps, those that an earlier call left taken as they are."""
-    samples: list[Sample] = []
-    spent = 0.0
-    task = progress.add_task("exact maps", total=len(inputs))
-    for name, image in inputs.items():
-        checked = explainer.check_image(image)
-        place = folder / f"{_key(explainer, checked, goal)}.json"
-        exact = HeatMap.load(place) if place.is_file() else None
-        if exact is None and budget is not None and spent >= budget and len(samples) >= LEAST_IMAGES:
-            continue
-        if exact is None:
-            progress.update(task, description=f"exact map of {name}")
-            exact = explainer.explain(image, stride=goal.stride, target=goal.target, fill=goal.fill, score=goal.score)
-            exact.save(folder, place.stem, force=True)
-            spent += exact.seconds
-        samples.append(Sample(checked, exact))
-        progress.advance(task)
-    progress.update(task, description=f"exact maps of {len(samples)} of {len(inputs)} images", total=len(samples))
-    return samples
+class Teller:
+    """Shows each kind of work on a line of its own, with a forecast."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._lines = progress, dict[str, TaskID]()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._lines:
+            self._lines[what] = self._progress.add_task(what)
+        for line in self._lines.values():
+            if line != self._lines[what]:  # it is told of beginnings only
+                self._progress.update(line, completed=self._progress.tasks[line].total)
+        if done == 0:
+            self._progress.reset(self._lines[what])
+        self._progress.update(self._lines[what], completed=done, total=total)
+
+    def close(self) -> None:
+        """Nothing more will be told."""
+        for line in self._lines.values():
+            self._progress.update(line, completed=self._progress.tasks[line].total)
+
+
+class Samples(Sequence[Sample]):
+    """The images and their exact maps: each is computed when it is first asked for, if no earlier call left it."""
+
+    def __init__(self, explainer: kcompiler.Explainer, inputs: dict[str, FloatArray], goal: Goal, folder: Path) -> None:
+        """For images by name; maps are kept in ``folder``."""
+        self.explainer, self.inputs, self.goal, self.folder = explainer, list(inputs.values()), goal, folder
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
+        image = self.inputs[number]
+        goal, checked = self.goal, self.explainer.check_image(image)
+        place = self.folder / f"{_key(self.explainer, checked, goal)}.json"
+        if place.is_file():
+            return Sample(checked, HeatMap.load(place))
+        exact = self.explainer.explain(image, stride=goal.stride, target=goal.target, fill=goal.fill, score=goal.score)
+        exact.save(self.folder, place.stem, force=True)
+        return Sample(checked, exact)
 
 
 def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
@@ -146,14 +159,15 @@ def summary(tuned: Tuned) -> str:
     if plan.everything and plan.variant == "exact":
         return f"no plan keeps SSIM {tuned.ssim:g} on {tuned.share:.0%} of the images in less time: exact maps will be used"
     needed = images_needed(tuned.share, tuned.confidence)
+    used = "" if found.images == found.given else f" ({found.images} of {found.given} images were used)"
     promise = (
         f"promised with {tuned.confidence:.0%} confidence"
         if tuned.promised
-        else f"NOT promised: that takes {needed} held-out images at least, {2 * needed} in all; "
+        else f"NOT promised: that takes {CHOOSING + needed} images at least, {needed} of them held out; "
         f"from these it is {found.least_share:.0%} of unseen images"
     )
     return (
         f"{plan.method} by the variant {plan.variant}, {found.evaluated:.1%} of the positions evaluated, {found.seconds:.2f} s "
         f"where an exact map takes {found.exact_seconds:.2f} s; SSIM >= {tuned.ssim:g} on {found.kept} of {found.held_out} "
-        f"images that had no part in the choice; {tuned.share:.0%} of unseen images {promise}"
+        f"images that had no part in the choice{used}; {tuned.share:.0%} of unseen images {promise}"
     )

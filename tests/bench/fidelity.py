@@ -40,7 +40,7 @@ from kcompiler.runtime.positions import make_grid  # noqa: E402
 from kcompiler.runtime.promise import least_share  # noqa: E402
 from kcompiler.runtime.quality import Quality, quality  # noqa: E402
 from kcompiler.runtime.trials import Goal, Sample  # noqa: E402
-from kcompiler.runtime.tuner import tune  # noqa: E402
+from kcompiler.runtime.tuner import split, tune  # noqa: E402
 from models.findings import DATA_SETS, Box, picture  # noqa: E402
 
 PATCH, STRIDE, FILL = 16, 4, 0.0
@@ -133,10 +133,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--calibration takes 2 pictures or more, --unseen 1 or more")
     explainer = open_bundle(options)
     first_unseen = FIRST_SEED + options.calibration
-    known = examples(explainer, options, range(FIRST_SEED, first_unseen))
-    unseen = examples(explainer, options, range(first_unseen, first_unseen + options.unseen))
-    if options.maps_only:
-        return
     goal = Goal(ssim=options.ssim, share=options.share, confidence=options.confidence, stride=STRIDE, fill=FILL)
     with tqdm(desc="plans", unit="image") as bar:
 
@@ -144,16 +140,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bar.set_description(what, refresh=False)
             bar.update()
 
-        tuned = tune(explainer, [Sample(one.image, one.exact) for one in known], goal, tell)
+        known = Calibration(explainer, options, range(FIRST_SEED, first_unseen))
+        if options.maps_only:
+            every = [known[number] for part in split(len(known), goal) for number in part]
+        else:
+            start = time.perf_counter()
+            tuned = tune(explainer, known, goal, tell)
+            spent = time.perf_counter() - start + known.saved
+    unseen = [
+        example(explainer, options, seed) for seed in tqdm(range(first_unseen, first_unseen + options.unseen), "exact maps")
+    ]
+    if options.maps_only:
+        print(f"{len(every)} + {len(unseen)} exact maps are in {options.work / 'maps'}")
+        return
     clock = Clock(explainer, unseen[0].image)
     judged = [judge(explainer, one, tuned, clock) for one in tqdm(unseen, desc="unseen pictures")]
-    report(explainer, clock, tuned, judged, [*known, *unseen], DATA_SETS[options.data_set].labels)
+    every = [*known.taken, *unseen]
+    report(explainer, clock, tuned, judged, every, DATA_SETS[options.data_set].labels)
+    print(
+        f"tuning on {tuned.evidence.images} of {tuned.evidence.given} pictures: {spent:.0f} s with all exact maps, "
+        f"{spent / tuned.evidence.exact_seconds:.1f} times an exact map"
+    )
     if options.json is not None:
         content = {
             "network": options.network, "data_set": options.data_set, "threads": options.threads,
             "model_sha256": explainer.manifest.model_sha256, "positions": len(clock.positions), "batch": explainer.batch,
             "full_batch": clock.size, "full_seconds_a_position": clock.ticks, "tuned": tuned.model_dump(mode="json"),
-            "right": {one.seed: one.right for one in [*known, *unseen]}, "unseen": [asdict(one) for one in judged],
+            "tuning_seconds": spent, "right": {one.seed: one.right for one in every}, "unseen": [asdict(one) for one in judged],
         }  # fmt: skip
         options.json.write_text(json.dumps(content, indent=1) + "\n")
 
@@ -181,19 +194,41 @@ def reusable(place: Path, model: Path, taus: Sequence[float]) -> bool:
     return (found.model_sha256, found.patch, thresholds) == (file_record(model).sha256, (PATCH, PATCH), taus)
 
 
-def examples(explainer: Explainer, options: argparse.Namespace, seeds: range) -> list[Example]:
-    manifest, found = explainer.manifest, []
+class Calibration(Sequence[Sample]):
+    """Pictures to tune on, as tuning asks for them.
+
+    Attributes:
+        taken: those that it did ask for.
+        saved: seconds that the exact maps of those took which were there already.
+    """
+
+    def __init__(self, explainer: Explainer, options: argparse.Namespace, seeds: range) -> None:
+        self.explainer, self.options, self.seeds = explainer, options, seeds
+        self.taken: list[Example] = []
+        self.saved = 0.0
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
+        start = time.perf_counter()
+        found = example(self.explainer, self.options, self.seeds[number])
+        self.taken.append(found)
+        self.saved += max(0.0, found.exact.seconds - (time.perf_counter() - start))
+        return Sample(found.image, found.exact)
+
+
+def example(explainer: Explainer, options: argparse.Namespace, seed: int) -> Example:
+    manifest = explainer.manifest
     assert manifest.preprocessing is not None, "compiled with one"
-    for seed in tqdm(seeds, desc=f"exact maps from {seeds.start} on"):
-        made = picture(options.data_set, "test", seed, side=manifest.shape[1])
-        image = explainer.check_image(manifest.preprocessing.to_input(made.pixels))
-        # With the pixels in its name, no map of an earlier drawing is taken for this one's.
-        name = f"{manifest.model_sha256[:12]}-{seed}-{hashlib.sha256(image.tobytes()).hexdigest()[:12]}"
-        place = options.work / "maps" / f"{name}.json"
-        if not place.is_file():
-            explainer.explain(image, stride=STRIDE, fill=FILL).save(place.parent, name, picture=made.pixels)
-        found.append(Example(seed, made.label, made.box, image, HeatMap.load(place)))
-    return found
+    made = picture(options.data_set, "test", seed, side=manifest.shape[1])
+    image = explainer.check_image(manifest.preprocessing.to_input(made.pixels))
+    # With the pixels in its name, no map of an earlier drawing is taken for this one's.
+    name = f"{manifest.model_sha256[:12]}-{seed}-{hashlib.sha256(image.tobytes()).hexdigest()[:12]}"
+    place = options.work / "maps" / f"{name}.json"
+    if not place.is_file():
+        explainer.explain(image, stride=STRIDE, fill=FILL).save(place.parent, name, picture=made.pixels)
+    return Example(seed, made.label, made.box, image, HeatMap.load(place))
 
 
 def judge(explainer: Explainer, example: Example, quality_kept: Tuned, clock: Clock) -> Judged:

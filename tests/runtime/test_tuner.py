@@ -10,13 +10,14 @@ import pytest
 from networks import save
 
 import kcompiler
+from kcompiler.runtime import racing
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.manifest import add_tuned, read_manifest
 from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
 from kcompiler.runtime.promise import images_needed
 from kcompiler.runtime.simulation import Family, Outcome, outcomes, recorded
 from kcompiler.runtime.trials import Costs, Goal, Sample, Trial, families
-from kcompiler.runtime.tuner import check_images, fastest, halves, promised, tune
+from kcompiler.runtime.tuner import CHOOSING, UNPROMISED, check_images, fastest, promised, split, tune
 from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING
 from models.demo_pictures import picture
 
@@ -44,11 +45,11 @@ def test_promises_hold_on_unseen_images_over_random_splits(demo_maps):
     plans = [Family(f.name, tuple(replace_step(p) for p in f.plans)) for f in plans]
     found = trials(demo_maps, plans)
     kept, evaluated = [], []
-    for split in range(20):
-        order = np.random.default_rng(split).permutation(len(demo_maps)).tolist()
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(len(demo_maps)).tolist()
         calibration, unseen = order[:CALIBRATION], order[CALIBRATION:]
-        half = len(calibration) // 2
-        chosen = promised(fastest(found, goal, calibration[:half]), goal, calibration[half:])
+        first, second = ([calibration[number] for number in part] for part in split(CALIBRATION, goal))
+        chosen = promised(fastest(found, goal, first), goal, second)
         assert chosen.promised
         if chosen.trial is None:
             kept.append(1.0)
@@ -96,16 +97,25 @@ def test_no_plan_that_serves_means_exact(demo_maps):
     assert promised(None, Goal(), range(6)).plan == EVERYTHING
 
 
-def test_halves_are_random_but_the_same_again():
-    first, second = halves(31)
-    assert (len(first), len(second)) == (15, 16)
-    assert sorted([*first, *second]) == list(range(31))
-    assert (first, second) == halves(31)
-    assert first != list(range(15))
+def test_a_few_random_images_choose_and_the_others_judge():
+    first, second = split(40, Goal())
+    assert (len(first), len(second)) == (CHOOSING, 40 - CHOOSING)
+    assert sorted([*first, *second]) == list(range(40))
+    assert (first, second) == split(40, Goal()), "the same again"
+    assert sorted(first) != list(range(CHOOSING))
+    assert [len(part) for part in split(2, Goal())] == [1, 1]
+
+
+def test_where_nothing_can_be_promised_few_images_judge():
+    needed = images_needed(0.9, 0.95)
+    assert len(split(CHOOSING + needed, Goal())[1]) == needed
+    first, second = split(CHOOSING + needed - 1, Goal())
+    assert (len(first), len(second)) == (CHOOSING, UNPROMISED)
+    assert not {*first} & {*second}
 
 
 def test_costs_grow_with_rounds_and_beyond_what_was_timed():
-    outcome = Outcome((64, 32, 200), 0.5, 0.9)
+    outcome = Outcome((64, 32, 200), 0.5, 0.9, np.zeros((1, 1), np.float32), np.ones((1, 1), np.bool_))
     each = (0.06 - 0.01) / 56
     assert FREE.of(outcome) == pytest.approx(0.5 + 0.06 + (0.01 + 24 * each) + 0.06 + 136 * each)
 
@@ -124,25 +134,29 @@ def smooth_image(seed):
     return np.array(waves, np.float32)
 
 
+def slow_sample(explainer, seed):
+    """Its exact map took so long that whatever a plan takes is less."""
+    image = explainer.check_image(smooth_image(seed))
+    return Sample(image, replace(explainer.explain(image, stride=1, target=1), seconds=1e6))
+
+
 @pytest.fixture(scope="module")
 def tuned(bundle):
     """What tuning the bundle found, and what it said on the way."""
     explainer = kcompiler.load(bundle, threads=1)
     goal = Goal(ssim=0.8, share=0.6, confidence=0.6, stride=1, target=1)
-    samples = []
-    for seed in range(8):
-        image = explainer.check_image(smooth_image(seed))
-        exact = explainer.explain(image, stride=1, target=1)
-        samples.append(Sample(image, replace(exact, seconds=1e6)))  # whatever a plan takes, it is less
+    samples = [slow_sample(explainer, seed) for seed in range(8)]
     told = []
-    return tune(explainer, samples, goal, lambda *what: told.append(what)), told
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(racing, "WORTHWHILE", np.inf)  # on so small a network nothing is faster for sure
+        return tune(explainer, samples, goal, lambda *what: told.append(what)), told
 
 
 def test_tuning_tries_all_variants_and_keeps_its_evidence(tuned):
     found, told = tuned
-    assert {name for name, *_ in told} >= {"running the plan"}
+    assert {name for name, *_ in told} >= {"exact maps", "timing the plan"}
     assert any("tau0.15" in name for name, *_ in told)
-    assert found.evidence.images == 8
+    assert found.evidence.given == found.evidence.images == 8
     assert found.evidence.held_out == len(found.evidence.ssim) == 4
     assert not found.plan.everything
 
@@ -219,3 +233,45 @@ def test_maps_that_are_read_back_simulate_alike(bundle, tmp_path):
     family = Family("kriging", (SamplingPlan(step=4, share=0.5, expected_ssim=0.9),))
     again = HeatMap.load(tmp_path / "exact.json")
     assert outcomes(family, again, recorded(again))[0].rounds == outcomes(family, exact, recorded(exact))[0].rounds
+
+
+class Lazy(list):
+    """Numbers of the samples that were taken."""
+
+    def __init__(self, samples):
+        super().__init__(samples)
+        self.taken = []
+
+    def __getitem__(self, number):
+        self.taken.append(number)
+        return super().__getitem__(number)
+
+
+def test_samples_are_taken_as_needed_and_while_there_is_time(bundle):
+    explainer = kcompiler.load(bundle, threads=1)
+    goal = Goal(ssim=0.5, stride=1, target=1)
+    first, second = split(20, goal)
+    samples = Lazy([slow_sample(explainer, number) if number in (*first, *second) else None for number in range(20)])
+    found = tune(explainer, samples, goal)
+    assert samples.taken == [*first, *second]
+    assert (found.evidence.given, found.evidence.images) == (20, CHOOSING + UNPROMISED)
+    assert not found.promised
+    samples.taken.clear()
+    found = tune(explainer, samples, goal, deadline=0.0)
+    assert samples.taken == [first[0], second[0]]
+    assert (found.evidence.images, found.evidence.held_out) == (2, 1)
+
+
+def test_explanations_of_another_kind_than_tuned_for_are_said(bundle, tuned, tmp_path):
+    found, _ = tuned
+    shutil.copytree(bundle, tmp_path / "model.kc")
+    add_tuned(tmp_path / "model.kc", found.model_copy(update={"evidence": found.evidence.model_copy(update={"spot_error": 9.0})}))
+    explainer = kcompiler.load(tmp_path / "model.kc", threads=1)
+    settings = {"stride": 1, "quality": 0.8}
+    assert explainer.explain(smooth_image(1), target=1, **settings).warnings == ()
+    (warning,) = explainer.explain(smooth_image(1), target=1, fill=(0.0, 1.0, 0.0), **settings).warnings
+    assert "with the fill (0.0, 0.0, 0.0), not (0.0, 1.0, 0.0)" in warning
+    (warning,) = explainer.explain(smooth_image(1), target=2, **settings).warnings
+    assert "on maps of output 1" in warning
+    (warning,) = explainer.explain(smooth_image(1), target=1, region=(0, 0, 30, 30), **settings).warnings
+    assert "on whole maps, not on the region" in warning
