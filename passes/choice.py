@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.budget import Candidate, within_budget
 from kcompiler.passes.costs import flops
 from kcompiler.passes.lowering import select
-from kcompiler.passes.lowering.heads import HEADS
+from kcompiler.passes.lowering.heads import is_head
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering
 from kcompiler.passes.plan import EXACT, Plan, Thresholds, make_plan, mean_share
 from kcompiler.passes.rules import Region
@@ -269,10 +269,14 @@ class _Priced:
         tail = [
             node
             for node, decision in zip(self.chooser.graph.nodes, plan.decisions, strict=True)
-            if not decision.incremental and node.op not in HEADS
+            if not decision.incremental and not self._is_head(node, plan)
         ]
         frontier = {value.name for node in tail for value in node.inputs if value.name in plan.incremental}
         return sum(self.dense[node.name] for node in tail) + sum(self.paste(plan.regions[name]) for name in frontier)
+
+    def _is_head(self, node: gs.Node, plan: Plan) -> bool:
+        read = node.inputs[0].name if node.inputs else ""
+        return read in plan.incremental and is_head(node, plan.regions[read])
 
 
 def _numbers(value: gs.Tensor) -> int:

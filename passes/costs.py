@@ -12,9 +12,11 @@ from kcompiler.passes.geometry import Spans
 from kcompiler.passes.lowering.select import shape_of
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
-from kcompiler.passes.rules import RULES, Region, sliding_window, windows_of
+from kcompiler.passes.rules import Region
+from kcompiler.passes.rules.windows import slides, windows_of
 
 FLOAT_BYTES = 4
+RESAMPLING = ("Pad", "Resize", "Slice", "DepthToSpace")
 
 
 def flops(node: gs.Node) -> int:
@@ -55,9 +57,13 @@ def redundancy_paper(graph: gs.Graph, plan: Plan) -> float:
         if output not in plan.regions:
             continue
         inputs = [widths[value.name] for value in node.inputs if value.name in widths]
-        if RULES[node.op] is sliding_window:
+        if slides(node):
             y, x = windows_of(node)
             widths[output] = (y.padded_width(inputs[0][0]), x.padded_width(inputs[0][1]))
+        elif node.op in RESAMPLING:
+            was, now = (plan.regions[name].map for name in (node.inputs[0].name, output))
+            height, width = (-(-size * after // before) for size, after, before in zip(inputs[0], now, was, strict=True))
+            widths[output] = min(now[0], height), min(now[1], width)
         else:
             widths[output] = (max(height for height, _ in inputs), max(width for _, width in inputs))
     shares = {name: h * w / (plan.regions[name].y.size * plan.regions[name].x.size) for name, (h, w) in widths.items()}

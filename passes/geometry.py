@@ -118,3 +118,56 @@ class Window:
         Source: Nakandala, Kumar, Papakonstantinou, SIGMOD 2019, section 3.
         """
         return min(self.outputs, -(-(width + self.reach - 1) // self.stride))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taps:
+    """A linear map along one axis: output cell o is the sum over t of weights[o, t] * input cell cells[o, t].
+
+    Attributes:
+        inputs: cells of the input.
+        cells: int64 [outputs, taps]; ``inputs`` stands for a zero around the map.
+        weights: float32 [outputs, taps].
+    """
+
+    inputs: int
+    cells: IntArray
+    weights: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, matrix: npt.NDArray[np.float32]) -> Taps:
+        """The taps of a matrix [outputs, inputs]."""
+        used = matrix != 0
+        count = max(1, int(used.sum(axis=1).max()))
+        first = np.argsort(~used, axis=1, kind="stable")[:, :count]
+        weights = np.take_along_axis(matrix, first, axis=1).astype(np.float32)
+        return cls(matrix.shape[1], np.where(weights != 0, first, matrix.shape[1]), weights)
+
+    @classmethod
+    def repeated(cls, size: int, times: int) -> Taps:
+        """Every cell of ``size``, ``times`` times in a row."""
+        cells = np.repeat(np.arange(size), times)[:, None]
+        return cls(size, cells, np.ones(cells.shape, np.float32))
+
+    @property
+    def outputs(self) -> int:
+        return len(self.cells)
+
+    @property
+    def copies(self) -> bool:
+        """Whether every output is one input cell, or zero."""
+        return self.cells.shape[1] == 1 and bool(np.isin(self.weights, (0, 1)).all())
+
+    def changed(self, spans: Spans) -> Spans:
+        """Outputs from the first to the last that any cell of ``spans`` has a part in."""
+        assert spans.size == self.inputs, "the taps are of the value the spans belong to"
+        touched = np.zeros((self.outputs, len(spans.start)), np.bool_)
+        for cells in self.cells.T:
+            touched |= (cells[:, None] >= spans.start) & (cells[:, None] < spans.stop)
+        some = touched.any(axis=0)
+        start = np.where(some, touched.argmax(axis=0), 0)
+        stop = np.where(some, self.outputs - touched[::-1].argmax(axis=0), 0)
+        weights = np.abs(self.weights)
+        places = (weights * self.cells).sum(axis=1) / np.maximum(weights.sum(axis=1), np.finfo(np.float32).tiny)
+        centre = np.abs(places[:, None] - spans.centre).argmin(axis=0).astype(np.float64)
+        return Spans(start, stop, self.outputs, centre)

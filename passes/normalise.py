@@ -1,8 +1,8 @@
 """Normalising: any exporter's graph becomes one plain form.
 
 Requires a checked source. Ensures: one opset (at least 18), constants and batch normalisations folded, the batch free,
-all other shapes static where inference can tell, explicit pads, unique node names, topologically sorted; weights stay on
-disk and are mapped from there.
+all other shapes static where inference can tell, explicit pads, layout noise away (``canonical``), unique node names,
+topologically sorted; weights stay on disk and are mapped from there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes import pads
 from kcompiler.passes.batch import BatchError, check_independent, subgraphs
+from kcompiler.passes.canonical import canonical, free_resizes
 from kcompiler.passes.load import Source, to_channels_first
 from kcompiler.runtime.errors import ModelError, UsageError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
@@ -70,9 +71,10 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     model = _fold(source, folder, kind)
     model = _convert(source, model)
     graph = gs.import_onnx(_inferred(source, model, kind))
-    if pads.make_explicit(graph):
+    if pads.make_explicit(graph) | free_resizes(graph):
         _forget_shapes(graph)
         graph = gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), kind))
+    canonical(graph)
     for one in (graph, *subgraphs(graph)):
         _map_weights(one, folder)
         _free_names(one)

@@ -18,7 +18,7 @@ from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
 from kcompiler.passes.index import PAD_ROWS, Box, cell_index, contiguous_reads, region_axis, whole_axis
 from kcompiler.passes.lowering import select
-from kcompiler.passes.lowering.heads import HEADS
+from kcompiler.passes.lowering.heads import is_head, updated_head
 from kcompiler.passes.lowering.site import Operand, Site, Updated, as_rows
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
@@ -50,6 +50,7 @@ class _Rewriter:
         positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
         self.positions_y = self.emit("Gather", positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", positions, self.emit.int64(1), axis=1)
+        self.source_tensors = source.tensors()
         self.updated: dict[str, Updated] = {}
         self.dense: dict[str, gs.Tensor] = {}
         self.tables: dict[str, gs.Variable] = {}
@@ -162,16 +163,20 @@ class _Rewriter:
         chosen = select.by_name(node, self.chosen[node.name])
         inputs = tuple(self._operand(value) for value in node.inputs)
         mean = float(region.y.lengths.mean()), float(region.x.lengths.mean())
-        site = Site(self.emit, node, inputs, self._box(region), region.channels, windows, lambda: self._table(output), mean)
+        read = next(self.plan.regions[value.name] for value in node.inputs if value.name in self.updated)
+        site = Site(
+            self.emit, node, inputs, self._box(region), region.channels, read, region.last, windows,
+            lambda: self._table(output), mean,
+        )  # fmt: skip
         self.updated[output] = chosen.emit(site)
         self.lowerings[node.name] = chosen
 
     def _keep(self, node: gs.Node) -> None:
         """A node of the dense tail: on full maps, as it is in the source, unless it can be updated by what changed."""
         read = node.inputs[0].name if node.inputs else ""
-        if node.op in HEADS and read in self.updated and read not in self.dense:
+        if read in self.updated and read not in self.dense and is_head(node, self.plan.regions[read]):
             operand = Operand(self.updated[read], lambda: self._table(read))
-            self.dense[node.outputs[0].name] = HEADS[node.op](self.emit, operand)
+            self.dense[node.outputs[0].name] = updated_head(self.emit, node, operand, self.plan.regions[read])
             self.heads.add(node.name)
             return
         outputs = self.emit.copy(node, [self._full(value) for value in node.inputs])
@@ -192,7 +197,9 @@ class _Rewriter:
             for size in (region.y.size, region.x.size)
         )
         rows = operand.read(self.emit, y, x)
-        return self.emit("Transpose", rows, perm=[0, 3, 1, 2])
+        whole = rows if region.last else self.emit("Transpose", rows, perm=[0, 3, 1, 2])
+        truth = self.source_tensors[name].dtype == np.bool_
+        return self.emit("Cast", whole, to=TensorProto.BOOL) if truth else whole
 
 
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str]) -> Rewritten:
@@ -226,7 +233,10 @@ def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.
     emit = Emitter(graph)
     for name in cached:
         region = plan.regions[name]
-        last = emit("Transpose", tensors[name], perm=[0, 2, 3, 1], name=f"{name}/last")
+        value = tensors[name]
+        if value.dtype == np.bool_:
+            value = emit("Cast", value, to=TensorProto.FLOAT, name=f"{name}/numbers")
+        last = value if region.last else emit("Transpose", value, perm=[0, 2, 3, 1], name=f"{name}/last")
         rows = emit("Reshape", last, emit.int64([-1, region.channels]), name=f"{name}/rows")
         pads = np.zeros((PAD_ROWS, region.channels), np.float32)
         pads[1] = np.finfo(np.float32).min

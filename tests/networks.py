@@ -245,5 +245,139 @@ def global_average_head(b: Builder) -> str:
 @tiny
 def unknown_in_the_middle(b: Builder) -> str:
     x = b.relu(b.conv("image", 4))
-    x = b.node("LRN", x, size=3, alpha=0.1, beta=0.5, bias=1.0)
+    x = b.node("CumSum", x, b.constant(2, np.int64))
     return b.conv(x, 4)
+
+
+@tiny
+def normalised_channels(b: Builder) -> str:
+    x = b.node("LRN", b.relu(b.conv("image", 4)), size=3, alpha=0.1, beta=0.5, bias=1.0)
+    x = b.node("Softmax", b.conv(x, 5), axis=1)
+    x = b.node("LpNormalization", b.conv(x, 4, pads=[1, 1, 1, 1]), axis=1, p=2)
+    return b.conv(x, 4, strides=[2, 2])
+
+
+@tiny
+def channels_last_block(b: Builder) -> str:
+    """As ConvNeXt's: layer normalisation and products where channels are last, between a depthwise convolution and a sum."""
+    x = b.conv("image", 6, pads=[1, 1, 1, 1], strides=[2, 1])
+    y = b.node("Transpose", b.conv(x, 6, 5, group=6, pads=[2, 2, 2, 2]), perm=[0, 2, 3, 1], channels=6)
+    y = b.node("LayerNormalization", y, b.weight(6, shift=1.0), b.weight(6), axis=-1, epsilon=1e-5)
+    y = b.node("Add", b.node("MatMul", y, b.weight(6, 12, scale=0.4), channels=12), b.weight(12), channels=12)
+    y = b.node("Mul", y, b.node("Sigmoid", y))
+    y = b.node("Mul", b.node("MatMul", y, b.weight(12, 6, scale=0.3), channels=6), b.weight(6))
+    return b.relu(b.conv(b.node("Add", x, b.node("Transpose", y, perm=[0, 3, 1, 2]), channels=6), 4))
+
+
+@tiny
+def layer_normalisation_by_hand(b: Builder) -> str:
+    """Mean and deviation over the channels, as older exporters write it: maps of one channel go with all."""
+    x, axes = b.conv("image", 6, pads=[1, 1, 1, 1]), b.constant([1], np.int64)
+    centred = b.node("Sub", x, b.node("ReduceMean", x, axes, channels=1), channels=6)
+    square = b.node("Pow", centred, b.constant(2.0))
+    variance = b.node("ReduceMean", square, axes, channels=1)
+    deviation = b.node("Sqrt", b.node("Add", variance, b.constant(0.1)))
+    x = b.node("Add", b.node("Mul", b.node("Div", centred, deviation, channels=6), b.weight(6, 1, 1)), b.weight(1, 6, 1, 1))
+    return b.conv(b.relu(x), 4, strides=[1, 2])
+
+
+@tiny
+def shuffled_channels(b: Builder) -> str:
+    """As ShuffleNet's: split, one branch convolved, channels of both interleaved by reshapes whose sizes are computed."""
+    x = b.relu(b.conv("image", 6, pads=[1, 1, 1, 1]))
+    b.nodes.append(helper.make_node("Split", [x], ["left", "right"], axis=1, num_outputs=2))
+    b.channels.update(left=3, right=3)
+    right = b.conv(b.conv("right", 3, 3, group=3, pads=[1, 1, 1, 1]), 3, 1)
+    x = b.node("Concat", "left", right, axis=1, channels=6)
+    shape = b.node("Shape", x)
+    batch, sides = (b.node("Slice", shape, *(b.constant([n], np.int64) for n in part)) for part in ((0, 1), (2, 4)))
+    grouped = b.node("Concat", batch, b.constant([2, 3], np.int64), sides, axis=0)
+    x = b.node("Transpose", b.node("Reshape", x, grouped), perm=[0, 2, 1, 3, 4])
+    x = b.node("Reshape", x, b.node("Concat", batch, b.constant([6], np.int64), sides, axis=0), channels=6)
+    x = b.node("Gather", b.conv(x, 6, 1), b.constant([4, 0, 0, 5, 1], np.int64), axis=1, channels=5)
+    x = b.node("Slice", x, *(b.constant([n], np.int64) for n in (-1, -6, 1, -2)), channels=3)
+    return b.conv(x, 4)
+
+
+@tiny
+def padded_and_cropped(b: Builder) -> str:
+    x = b.node("Pad", "image", b.constant([0, 0, 2, 1, 0, 0, 1, 3], np.int64), mode="reflect", channels=3)
+    x = b.node("Pad", b.conv(x, 4), b.constant([0, 0, 1, 0, 0, 0, 2, 1], np.int64), mode="edge")
+    x = b.node("Pad", b.conv(x, 4), b.constant([0, 0, 0, 2, 0, 0, 1, 0], np.int64))
+    ends = [b.constant([n, n], np.int64) for n in (2**31 - 1,)]
+    focus = [
+        b.node("Slice", x, b.constant(start, np.int64), *ends, b.constant([2, 3], np.int64), b.constant([2, 2], np.int64))
+        for start in ([0, 0], [1, 1])
+    ]
+    x = b.node("Slice", b.conv("image", 4), *(b.constant(n, np.int64) for n in ([-1], [-100], [3], [-1])))
+    crop = [b.node("Slice", one, *(b.constant(n, np.int64) for n in ([1, 0], [7, 8], [2, 3]))) for one in (*focus, x)]
+    return b.conv(b.node("Concat", *crop, axis=1, channels=12), 4)
+
+
+@tiny
+def resized(b: Builder) -> str:
+    x = b.conv("image", 4, strides=[2, 2])
+    x = b.node("Resize", x, "", b.constant([1.0, 1.0, 2.0, 3.0]), mode="nearest", nearest_mode="floor",
+               coordinate_transformation_mode="asymmetric")  # fmt: skip
+    x = b.node("Resize", b.conv(x, 4), "", b.constant([1.0, 1.0, 2.0, 0.5]), mode="linear")
+    x = b.node("Resize", b.conv(x, 3), "", "", b.constant([1, 3, 21, 10], np.int64), mode="cubic")
+    return b.conv(x, 4, strides=[2, 2])
+
+
+@tiny
+def blocks(b: Builder) -> str:
+    x = b.node("DepthToSpace", b.conv("image", 8), blocksize=2, channels=2)
+    x = b.node("SpaceToDepth", b.conv(x, 3, pads=[1, 1, 1, 1]), blocksize=2, channels=12)
+    x = b.node("DepthToSpace", b.conv(x, 18), blocksize=3, mode="CRD", channels=2)
+    return b.conv(x, 3, strides=[3, 3])
+
+
+@tiny
+def comparisons(b: Builder) -> str:
+    x, y = b.conv("image", 4, pads=[1, 1, 1, 1]), b.conv("image", 4, 5, pads=[2, 2, 2, 2])
+    larger = b.node("And", b.node("Greater", x, y), b.node("Not", b.node("Less", y, b.weight(4, 1, 1))))
+    x = b.node("Where", larger, b.conv(x, 4, pads=[1, 1, 1, 1]), b.constant(0.5), channels=4)
+    mask = b.node("Cast", b.node("GreaterOrEqual", y, b.constant(0.1)), to=TensorProto.FLOAT)
+    x = b.node("Mean", b.node("Min", x, b.constant(0.9)), mask, b.node("Sum", x, y))
+    return b.conv(x, 4, strides=[2, 1])
+
+
+@tiny
+def norm_pools(b: Builder) -> str:
+    x = b.node("LpPool", b.conv("image", 4), kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1])
+    x = b.node("LpPool", b.conv(x, 4), kernel_shape=[2, 2], p=3)
+    return b.node("LpPool", b.conv(x, 4), kernel_shape=[2, 2], p=1, strides=[1, 2])
+
+
+@tiny
+def activations(b: Builder) -> str:
+    x = b.conv("image", 4)
+    for op in (
+        "Sin",
+        "Celu",
+        "Softplus",
+        "Reciprocal",
+        "Log",
+        "Selu",
+        "Tanh",
+        "HardSigmoid",
+        "Sqrt",
+        "Exp",
+        "Cos",
+        "Mish",
+        "Elu",
+    ):
+        x = b.node(op, x)
+        if op in ("Cos", "Selu"):
+            x = b.conv(x, 4)
+    x = b.node("HardSwish", b.node("Clip", b.conv(x, 4), b.constant(-1.0), b.constant(6.0)))
+    return b.conv(b.node("Erf", b.node("Shrink", b.node("Round", b.node("Mul", x, b.constant(2.5))), bias=0.1)), 4)
+
+
+@tiny
+def mean_of_cells(b: Builder) -> str:
+    x = b.node("Add", b.relu(b.conv("image", 4, 3, pads=[1, 1, 1, 1])), b.weight(4, 1, 1))
+    y = b.node("Transpose", b.conv(x, 5), perm=[0, 2, 3, 1])
+    mean = b.node("ReduceMean", y, b.constant([1, 2], np.int64), keepdims=0)
+    total = b.node("ReduceSum", x, b.constant([-1, -2], np.int64), keepdims=0)
+    return b.node("Concat", mean, b.node("Mul", total, b.constant(0.01)), axis=1)

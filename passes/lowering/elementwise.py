@@ -1,4 +1,4 @@
-"""Cell by cell: activations, per-channel arithmetic, batch normalisation, merges of branches, channels side by side."""
+"""Cell by cell: activations, arithmetic, batch normalisation, comparisons, merges of branches."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Array
-from kcompiler.passes.lowering.site import Site, Updated
+from kcompiler.passes.index import PAD_ROWS
+from kcompiler.passes.lowering.site import Site, Tile, Updated, cached_rows
 from kcompiler.passes.lowering.table import lowering
-from kcompiler.passes.rules import RULES, merge, pointwise
+from kcompiler.passes.rules.cells import MERGES, POINTWISE
 
-POINTWISE = tuple(operator for operator, rule in RULES.items() if rule is pointwise and operator != "BatchNormalization")
-MERGES = tuple(operator for operator, rule in RULES.items() if rule is merge)
 ZERO_FOR_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish", "Tanh", "Softsign", "Abs", "Neg", "Sqrt",
                  "Erf", "Gelu", "Mish", "Mul")  # fmt: skip
 """Operators of one region (and finite parameters) that leave a zero as it is."""
-NOT_ALWAYS_FINITE = ("Div", "Exp", "Sqrt")
+NOT_ALWAYS_FINITE = ("Acosh", "Atanh", "Cosh", "Div", "Exp", "Log", "Pow", "Reciprocal", "Sinh", "Sqrt", "Tan")
 """Operators that make infinities or no numbers of finite ones."""
 ZERO_FOR_ZEROS = ("Add", "Sub", "Mul", "Max", "Min", "Sum", "PRelu")
 """Operators of several regions that make zeros of zeros."""
@@ -25,13 +24,18 @@ PER_ROW: tuple[int, ...] = (-1,)
 PER_MAP: tuple[int, ...] = (-1, 1, 1)
 
 
-@lowering("pointwise", *POINTWISE)
+@lowering("pointwise", *(operator for operator in POINTWISE if operator != "BatchNormalization"))
 def apply_pointwise(site: Site) -> Updated:
     """The operator itself, on whichever layout the region is in."""
     if site.node.op in ("Identity", "Dropout"):
         return site.operand.updated
     parameters = [site.constant(v) if not v.is_empty() else None for v in site.node.inputs[1:]]
-    return _on_layout(site, site.operand.updated, lambda value, _: site.emit(site.node.op, value, *parameters, **site.node.attrs))
+    source = site.node.inputs[0]
+
+    def apply(value: gs.Tensor, _: tuple[int, ...]) -> gs.Tensor:
+        return site.as_held(site.emit(site.node.op, site.as_typed(value, source), *parameters, **site.node.attrs))
+
+    return _on_layout(site, site.operand.updated, apply)
 
 
 @lowering("scale and shift", "BatchNormalization")
@@ -50,33 +54,48 @@ def batch_normalization(site: Site) -> Updated:
 
 @lowering("merge", *MERGES)
 def merge_regions(site: Site) -> Updated:
-    """Elementwise over branches brought to the union box, or with scalar or per-channel constants."""
+    """Elementwise over branches brought to the union box, or with constants."""
     operands = [operand for operand in site.inputs if operand is not None]
-    if len(operands) == 1:
+    if len(operands) == 1 and not any(_varies(site, value) for value in site.node.inputs):
         return _on_layout(site, operands[0].updated, lambda value, shape: _elementwise(site, [value], shape))
     tile = site.shared_tile()
-    rows = _elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW)
+    rows = _elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW, tile)
     zeros = site.node.op in ZERO_FOR_ZEROS and len(operands) == len(site.inputs) and site.zeros(operands, tile)
     return site.computed(rows=rows, tile=tile, zeros=zeros)
 
 
-@lowering("channels", "Concat")
-def concatenate(site: Site) -> Updated:
-    """Branches brought to the union box, then side by side along the channels."""
-    tile = site.shared_tile()
-    operands = [operand for operand in site.inputs if operand is not None]
-    rows = [site.aligned_rows(operand, tile) for operand in operands]
-    return site.computed(rows=site.emit("Concat", *rows, axis=1), tile=tile, zeros=site.zeros(operands, tile))
-
-
-def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...]) -> gs.Tensor:
+def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...], tile: Tile | None = None) -> gs.Tensor:
     """The node on ``values`` (its inputs that are regions, in order) and its constants brought to ``shape``."""
     regions = iter(values)
-    inputs = [
-        next(regions) if operand is not None else _channels(site, np.asarray(constant.values), shape)
-        for operand, constant in zip(site.inputs, site.node.inputs, strict=True)
-    ]
-    return site.emit(site.node.op, *inputs, **site.node.attrs)
+    inputs = []
+    for operand, source in zip(site.inputs, site.node.inputs, strict=True):
+        if operand is not None:
+            inputs.append(site.as_typed(next(regions), source))
+        elif _varies(site, source):
+            inputs.append(site.as_typed(_from_cell_to_cell(site, source, tile), source))
+        else:
+            inputs.append(_channels(site, np.asarray(source.values), shape))
+    return site.as_held(site.emit(site.node.op, *inputs, **site.node.attrs))
+
+
+def _channels_last(site: Site, constant: gs.Constant) -> Array:
+    """[1, h, w, c], each of them 1 or the output's."""
+    numbers = np.asarray(constant.values)
+    aligned = numbers.reshape((1,) * (4 - numbers.ndim) + numbers.shape)
+    return aligned if site.last else aligned.transpose(0, 2, 3, 1)
+
+
+def _varies(site: Site, value: gs.Tensor) -> bool:
+    """Whether it is a constant that is not the same for all cells."""
+    return isinstance(value, gs.Constant) and _channels_last(site, value).shape[1:3] != (1, 1)
+
+
+def _from_cell_to_cell(site: Site, constant: gs.Constant, tile: Tile | None) -> gs.Tensor:
+    """The rows of a constant map in the places of the region."""
+    numbers = _channels_last(site, constant).astype(np.float32)
+    whole = np.broadcast_to(numbers, (1, site.output.y.size, site.output.x.size, numbers.shape[3]))
+    table = np.concatenate([whole.reshape(-1, numbers.shape[3]), np.zeros((PAD_ROWS, numbers.shape[3]), np.float32)])
+    return cached_rows(site.emit, site.output, tile, site.emit.constant(table, f"{site.node.name}/map"))
 
 
 def _on_layout(site: Site, value: Updated, compute: Callable[[gs.Tensor, tuple[int, ...]], gs.Tensor]) -> Updated:
@@ -92,4 +111,5 @@ def _on_layout(site: Site, value: Updated, compute: Callable[[gs.Tensor, tuple[i
 
 
 def _channels(site: Site, numbers: Array, shape: tuple[int, ...]) -> gs.Constant:
-    return site.emit.constant(numbers.astype(np.float32).reshape(shape if numbers.size > 1 else ()), f"{site.node.name}/channels")
+    kind = numbers.dtype if numbers.dtype == np.bool_ else np.dtype(np.float32)
+    return site.emit.constant(numbers.astype(kind).reshape(shape if numbers.size > 1 else ()), f"{site.node.name}/channels")

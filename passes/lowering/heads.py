@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
@@ -12,30 +10,31 @@ from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
 from kcompiler.passes.index import cell_index, contiguous_reads
 from kcompiler.passes.lowering.site import Operand, as_rows
+from kcompiler.passes.rules import Region
+from kcompiler.passes.rules.table import numbers
 
-Head = Callable[[Emitter, Operand], gs.Variable]
-HEADS: dict[str, Head] = {}
-
-
-def head(*operators: str) -> Callable[[Head], Head]:
-    """Enters the decorated function into the table for ``operators``: it returns the node's output for the whole batch."""
-
-    def enter(lower: Head) -> Head:
-        for operator in operators:
-            assert operator not in HEADS, f"two heads for {operator}"
-            HEADS[operator] = lower
-        return lower
-
-    return enter
+MEANS = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
 
 
-@head("GlobalAveragePool")
-def global_average(emit: Emitter, operand: Operand) -> gs.Variable:
-    """The mean of the cached map, plus what the updated region adds to it over what it replaces: [batch, C, 1, 1]."""
+def is_head(node: gs.Node, region: Region) -> bool:
+    """Whether the output of ``node``, which reads a value of ``region``, can be updated: a mean or sum over all cells."""
+    if node.op not in MEANS or (region.last and node.op == "GlobalAveragePool"):
+        return False
+    if node.op == "GlobalAveragePool":
+        return True
+    if len(node.inputs) > 1 and not isinstance(node.inputs[1], gs.Constant):
+        return False
+    axes = numbers(node, 1, "axes")
+    return axes is not None and sorted(axis % 4 for axis in axes) == [*region.cell_axes]
+
+
+def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region) -> gs.Variable:
+    """The mean (or sum) of the cached map, plus what the updated region adds to it over what it replaces, for the whole batch."""
     box, channels = operand.updated.box, operand.updated.channels
     cells = box.y.size * box.x.size
     whole = emit("Slice", operand.cached(), emit.int64([0]), emit.int64([cells]), emit.int64([0]))
-    mean = emit("ReduceMean", whole, emit.int64([0]), keepdims=1)
+    operator = "ReduceSum" if node.op == "ReduceSum" else "ReduceMean"
+    cached = emit(operator, whole, emit.int64([0]), keepdims=1)
 
     replaced = emit("ReduceSum", emit("Gather", operand.cached(), cell_index(emit, box), axis=0), emit.int64([1, 2]), keepdims=0)
 
@@ -44,8 +43,13 @@ def global_average(emit: Emitter, operand: Operand) -> gs.Variable:
     regions = emit("Reshape", _plain_rows(emit, operand), shape)
     added = emit("ReduceSum", regions, emit.int64([1]), keepdims=0)
 
-    change = emit("Div", emit("Sub", added, replaced), emit.constant(np.array(cells, np.float32)))
-    return emit("Reshape", emit("Add", mean, change), emit.int64([-1, channels, 1, 1]))
+    change = emit("Sub", added, replaced)
+    if operator == "ReduceMean":
+        change = emit("Div", change, emit.constant(np.array(cells, np.float32)))
+    sizes = [-1, channels]
+    if node.op == "GlobalAveragePool" or node.attrs.get("keepdims", 1):
+        sizes = [-1, 1, 1, channels] if region.last else [-1, channels, 1, 1]
+    return emit("Reshape", emit("Add", cached, change), emit.int64(sizes))
 
 
 def _plain_rows(emit: Emitter, operand: Operand) -> gs.Tensor:

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import IntArray, Window
 from kcompiler.passes.index import Reads, contiguous_reads, outer, tile_reads
-from kcompiler.passes.lowering.site import LOWEST_ROW, Site, Updated
+from kcompiler.passes.lowering.site import LOWEST_ROW, ZERO_ROW, Site, Updated
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.winograd import FloatMatrix
@@ -39,6 +39,18 @@ def average_pool(site: Site) -> Updated:
         return site.computed(rows=emit("Mul", total, emit.constant(np.array(1 / (y[0] * x[0]), np.float32))))
     cells = (contiguous_reads(emit, Window.identity(a.size), a) for a in (site.output.y, site.output.x))
     return site.computed(rows=emit("Mul", total, _shares(emit, y, x, *cells)))
+
+
+@lowering("window norm", "LpPool", work=_windows_work)
+def norm_pool(site: Site) -> Updated:
+    """The p-norm of each window; padding is zero."""
+    emit, windows, power = site.emit, _windows(site, ZERO_ROW), site.node.attrs.get("p", 2)
+    axis = emit.int64([1])
+    if power in (1, 2):
+        return site.computed(rows=emit(f"ReduceL{power}", windows, axis, keepdims=0))
+    exponents = [emit.constant(np.array(one, np.float32)) for one in (power, 1 / power)]
+    total = emit("ReduceSum", emit("Pow", emit("Abs", windows), exponents[0]), axis, keepdims=0)
+    return site.computed(rows=emit("Pow", total, exponents[1]))
 
 
 def _sums(window: Window, tile: int) -> FloatMatrix:

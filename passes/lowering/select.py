@@ -7,18 +7,19 @@ from collections.abc import Mapping
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.lowering import conv, elementwise, integer, pool, winograd
+from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool, resampling, winograd
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
 from kcompiler.passes.plan import Plan
-from kcompiler.passes.rules import RULES, Region, sliding_window, windows_of
+from kcompiler.passes.rules import Region
+from kcompiler.passes.rules.windows import slides, windows_of
 from kcompiler.passes.work import Counts, Shape
 
-assert all((conv, elementwise, integer, pool, winograd)), "importing a lowering enters it into the table"
+assert all((channels, conv, elementwise, integer, pool, resampling, winograd)), "importing a lowering enters it into the table"
 
 
 def windows(node: gs.Node, output: Region) -> Windows:
     """The (y, x) windows of the node; identity windows where it is no sliding window."""
-    if RULES[node.op] is sliding_window:
+    if slides(node):
         return windows_of(node)
     return Window.identity(output.y.size), Window.identity(output.x.size)
 

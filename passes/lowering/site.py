@@ -27,6 +27,7 @@ from kcompiler.passes.index import (
     updated_index,
     window_reads,
 )
+from kcompiler.passes.rules import Region
 
 __all__ = ["LOWEST_ROW", "ZERO_ROW", "Operand", "Site", "Tile", "Updated", "as_rows"]
 
@@ -141,6 +142,7 @@ class Site:
         inputs: per input of the node, its operand, or None for a constant.
         output: box of the region to compute.
         channels: C of the output.
+        region: of the first input that is one; ``last`` says whether channels are last in the source's output.
         windows: (y, x) windows of a sliding-window node, identity windows otherwise.
         cached: returns the cached rows of the output [H * W + 2, C] (the first call makes them an input of the graph).
         mean_extent: (height, width) of the output's region, the mean over all positions.
@@ -151,6 +153,8 @@ class Site:
     inputs: tuple[Operand | None, ...]
     output: Box
     channels: int
+    region: Region
+    last: bool
     windows: tuple[Window, Window]
     cached: Callable[[], gs.Tensor]
     mean_extent: tuple[float, float]
@@ -161,6 +165,14 @@ class Site:
         first = self.inputs[0]
         assert first is not None
         return first
+
+    def as_typed(self, held: gs.Tensor, value: gs.Tensor) -> gs.Tensor:
+        """A region of ``value`` as the operator takes it: truth values are held as zeros and ones."""
+        return self.emit("Cast", held, to=TensorProto.BOOL) if value.dtype == np.bool_ else held
+
+    def as_held(self, result: gs.Tensor) -> gs.Tensor:
+        """What the operator gave as regions are held."""
+        return self.emit("Cast", result, to=TensorProto.FLOAT) if self.node.outputs[0].dtype == np.bool_ else result
 
     def constant(self, value: gs.Tensor) -> gs.Constant:
         """A constant input of the source node, in the graph under construction."""

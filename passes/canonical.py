@@ -1,0 +1,118 @@
+"""Layout noise away: what exporters write in several ways becomes one, of which the region rules know.
+
+Requires a graph with inferred shapes. Ensures: the same outputs; a Split is Slices, sizes of reshaped and resized maps are
+constants where inference tells them, and reshapes that only reorder channels are a Gather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.batch import subgraphs
+from kcompiler.passes.emit import Emitter
+
+CELLS = 1 << 24
+"""Numbers of the largest map whose reshapes are tried out."""
+
+
+def canonical(graph: gs.Graph) -> None:
+    """Rewrites ``graph`` in place. One with bodies (If, Loop) runs whole anyway, and stays as it is."""
+    if any(subgraphs(graph)):
+        return
+    emit = Emitter(graph)
+    for node in list(graph.nodes):
+        if node.op == "Split":
+            _split(emit, node)
+        elif node.op == "Reshape":
+            _reshape(emit, node)
+    for node in list(graph.nodes):
+        if node.op == "Reshape" and node.outputs:
+            _shuffle(graph, emit, node)
+    graph.cleanup().toposort()
+
+
+def _known(shape: Sequence[object] | None) -> list[int] | None:
+    """Sizes behind the batch, if all are known."""
+    if shape is None or not shape or not all(isinstance(size, int) for size in shape[1:]):
+        return None
+    return [int(size) for size in shape[1:]]  # type: ignore[call-overload]
+
+
+def _split(emit: Emitter, node: gs.Node) -> None:
+    """Outputs side by side along an axis, each a Slice."""
+    value, axis = node.inputs[0], node.attrs.get("axis", 0)
+    sizes = [one.shape[axis] if one.shape is not None else None for one in node.outputs]
+    if not all(isinstance(size, int) for size in sizes):
+        return
+    ends = np.cumsum(sizes)
+    for output, size, end in zip(list(node.outputs), sizes, ends, strict=True):
+        limits = [emit.int64([number]) for number in (end - size, end, axis)]
+        name = emit.fresh(f"{node.name or 'Split'}/slice")
+        emit.graph.nodes.append(gs.Node("Slice", name, inputs=[value, *limits], outputs=[output]))
+    node.outputs.clear()
+    emit.graph.nodes.remove(node)
+
+
+def free_resizes(graph: gs.Graph) -> bool:
+    """Resizes by the sizes of all axes become by those of the axes that change, so that the batch stays free.
+
+    Returns whether shapes must be inferred anew.
+    """
+    emit = Emitter(graph)
+    resized = [_resize(emit, node) for node in graph.nodes if node.op == "Resize"]
+    return any(resized)
+
+
+def _resize(emit: Emitter, node: gs.Node) -> bool:
+    by_sizes = len(node.inputs) > 3 and not node.inputs[3].is_empty()
+    before, after = _known(node.inputs[0].shape), _known(node.outputs[0].shape)
+    if not by_sizes or "axes" in node.attrs or before is None or after is None:
+        return False
+    if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return False
+    axes = [axis for axis, (old, new) in enumerate(zip(before, after, strict=True), start=1) if old != new] or [len(before)]
+    node.attrs["axes"] = axes
+    node.inputs = [node.inputs[0], node.inputs[1], gs.Variable.empty(), emit.int64([after[axis - 1] for axis in axes])]
+    return True
+
+
+def _reshape(emit: Emitter, node: gs.Node) -> None:
+    """To computed sizes, all of which but the batch inference knows: to constants."""
+    shape, before = _known(node.outputs[0].shape), node.inputs[0].shape
+    if isinstance(node.inputs[1], gs.Constant) or shape is None or before is None:
+        return
+    if node.outputs[0].shape[0] == before[0] and 0 not in shape:
+        node.inputs[1] = emit.int64([-1, *shape])
+
+
+def _shuffle(graph: gs.Graph, emit: Emitter, first: gs.Node) -> None:
+    """Reshape, Transpose, Reshape back to the map's own sizes: if cells stay where they are, a Gather of the channels."""
+    steps = [first]
+    while len(steps) < 3:
+        readers = steps[-1].outputs[0].outputs
+        if len(readers) != 1 or any(value is steps[-1].outputs[0] for value in graph.outputs):
+            return
+        steps.append(readers[0])
+    if [step.op for step in steps] != ["Reshape", "Transpose", "Reshape"]:
+        return
+    source, target = first.inputs[0], steps[2].outputs[0]
+    shapes = [_known(value.shape) for value in (source, steps[0].outputs[0], target)]
+    if None in shapes or shapes[0] != shapes[2] or len(shapes[0] or []) != 3 or np.prod(shapes[0]) > CELLS:  # type: ignore[arg-type]
+        return
+    order = steps[1].attrs.get("perm") or [0]
+    if order[0] != 0:
+        return
+    channels, height, width = shapes[0]  # type: ignore[misc]
+    numbers = np.arange(channels * height * width)
+    moved = numbers.reshape(1, *shapes[1]).transpose(order).reshape(channels, height, width)  # type: ignore[misc]
+    taken = moved[:, 0, 0] // (height * width)
+    if not np.array_equal(moved, numbers.reshape(channels, height, width)[taken]):
+        return
+    steps[2].outputs.clear()
+    gather = gs.Node(
+        "Gather", emit.fresh(f"{first.name or 'Reshape'}/channels"), {"axis": 1}, [source, emit.int64(taken)], [target]
+    )
+    graph.nodes.append(gather)

@@ -1,0 +1,93 @@
+"""Across the channels of a cell: on rows every operator of this kind works along the last axis."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.lowering.site import Site, Updated, as_rows
+from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.rules.channels import REDUCTIONS, selected
+from kcompiler.passes.work import Shape, Work
+
+
+@lowering("channels", "Concat")
+def concatenate(site: Site) -> Updated:
+    """Branches brought to the union box, then side by side along the channels."""
+    tile = site.shared_tile()
+    operands = [operand for operand in site.inputs if operand is not None]
+    rows = [site.aligned_rows(operand, tile) for operand in operands]
+    return site.computed(rows=site.emit("Concat", *rows, axis=1), tile=tile, zeros=site.zeros(operands, tile))
+
+
+def _on_rows(site: Site, operator: str, *inputs: gs.Tensor, **attributes: object) -> Updated:
+    """``operator`` on the region's rows, in the order that they are in."""
+    value = site.operand.updated
+    return site.computed(rows=site.emit(operator, as_rows(site.emit, value), *inputs, **attributes), tile=value.tile)
+
+
+@lowering("rows", "Softmax", "LogSoftmax", "Hardmax", "LpNormalization")
+def normalise_channels(site: Site) -> Updated:
+    """The operator itself."""
+    return _on_rows(site, site.node.op, **{**site.node.attrs, "axis": -1})
+
+
+@lowering("rows", "LayerNormalization")
+def layer_normalization(site: Site) -> Updated:
+    """The operator itself, with its scale and bias."""
+    parameters = [site.constant(value) for value in site.node.inputs[1:] if not value.is_empty()]
+    return _on_rows(site, site.node.op, *parameters, **{**site.node.attrs, "axis": -1})
+
+
+@lowering("rows", "LRN")
+def local_response_normalization(site: Site) -> Updated:
+    """Each cell as a map of one cell, which is the form that the operator takes."""
+    emit, value = site.emit, site.operand.updated
+    cells = emit("Reshape", as_rows(emit, value), emit.int64([-1, value.channels, 1, 1]))
+    rows = emit("Reshape", emit("LRN", cells, **site.node.attrs), emit.int64([-1, value.channels]))
+    return site.computed(rows=rows, tile=value.tile)
+
+
+@lowering("rows", *REDUCTIONS)
+def reduce_channels(site: Site) -> Updated:
+    """The operator itself."""
+    return _on_rows(site, site.node.op, site.emit.int64([1]), keepdims=1)
+
+
+@lowering("rows", "Gather")
+def select_channels(site: Site) -> Updated:
+    """The channels that are taken, side by side."""
+    return take_channels(site)
+
+
+def take_channels(site: Site) -> Updated:
+    value = site.operand.updated
+    region_of_input = site.region
+    assert region_of_input is not None
+    indices = site.emit.int64(selected(site.node, region_of_input))
+    rows = site.emit("Gather", as_rows(site.emit, value), indices, axis=1)
+    return site.computed(rows=rows, tile=value.tile, zeros=value.zeros)
+
+
+@lowering("as it is", "Transpose")
+def transpose(site: Site) -> Updated:
+    """Regions are held alike whether the source has channels first or last."""
+    return site.operand.updated
+
+
+def _product_work(shape: Shape) -> Work:
+    numbers = shape.cells * (shape.channels + shape.outputs)
+    return Work(
+        products=2 * shape.cells * shape.channels * shape.outputs,
+        moved=numbers,
+        loaded=shape.channels * shape.outputs / shape.batch,
+        nodes=1 / shape.batch,
+        held=numbers,
+    )
+
+
+@lowering("gemm", "MatMul", work=_product_work)
+def multiply_channels(site: Site) -> Updated:
+    """Rows times the matrix."""
+    value = site.operand.updated
+    rows = site.emit("MatMul", as_rows(site.emit, value), site.constant(site.node.inputs[1]))
+    return site.computed(rows=rows, tile=value.tile, zeros=value.zeros)
