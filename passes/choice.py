@@ -80,7 +80,10 @@ def predicted(node: gs.Node, batches: Sequence[IntArray], candidates: Sequence[t
 
 
 def geometries(graph: gs.Graph, plan: Plan) -> list[tuple[float, tuple[int, ...], tuple[int, ...]]]:
-    """(FLOPs a cell, heights by row of the patch, widths by column) of each geometry of a region that is computed."""
+    """(FLOPs a cell, heights by row of the patch, widths by column) of each geometry of a region that is computed.
+
+    Rows and columns begin where the patch has one of its own in the image.
+    """
     found: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
     for node in graph.nodes:
         region = plan.regions.get(node.outputs[0].name) if node.outputs else None
@@ -129,7 +132,7 @@ class Chooser:
         positions = make_grid((image[0], image[1]), patch, STRIDE).positions
         step = max(1, len(positions) // SAMPLED_POSITIONS) | 1  # odd, so that every alignment to the strides is met
         self.positions: IntArray = positions[::step]
-        self.extents = Extents.of(geometries(graph, self.everything))
+        self.extents = Extents.of(geometries(graph, self.everything), patch)
 
     def batches(self, size: int) -> list[IntArray]:
         """A sample of the batches that the scheduler makes: positions int64 [N, 2]."""
@@ -217,8 +220,8 @@ class _Priced:
     def extents(self, region: Region) -> tuple[Counts, Counts]:
         y, x = region.y.at_least_one().lengths, region.x.at_least_one().lengths
         return (
-            np.array([y[part[:, 0]].max() for part in self.batches]),
-            np.array([x[part[:, 1]].max() for part in self.batches]),
+            np.array([y[part[:, 0] + region.y.before].max() for part in self.batches]),
+            np.array([x[part[:, 1] + region.x.before].max() for part in self.batches]),
         )
 
     def _candidates(self, node: gs.Node, region: Region) -> list[Candidate]:

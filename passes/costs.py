@@ -35,7 +35,7 @@ def tight_share(region: Region, stride: int) -> float:
     """Mean share of the map inside the region, over the grid of every valid position at ``stride``."""
 
     def axis(spans: Spans) -> float:
-        return float(np.mean(spans.lengths[::stride])) / spans.size
+        return float(np.mean(spans.lengths[spans.whole][::stride])) / spans.size
 
     return axis(region.y) * axis(region.x)
 

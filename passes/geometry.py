@@ -7,7 +7,7 @@ an axis, whatever chain of windows, unions and caps led there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,27 @@ class Spans:
         stop: int64 [origins]. A span may be empty (``stop == start``) where the patch falls between windows.
         size: cells of the axis.
         centre: float64 [origins], the cell that the patch's centre projects to, which may lie off the map.
+        before: how many origins come before 0: those of patches that the image's edges cut off, as many as after the last whole
+            one. Origin 0 is number ``before``.
     """
 
     start: IntArray
     stop: IntArray
     size: int
     centre: FloatArray
+    before: int = 0
 
     @classmethod
     def of_patch(cls, size: int, patch: int) -> Spans:
-        """Spans of the image axis itself: origin i covers [i, i + patch)."""
-        origins = np.arange(size - patch + 1, dtype=np.int64)
-        return cls(origins, origins + patch, size, origins.astype(np.float64) + (patch - 1) / 2)
+        """Spans of the image axis itself: a patch at origin i covers what the image has of [i, i + patch), a cell at least."""
+        origins = np.arange(1 - patch, size, dtype=np.int64)
+        start, stop = np.maximum(origins, 0), np.minimum(origins + patch, size)
+        return cls(start, stop, size, origins + (patch - 1) / 2, patch - 1)
+
+    @property
+    def whole(self) -> slice:
+        """The origins whose patch lies in the image as a whole."""
+        return slice(self.before, len(self.start) - self.before)
 
     @property
     def lengths(self) -> IntArray:
@@ -47,7 +56,7 @@ class Spans:
         assert self.size == other.size, "merged values have the same map"
         start = np.minimum(np.where(self.lengths > 0, self.start, self.size), np.where(other.lengths > 0, other.start, self.size))
         stop = np.maximum(np.where(self.lengths > 0, self.stop, 0), np.where(other.lengths > 0, other.stop, 0))
-        return Spans(np.minimum(start, stop), stop, self.size, self.centre)
+        return replace(self, start=np.minimum(start, stop), stop=stop)
 
     def capped(self, limit: int) -> Spans:
         """Spans of at most ``limit`` cells: longer ones keep those nearest to the patch's projection.
@@ -56,12 +65,12 @@ class Spans:
         """
         nearest = np.rint(self.centre - (limit - 1) / 2).astype(np.int64)
         start = np.clip(nearest, self.start, np.maximum(self.stop - limit, self.start))
-        return Spans(start, np.minimum(self.stop, start + limit), self.size, self.centre)
+        return replace(self, start=start, stop=np.minimum(self.stop, start + limit))
 
     def at_least_one(self) -> Spans:
         """The same spans, empty ones widened to one cell: recomputing an unchanged cell is exact, an empty tensor is not safe."""
         start = np.minimum(self.start, self.size - 1)
-        return Spans(start, np.maximum(self.stop, start + 1), self.size, self.centre)
+        return replace(self, start=start, stop=np.maximum(self.stop, start + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,8 @@ class Window:
         last = (spans.stop - 1 + self.pad) // self.stride
         start = np.clip(first, 0, self.outputs)
         stop = np.clip(np.where(spans.lengths > 0, last + 1, 0), start, self.outputs)
-        return Spans(start, stop, self.outputs, (spans.centre + self.pad - (self.reach - 1) / 2) / self.stride)
+        centre = (spans.centre + self.pad - (self.reach - 1) / 2) / self.stride
+        return Spans(start, stop, self.outputs, centre, spans.before)
 
     def input_extent(self, extent: int) -> int:
         """Input cells (padding included) that ``extent`` neighbouring outputs read."""
@@ -170,4 +180,4 @@ class Taps:
         weights = np.abs(self.weights)
         places = (weights * self.cells).sum(axis=1) / np.maximum(weights.sum(axis=1), np.finfo(np.float32).tiny)
         centre = np.abs(places[:, None] - spans.centre).argmin(axis=0).astype(np.float64)
-        return Spans(start, stop, self.outputs, centre)
+        return Spans(start, stop, self.outputs, centre, spans.before)

@@ -123,5 +123,6 @@ def _propagate(
 
 
 def mean_share(region: Region) -> float:
-    """The mean share of the map that the region covers, over all patch origins."""
-    return float(np.mean(region.y.lengths) / region.y.size * np.mean(region.x.lengths) / region.x.size)
+    """The mean share of the map that the region covers, over all origins of whole patches."""
+    y, x = (float(np.mean(spans.lengths[spans.whole])) / spans.size for spans in (region.y, region.x))
+    return y * x

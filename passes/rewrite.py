@@ -7,7 +7,7 @@ only; from the frontier of the plan on it pastes them into full maps and runs th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,21 +104,31 @@ class _Rewriter:
         return self.emit.graph
 
     def _box(self, region: Region) -> Box:
-        return Box(
-            region_axis(self.emit, region.y, self.positions_y, self.extents),
-            region_axis(self.emit, region.x, self.positions_x, self.extents),
+        y, x = (
+            region_axis(self.emit, spans, self.emit("Add", positions, self.emit.int64(spans.before)), self.extents)
+            for spans, positions in ((region.y, self.positions_y), (region.x, self.positions_x))
         )
+        return Box(y, x)
 
     def _cover_image(self) -> None:
-        """The image's updated region: the patch, cut out of the fill."""
-        image = self.source.inputs[0]
+        """The image's updated region: the patch cut out of the fill, or the image where the box is wider than what it covers."""
+        emit, image = self.emit, self.source.inputs[0]
         _, channels, height, width = image.shape
-        fill = self.emit.input(FILL, np.float32, [height * width, channels])
+        fill = emit.input(FILL, np.float32, [height * width, channels])
         box = self._box(self.plan.regions[image.name])
-        patch = self.emit(
-            "Reshape", self.emit("Gather", fill, cell_index(self.emit, box), axis=0), self.emit.int64([-1, channels])
-        )
-        self.updated[image.name] = Updated(box, channels, rows=patch)
+        index = cell_index(emit, box)
+        covered, uncovered = (emit("Gather", rows, index, axis=0) for rows in (fill, self._table(image.name)))
+        inside = []
+        for axis, positions, patch, across in (
+            (box.y, self.positions_y, self.plan.patch[0], [2, 3]),
+            (box.x, self.positions_x, self.plan.patch[1], [1, 3]),
+        ):
+            first = emit("Sub", axis.origin, emit("Cast", positions, to=TensorProto.INT32))
+            steps = emit("Range", emit.int32(0), axis.extent, emit.int32(1))
+            cells = emit("Add", emit("Unsqueeze", first, emit.int64([1])), steps)
+            inside.append(emit("Unsqueeze", _within(emit, cells, patch, emit.int32), emit.int64(across)))
+        patches = emit("Where", emit("And", *inside), covered, uncovered)
+        self.updated[image.name] = Updated(box, channels, rows=emit("Reshape", patches, emit.int64([-1, channels])))
 
     def _cover_whole(self, image: gs.Tensor) -> gs.Variable:
         """The covered image [batch, C, H, W] as image * (1 - mask) + fill * mask, which is exact for a mask of zeros and ones.
@@ -138,8 +148,8 @@ class _Rewriter:
             (self.positions_x, width, self.plan.patch[1], [1, 2]),
         ):
             cells = emit("Sub", emit.int64(np.arange(size)), emit("Unsqueeze", positions, emit.int64([1])))
-            within = emit("And", emit("GreaterOrEqual", cells, emit.int64(0)), emit("Less", cells, emit.int64(patch)))
-            inside.append(emit("Unsqueeze", emit("Cast", within, to=TensorProto.FLOAT), emit.int64(axes)))
+            within = emit("Cast", _within(emit, cells, patch, emit.int64), to=TensorProto.FLOAT)
+            inside.append(emit("Unsqueeze", within, emit.int64(axes)))
         mask = emit("Mul", *inside)
         outside = emit("Sub", emit.constant(np.array(1, np.float32)), mask)
         return emit("Add", emit("Mul", planes[0], outside), emit("Mul", planes[1], mask))
@@ -162,7 +172,7 @@ class _Rewriter:
         windows = select.windows(node, region)
         chosen = select.by_name(node, self.chosen[node.name])
         inputs = tuple(self._operand(value) for value in node.inputs)
-        mean = float(region.y.lengths.mean()), float(region.x.lengths.mean())
+        mean = float(region.y.lengths[region.y.whole].mean()), float(region.x.lengths[region.x.whole].mean())
         read = next(self.plan.regions[value.name] for value in node.inputs if value.name in self.updated)
         site = Site(
             self.emit, node, inputs, self._box(region), region.channels, read, region.last, windows,
@@ -200,6 +210,11 @@ class _Rewriter:
         whole = rows if region.last else self.emit("Transpose", rows, perm=[0, 3, 1, 2])
         truth = self.source_tensors[name].dtype == np.bool_
         return self.emit("Cast", whole, to=TensorProto.BOOL) if truth else whole
+
+
+def _within(emit: Emitter, cells: gs.Tensor, patch: int, number: Callable[[int], gs.Constant]) -> gs.Variable:
+    """Which of ``cells``, counted from the patch's first, are the patch's."""
+    return emit("And", emit("GreaterOrEqual", cells, number(0)), emit("Less", cells, number(patch)))
 
 
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str]) -> Rewritten:

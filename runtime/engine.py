@@ -144,7 +144,7 @@ class Engine:
 
     @cached_property
     def _extents(self) -> Extents:
-        return Extents.of([(known.work, known.heights, known.widths) for known in self.variant.geometries])
+        return Extents.of([(known.work, known.heights, known.widths) for known in self.variant.geometries], self.manifest.patch)
 
     def batches(self, positions: IntArray) -> list[IntArray]:
         """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in."""

@@ -67,8 +67,9 @@ def plain_fill(fill: Fill, shape: Shape) -> tuple[float, ...] | None:
 
 
 def cover(image: FloatArray, fill: FloatArray, positions: npt.NDArray[np.int64], patch: tuple[int, int]) -> FloatArray:
-    """The image covered at each position: float32 [N, C, H, W]."""
+    """The image covered at each position, as far as the patch lies in it: float32 [N, C, H, W]."""
     covered = np.repeat(image, len(positions), axis=0)
     for one, (y, x) in zip(covered, positions, strict=True):
-        one[:, y : y + patch[0], x : x + patch[1]] = fill[:, y : y + patch[0], x : x + patch[1]]
+        part = np.s_[:, max(y, 0) : max(y + patch[0], 0), max(x, 0) : max(x + patch[1], 0)]
+        one[part] = fill[part]
     return covered

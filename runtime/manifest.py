@@ -16,7 +16,7 @@ from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
 
-FORMAT = 5
+FORMAT = 6
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"

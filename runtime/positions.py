@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from kcompiler.runtime.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
 Box = tuple[int, int, int, int]
+Stride = int | tuple[int, int]
+Edges = Literal["valid", "inward", "cut", "centred"]
+EDGES: tuple[Edges, ...] = ("valid", "inward", "cut", "centred")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,36 +41,70 @@ class Grid:
         return np.stack(np.meshgrid(self.ys, self.xs, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def make_grid(image: tuple[int, int], patch: tuple[int, int], stride: int, region: Box | None = None) -> Grid:
-    """Every valid position at ``stride``: floor((size - patch) / stride) + 1 a side, over the image or over ``region``.
+def make_grid(
+    image: tuple[int, int], patch: tuple[int, int], stride: Stride, region: Box | None = None, edges: Edges = "valid"
+) -> Grid:
+    """The positions of a patch at ``stride``, over the image or over ``region``.
 
     Args:
         image: (height, width) in pixels.
         patch: (height, width) in pixels.
-        stride: pixels between neighbouring positions.
-        region: (top, left, bottom, right) in pixels, half-open: only patches that lie wholly inside it.
+        stride: pixels between neighbouring positions, one number or (y, x).
+        region: (top, left, bottom, right) in pixels, half-open: the image for this grid, but that it cuts off no patch.
+        edges: what becomes of the last patch where the stride does not end at the edge. "valid": patches that lie wholly inside,
+            floor((size - patch) / stride) + 1 a side. "inward": one more, moved inward to the edge. "cut": one more, of which
+            only the part in the image covers. "centred": a patch around every ``stride``-th pixel, from the first on, cut off
+            at the edges.
 
     Raises:
         UsageError: stride below 1, or a region that is empty, leaves the image or holds no patch.
     """
-    if not isinstance(stride, int | np.integer):
-        raise UsageError(f"stride is {stride!r}, expected a whole number of pixels")
+    strides = stride_pair(stride)
     if region is not None and (len(region) != 4 or not all(isinstance(edge, int | np.integer) for edge in region)):
         raise UsageError(f"region is {region!r}, expected whole numbers (top, left, bottom, right)")
-    if stride < 1:
-        raise UsageError(f"stride is {stride}, expected at least 1 pixel")
+    if edges not in EDGES:
+        raise UsageError(f"edges is {edges!r}, expected one of {', '.join(EDGES)}")
     top, left, bottom, right = region if region is not None else (0, 0, *image)
     if not (0 <= top < bottom <= image[0] and 0 <= left < right <= image[1]):
         raise UsageError(
             f"region {[top, left, bottom, right]} is no (top, left, bottom, right) box inside the image {list(image)}"
         )
-    if bottom - top < patch[0] or right - left < patch[1]:
+    if edges in ("valid", "inward") and (bottom - top < patch[0] or right - left < patch[1]):
         raise UsageError(f"region {[top, left, bottom, right]} is smaller than the patch {list(patch)}; widen it")
-    return Grid(np.arange(top, bottom - patch[0] + 1, stride), np.arange(left, right - patch[1] + 1, stride))
+    ys, xs = (
+        _corners(first, stop, side, step, edges)
+        for first, stop, side, step in zip((top, left), (bottom, right), patch, strides, strict=True)
+    )
+    return Grid(ys, xs)
+
+
+def stride_pair(stride: Stride) -> tuple[int, int]:
+    """``stride`` as (y, x).
+
+    Raises:
+        UsageError: not one or two whole numbers above 0.
+    """
+    numbers = (stride, stride) if isinstance(stride, int | np.integer) else tuple(np.ravel(np.asarray(stride)).tolist())
+    if len(numbers) != 2 or not all(isinstance(one, int | np.integer) for one in numbers):
+        raise UsageError(f"stride is {stride!r}, expected a whole number of pixels, or one for y and one for x")
+    if min(numbers) < 1:
+        raise UsageError(f"stride is {stride}, expected at least 1 pixel")
+    return int(numbers[0]), int(numbers[1])
+
+
+def _corners(first: int, stop: int, side: int, step: int, edges: Edges) -> IntArray:
+    """First pixels of the patches along an axis."""
+    if edges == "centred":
+        return np.arange(first, stop, step) - side // 2
+    whole = np.arange(first, stop - side + 1, step)
+    covered = whole[-1] + side if len(whole) else first
+    if covered >= stop or edges == "valid":
+        return whole
+    return np.append(whole, stop - side if edges == "inward" else first + len(whole) * step)
 
 
 def check_positions(positions: npt.ArrayLike, image: tuple[int, int], patch: tuple[int, int]) -> IntArray:
-    """``positions`` as int64 [N, 2], all of them with the patch inside the image.
+    """``positions`` as int64 [N, 2], all of them with a part of the patch in the image.
 
     Raises:
         UsageError: not a list of (y, x) whole numbers, or one lies outside; the first such is named.
@@ -79,13 +117,13 @@ def check_positions(positions: npt.ArrayLike, image: tuple[int, int], patch: tup
         return np.zeros((0, 2), np.int64)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
         raise UsageError(f"positions are {array.dtype} of shape {list(array.shape)}, expected whole numbers [N, 2] as (y, x)")
-    last = (image[0] - patch[0], image[1] - patch[1])
-    outside = np.flatnonzero(((array < 0) | (array > last)).any(axis=1))
+    first_place, last = (1 - patch[0], 1 - patch[1]), (image[0] - 1, image[1] - 1)
+    outside = np.flatnonzero(((array < first_place) | (array > last)).any(axis=1))
     if outside.size:
         first = int(outside[0])
         raise UsageError(
-            f"position {first} is {array[first].tolist()}: a patch {list(patch)} there leaves the image {list(image)}; "
-            f"expected (y, x) between [0, 0] and {list(last)}"
+            f"position {first} is {array[first].tolist()}: the patch {list(patch)} then covers nothing of {list(image)}; "
+            f"expected (y, x) between {list(first_place)} and {list(last)}"
         )
     return array.astype(np.int64)
 

@@ -26,21 +26,24 @@ class Extents:
         weights: float64 [geometries], work a cell.
         y: float64 [origins y, geometries], height of the region for the patch at that row.
         x: float64 [origins x, geometries].
+        first: (y, x) of the first origin.
     """
 
     weights: FloatArray
     y: FloatArray
     x: FloatArray
+    first: tuple[int, int]
 
     @classmethod
-    def of(cls, geometries: Sequence[tuple[float, Sequence[int], Sequence[int]]]) -> Extents:
-        """From (work a cell, heights by row, widths by column) of each geometry."""
+    def of(cls, geometries: Sequence[tuple[float, Sequence[int], Sequence[int]]], patch: tuple[int, int]) -> Extents:
+        """From (work a cell, heights by row, widths by column) of each geometry, from the first place of the patch on."""
         weights, heights, widths = zip(*geometries, strict=True)
-        return cls(np.array(weights, float), np.array(heights, float).T, np.array(widths, float).T)
+        first = 1 - patch[0], 1 - patch[1]
+        return cls(np.array(weights, float), np.array(heights, float).T, np.array(widths, float).T, first)
 
-    def work(self, positions: IntArray) -> float:
-        """Of each position of a batch of these, int64 [N, 2]."""
-        y, x = self.y[positions[:, 0]].max(axis=0), self.x[positions[:, 1]].max(axis=0)
+    def work(self, numbers: IntArray) -> float:
+        """Of each position of a batch, given as numbers of origins, int64 [N, 2]."""
+        y, x = self.y[numbers[:, 0]].max(axis=0), self.x[numbers[:, 1]].max(axis=0)
         return float(self.weights @ (y * x))
 
 
@@ -48,6 +51,7 @@ def schedule(positions: IntArray, extents: Extents, batch: int) -> list[IntArray
     """Indices into ``positions`` (int64 [N, 2]), batch by batch; the same for the same positions in the same order."""
     if not len(positions):
         return []
+    positions = positions - np.array(extents.first)  # numbers of origins from here on
     mean_y, mean_x = extents.y.mean(axis=0), extents.x.mean(axis=0)
     keys = (extents.y @ (extents.weights * mean_x), extents.x @ (extents.weights * mean_y))
     split = list(_split(positions, np.arange(len(positions)), extents, keys, batch))

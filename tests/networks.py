@@ -80,6 +80,8 @@ class Builder:
 
 Network = Callable[[Builder], str]
 NETWORKS: dict[str, Network] = {}
+STEPPED = ("activations", "comparisons")
+"""Networks with step functions, which turn small differences into large ones."""
 
 
 def tiny(network: Network) -> Network:
@@ -329,7 +331,7 @@ def blocks(b: Builder) -> str:
     x = b.node("DepthToSpace", b.conv("image", 8), blocksize=2, channels=2)
     x = b.node("SpaceToDepth", b.conv(x, 3, pads=[1, 1, 1, 1]), blocksize=2, channels=12)
     x = b.node("DepthToSpace", b.conv(x, 18), blocksize=3, mode="CRD", channels=2)
-    return b.conv(x, 3, strides=[3, 3])
+    return b.conv(x, 3, 1, strides=[3, 3])
 
 
 @tiny

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from networks import CHANNELS, Builder
 from onnx import TensorProto, helper
 
-MOST_STEPS = 9
+MOST_STEPS = 14
 MOST_CHANNELS = 6
 LARGEST_SIDE = 40
 
@@ -57,6 +57,11 @@ def step(one: Step) -> Step:
     return one
 
 
+def often(one: Step) -> Step:
+    STEPS.extend([one] * 3)
+    return one
+
+
 SAFE = {
     "Exp": ("Tanh",), "Log": ("Softplus", 0.1), "Sqrt": ("Abs", 0.1), "Reciprocal": ("Abs", 0.5), "Acosh": ("Abs", 1.1),
     "Atanh": ("HardSigmoid", -0.5), "Asin": ("HardSigmoid", -0.5), "Acos": ("HardSigmoid", -0.5), "Sinh": ("Tanh",),
@@ -94,7 +99,7 @@ def clip(draw, b, x, maps):
     return replace(x, name=b.node("Clip", x.name, b.constant(-1.5), b.constant(draw(st.sampled_from((0.5, 6.0))))))
 
 
-@step
+@often
 def convolution(draw, b, x, maps):
     if x.last:
         return None
@@ -166,7 +171,7 @@ def _partner(draw, x, maps, *, channels):
     return draw(st.sampled_from(alike)) if alike else None
 
 
-@step
+@often
 def merge(draw, b, x, maps):
     y = _partner(draw, x, maps, channels=(x.channels, 1))
     op = draw(st.sampled_from(("Add", "Sub", "Mul", "Max", "Min", "Mean", "Sum", "Div")))
@@ -190,7 +195,7 @@ def transposition(draw, b, x, maps):
     return replace(x, name=b.node("Transpose", x.name, perm=[0, 3, 1, 2] if x.last else [0, 2, 3, 1]), last=not x.last)
 
 
-@step
+@often
 def across_channels(draw, b, x, maps):
     op = draw(st.sampled_from(("Softmax", "LogSoftmax", "LpNormalization", "LayerNormalization", "LRN", "MatMul", "ReduceMean",
                                "ReduceMax", "ReduceL2", "ReduceSum")))  # fmt: skip
@@ -309,12 +314,12 @@ def networks(draw) -> onnx.ModelProto:
     height, width = draw(st.integers(7, 18)), draw(st.integers(7, 18))
     b = Builder(draw(st.integers(0, 2**16)))
     maps = [Map("image", CHANNELS, height, width, stepwise=True)]
-    for _ in range(draw(st.integers(1, MOST_STEPS))):
-        chosen = draw(st.sampled_from(STEPS))
-        source = maps[-1] if draw(st.integers(0, 3)) else draw(st.sampled_from(maps))
-        found = chosen(draw, b, source, maps)
-        if found is not None:
-            maps.append(found)
+    count = draw(st.sampled_from(range(1, MOST_STEPS + 1)))
+    for _ in range(count):
+        older = draw(st.integers(0, 7)) == 0
+        source = draw(st.sampled_from(maps)) if older else maps[-1]
+        found = draw(st.sampled_from(STEPS))(draw, b, source, maps) or activation(draw, b, source, maps)
+        maps.append(found)
     output = maps[-1].name
     if output == "image":
         output = b.relu("image")

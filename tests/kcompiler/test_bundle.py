@@ -79,7 +79,7 @@ def edited(saved, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format=1), "bundle format 1, this kcompiler reads format 4"),
+        (lambda m: m.update(format=1), "bundle format 1, this kcompiler reads format 6"),
         (lambda m: m.pop("format"), "damaged"),
         (lambda m: m.pop("patch"), "wrong or missing: patch"),
         (lambda m: m.update(patch=[0, 4]), "patch"),

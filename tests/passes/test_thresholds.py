@@ -44,9 +44,10 @@ def capped_by_hand(graph, plan, image, fill, positions):
         computed = node_alone(graph, node, values)
         if name in plan.incremental:
             region, kept = plan.regions[name], uncovered[name].copy()
-            for number, (y, x) in enumerate(positions):
+            for number, (y, x) in enumerate(positions + np.array([region.y.before, region.x.before])):
                 rows, cols = slice(region.y.start[y], region.y.stop[y]), slice(region.x.start[x], region.x.stop[x])
-                kept[number, :, rows, cols] = computed[number, :, rows, cols]
+                part = (number, rows, cols) if region.last else (number, slice(None), rows, cols)
+                kept[part] = computed[part]
             computed = kept
         values[name] = computed
     return values[graph.outputs[0].name].reshape(len(positions), -1)
@@ -66,7 +67,7 @@ def test_capped_regions_against_full_maps_by_hand(name, tau, tmp_path):
     plan = make_plan(analysed.graph, PATCH, NEVER_DENSE, thresholds=Thresholds(tau))
     image = np.random.default_rng(2).standard_normal((1, 3, *SHAPE), dtype=np.float32)
     fill = fill_image((0.7, -1.2, 3.0), (3, *SHAPE))
-    positions = sample_positions(SHAPE, PATCH, 12, 0)
+    positions = np.concatenate([sample_positions(SHAPE, PATCH, 12, 0), [(1 - PATCH[0], 3), (SHAPE[0] - 1, SHAPE[1] - 2)]])
     expected = capped_by_hand(analysed.graph, plan, image, fill, positions)
     found = engine.evaluate_all(engine.baseline(image, (0.7, -1.2, 3.0)), positions)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)

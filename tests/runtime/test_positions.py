@@ -42,10 +42,30 @@ def test_bad_grids_are_refused(stride, region, message):
 
 
 def test_positions_outside_are_named():
-    with pytest.raises(UsageError, match=r"position 1 is \[27, 0\].*\[26, 26\]"):
-        check_positions([[0, 0], [27, 0]], (30, 30), (4, 4))
-    with pytest.raises(UsageError, match=r"\[-1, 3\]"):
-        check_positions([[-1, 3]], (30, 30), (4, 4))
+    with pytest.raises(UsageError, match=r"position 1 is \[30, 0\].*\[-3, -3\] and \[29, 29\]"):
+        check_positions([[29, -3], [30, 0]], (30, 30), (4, 4))
+    with pytest.raises(UsageError, match=r"\[-4, 3\]"):
+        check_positions([[-4, 3]], (30, 30), (4, 4))
+
+
+@pytest.mark.parametrize(
+    ("edges", "expected"),
+    [
+        ("valid", ([0, 5], [0, 3, 6])),
+        ("inward", ([0, 5, 6], [0, 3, 6])),
+        ("cut", ([0, 5, 10], [0, 3, 6])),
+        ("centred", ([-2, 3], [-2, 1, 4, 7])),
+    ],
+)
+def test_edges(edges, expected):
+    grid = make_grid((10, 10), (4, 4), (5, 3), edges=edges)
+    assert (grid.ys.tolist(), grid.xs.tolist()) == expected
+
+
+def test_patches_larger_than_the_region_may_be_cut_off():
+    assert make_grid((10, 10), (4, 4), 1, (2, 2, 4, 4), "cut").positions.tolist() == [[2, 2]]
+    with pytest.raises(UsageError, match="edges is 'soft'"):
+        make_grid((10, 10), (4, 4), 1, edges="soft")
 
 
 @pytest.mark.parametrize("positions", [[[0.5, 1.0]], [1, 2, 3], [[1, 2, 3]], [["a", "b"]]])

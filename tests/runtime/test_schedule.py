@@ -20,7 +20,7 @@ def extents() -> Extents:
         last = (np.arange(ORIGINS) + PATCH - 1) // stride
         lengths = np.minimum(last, IMAGE // stride - 1) - np.maximum(first, 0) + 1
         geometries.append((float(stride**2), tuple(np.maximum(lengths, 1)), tuple(np.maximum(lengths, 1))))
-    return Extents.of(geometries)
+    return Extents.of(geometries, (1, 1))
 
 
 def total_work(positions, batches) -> float:
