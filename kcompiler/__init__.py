@@ -24,7 +24,8 @@ from kcompiler.runtime.errors import (
     ProviderError,
     UsageError,
 )
-from kcompiler.runtime.explainer import MEMORY, Explainer, Interrupted
+from kcompiler.runtime.explainer import MEMORY, Explainer
+from kcompiler.runtime.explanation import Interrupted
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.plans import SamplingPlan
 from kcompiler.runtime.preprocessing import Preprocessing

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kcompiler.runtime.errors import BundleError, UsageError
+from kcompiler.runtime.fills import PatchFill, apart, collage
 from kcompiler.runtime.full import FullInference, side_by_side
-from kcompiler.runtime.images import Fill, FloatArray, cover, fill_image
+from kcompiler.runtime.images import Fill, FloatArray, cover, covering
 from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
 from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.schedule import Extents, schedule
@@ -29,12 +30,14 @@ class Baseline:
     Attributes:
         image: float32 [1, C, H, W].
         fill: float32 [C, H, W], what shows through the patch.
+        patches: makes what covers each position, if it is not the same picture for all.
         feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
     """
 
     image: FloatArray
     fill: FloatArray
     feeds: dict[str, ort.OrtValue]
+    patches: PatchFill | None = None
 
 
 class Engine:
@@ -97,15 +100,17 @@ class Engine:
         if found != expected or outputs != list(manifest.outputs):
             raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
 
-    def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
+    def baseline(self, image: FloatArray, fill: Fill | PatchFill = 0.0, positions: int | None = None) -> Baseline:
         """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device.
 
         ``positions`` is how many are to be evaluated, if that is known: for few it does not pay, and they run by full inference.
         """
-        covering = fill_image(fill, self.manifest.shape)
+        covered_by = covering(fill, image)
+        patches = covered_by if isinstance(covered_by, PatchFill) else None
+        picture = image[0] if isinstance(covered_by, PatchFill) else covered_by
         few = not self._graphs and positions is not None and positions < self.variant.few
         if few or (self.variant.whole and not self._graphs):
-            return Baseline(image, covering, {})
+            return Baseline(image, picture, {}, patches)
         binding = self._baseline.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
         names = [value.name for value in self._baseline.get_outputs()]
@@ -113,7 +118,7 @@ class Engine:
             binding.bind_output(name, self.device)
         self._baseline.run_with_iobinding(binding)
         values = dict(zip(names, binding.get_outputs(), strict=True))
-        return self._covered_by(covering, Baseline(image, covering, values))
+        return self._covered_by(picture, Baseline(image, picture, values, patches))
 
     def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
         """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
@@ -121,7 +126,7 @@ class Engine:
             return replace(baseline, fill=picture)
         rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
         feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
-        return Baseline(baseline.image, picture, {name: value for name, value in feeds.items() if name in self._inputs})
+        return replace(baseline, fill=picture, feeds={name: value for name, value in feeds.items() if name in self._inputs})
 
     def unoccluded(self, baseline: Baseline, *outputs: str) -> FloatArray:
         """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
@@ -151,9 +156,36 @@ class Engine:
         return schedule(positions, self._extents, self.batch)
 
     def run(self, baseline: Baseline, positions: IntArray, *outputs: str) -> Iterator[tuple[IntArray, FloatArray]]:
-        """Batch by batch: indices into ``positions`` and outputs float32 [n, K a name]."""
+        """Batch by batch: indices into ``positions`` and outputs float32 [n, K a name].
+
+        Raises:
+            UsageError: patches are made for each position, and one is cut off by the image's edge.
+        """
+        if baseline.patches is not None:
+            yield from self._run_patches(baseline, baseline.patches, positions, *outputs)
+            return
         for part in self.batches(positions):
             yield part, self.evaluate(baseline, positions[part], *outputs)
+
+    def _run_patches(
+        self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str
+    ) -> Iterator[tuple[IntArray, FloatArray]]:
+        """The same where each position has patches of its own: means over their samples."""
+        image, patch = baseline.image[0], self.manifest.patch
+        last = np.array(image.shape[1:]) - patch
+        if ((positions < 0) | (positions > last)).any():
+            raise UsageError(f"fill {patches!r} makes whole patches only, expected (y, x) between [0, 0] and {last.tolist()}")
+        for numbers in apart(positions, patch):
+            group = positions[numbers]
+            parts = self.batches(group)
+            totals: list[FloatArray | float] = [0.0] * len(parts)
+            for sample in range(patches.samples):
+                picture = collage(image, patches.patches(image, group, patch, sample), group)
+                covered = self._covered_by(picture, baseline)
+                for place, part in enumerate(parts):
+                    totals[place] = totals[place] + self.evaluate(covered, group[part], *outputs)
+            for part, total in zip(parts, totals, strict=True):
+                yield numbers[part], np.asarray(total / np.float32(patches.samples), np.float32)
 
     def evaluate_all(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
         """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K a name]."""

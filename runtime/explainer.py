@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.errors import ImageError, UsageError
-from kcompiler.runtime.exploration import Exploration
+from kcompiler.runtime.explanation import SCORES, Explanation, Quality, Request, Score, explained_targets
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, FloatArray, check_image, plain_fill
+from kcompiler.runtime.images import Fill, FloatArray, check_image
 from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
-from kcompiler.runtime.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
-from kcompiler.runtime.positions import Box, Grid, IntArray, check_positions, make_grid
+from kcompiler.runtime.positions import Box, Edges, IntArray, Stride, check_positions
 from kcompiler.runtime.preprocessing import Picture, read_picture
-from kcompiler.runtime.progress import ProgressCallback, Reporter
+from kcompiler.runtime.progress import ProgressCallback
 from kcompiler.runtime.sessions import Machine
-from kcompiler.runtime.tuned import check_budget, find_tuned, saturation, spot_check, unlike_tuned
 
 MEMORY = 2 << 30
-Quality = Literal["exact"] | float | SamplingPlan | Tuned
-Score = Literal["auto", "output", "logit", "drop"]
-SCORES = get_args(Score)
-
-
-class Interrupted(KeyboardInterrupt):
-    """The user interrupted an explanation; ``heat_map`` is the best map of what was computed."""
-
-    def __init__(self, heat_map: HeatMap) -> None:
-        super().__init__(f"interrupted after {heat_map.evaluated} of {heat_map.scores.size} positions")
-        self.heat_map = heat_map
 
 
 class Explainer:
@@ -158,7 +144,7 @@ class Explainer:
         Args:
             image: float32 [C, H, W] or [1, C, H, W] (channels last if the source takes them so), preprocessed.
             positions: whole numbers [N, 2], top-left corners (y, x) in pixels.
-            fill: one number or one a channel, in model units.
+            fill: see :meth:`explain`.
 
         Returns:
             float32 [N, K].
@@ -174,10 +160,12 @@ class Explainer:
         self,
         image: npt.ArrayLike,
         *,
-        stride: int = 4,
+        stride: Stride = 4,
         target: int | str | None = None,
         fill: Fill = 0.0,
         region: Box | None = None,
+        edges: Edges = "valid",
+        channel: int | None = None,
         quality: Quality = "exact",
         score: Score = "auto",
         budget: float | None = None,
@@ -188,10 +176,14 @@ class Explainer:
 
         Args:
             image: float32 [C, H, W] or [1, C, H, W] (channels last if the source takes them so), preprocessed.
-            stride: pixels between neighbouring positions.
+            stride: pixels between neighbouring positions, one number or (y, x).
             target: index or label of the output; None takes the largest output of the uncovered image.
-            fill: one number or one a channel, in model units.
+            fill: what covers, in model units: one number or one a channel; a picture [C, H, W]; "mean" (of each channel), "blur",
+                "noise", "patch-mean", or for prediction difference analysis "marginal" or "conditional"; or what makes
+                pictures or patches (:mod:`kcompiler.runtime.fills`).
             region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
+            edges: what becomes of the last patch, see :func:`positions.make_grid`.
+            channel: the only one that is covered; None covers all.
             quality: "exact"; an SSIM in (0, 1) that the bundle has been tuned for; a :class:`SamplingPlan`; or what the tuner
                 returned.
             score: "logit", what the final softmax or sigmoid reads; "output", what the model puts out; "drop", how much the
@@ -206,67 +198,28 @@ class Explainer:
             UsageError: a setting out of range.
             Interrupted: on Ctrl-C; carries what was computed so far.
         """
-        *_, last = self.refinements(image, stride=stride, target=target, fill=fill, region=region, quality=quality, score=score,
-                                budget=budget, progress=progress, resume=resume, every_batch=False)  # fmt: skip
+        request = Request(stride, target, fill, region, edges, channel, quality, score, budget, progress, resume)
+        *_, last = Explanation(self, image, request, anytime=False).maps(every_batch=False)
         return last
 
-    def refinements(
-        self,
-        image: npt.ArrayLike,
-        *,
-        stride: int = 4,
-        target: int | str | None = None,
-        fill: Fill = 0.0,
-        region: Box | None = None,
-        quality: Quality = "exact",
-        score: Score = "auto",
-        budget: float | None = None,
-        progress: ProgressCallback | bool | None = None,
-        resume: HeatMap | None = None,
-        every_batch: bool = True,
-    ) -> Iterator[HeatMap]:
-        """The same as ever better maps: after each batch the best so far, at the end the one that :meth:`explain` returns.
+    def refinements(self, image: npt.ArrayLike, **settings: Any) -> Iterator[HeatMap]:
+        """The same, by the same settings, as ever better maps: the best so far after each batch, at the end the whole one."""
+        return Explanation(self, image, Request(**settings), anytime=True).maps(every_batch=True)
 
-        With ``every_batch`` off, only the last one.
+    def explain_targets(
+        self, image: npt.ArrayLike, targets: Sequence[int | str] | int | Literal["all"], **settings: Any
+    ) -> list[HeatMap]:
+        """Exact maps of several outputs, from one evaluation of all positions.
+
+        Args:
+            image: as for :meth:`explain`, whose other settings apply, but for ``target``, ``quality``, ``budget`` and ``resume``.
+            targets: indices or labels; a number: as many of the largest outputs of the uncovered image, largest first; or "all".
+
+        Raises:
+            ImageError: the image does not fit the model or is not finite.
+            UsageError: a setting out of range, or one that does not apply.
         """
-        start = time.perf_counter()
-        deadline = np.inf if budget is None else start + check_budget(budget)
-        grid = make_grid(self.manifest.shape[1:], self.manifest.patch, stride, region)
-        tuned, plan = self._plan(quality, stride, score, anytime=budget is not None or every_batch)
-        wanted = self.target_index(target) if target is not None else None
-        engine = self.engines[plan.variant]
-        baseline = engine.baseline(self.check_image(image), fill, len(grid.positions))
-        kind, output = self.scored(score)
-        unoccluded = engine.unoccluded(baseline, output)
-        index = int(unoccluded.argmax()) if wanted is None else wanted
-        known = _scores_to_resume(resume, grid, index, self.manifest.patch, score=kind, plan=plan)
-        exploration = Exploration(engine, baseline, grid, plan, output=output, target=index,
-                                  unoccluded=float(unoccluded[index]), known=known)  # fmt: skip
-        earlier = resume.seconds if resume is not None else 0.0
-
-        def heat_map(warnings: tuple[str, ...] = ()) -> HeatMap:
-            scores, sampled = exploration.surface(), exploration.evaluated.reshape(grid.shape).copy()
-            return HeatMap(
-                scores=np.float32(unoccluded[index]) - scores if kind == "drop" else scores,
-                unoccluded=float(unoccluded[index]), target=index, label=self.labels[index] if self.labels else str(index),
-                ys=grid.ys, xs=grid.xs, patch=self.manifest.patch, image=self.manifest.shape[1:],
-                seconds=earlier + time.perf_counter() - start, sampled=sampled, score=kind, plan=plan,
-                complete=exploration.done, warnings=warnings,
-            )  # fmt: skip
-
-        reporter = Reporter(progress, exploration.most - int(exploration.evaluated.sum()))
-        try:
-            for count in exploration.run(deadline):
-                reporter.advance(count)
-                if every_batch:
-                    yield heat_map()
-            reporter.finish()
-            warnings = self._warnings(exploration, tuned, fill, region, unoccluded, output)
-        except KeyboardInterrupt:
-            raise Interrupted(heat_map()) from None
-        finally:
-            reporter.close()
-        yield heat_map(warnings)
+        return explained_targets(self, image, targets, Request(**settings))
 
     def scored(self, score: Score) -> tuple[str, str]:
         """What is scored ("output", "logit" or "drop"), and the name of the models' output that it is read from.
@@ -282,39 +235,6 @@ class Explainer:
         if score == "output" or manifest.logits is None:
             return "drop" if score == "drop" else "output", manifest.output
         return "drop" if score == "drop" else "logit", manifest.logits
-
-    def _plan(self, quality: Quality, stride: int, score: Score, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:
-        """The plan for a quality, and what it was tuned from.
-
-        Raises:
-            UsageError: the bundle has no such plan.
-        """
-        if quality == "exact":
-            return None, ANYTIME if anytime else EVERYTHING
-        if isinstance(quality, SamplingPlan):
-            return None, self._known(quality)
-        base = self.scored("auto" if score == "drop" else score)[0]
-        tuned = quality if isinstance(quality, Tuned) else find_tuned(self.manifest, quality, stride, base)
-        return tuned, self._known(tuned.plan)
-
-    def _known(self, plan: SamplingPlan) -> SamplingPlan:
-        if plan.variant not in self.engines:
-            raise UsageError(f"plan for variant {plan.variant!r}; variants in the bundle: {', '.join(self.engines)}")
-        return plan
-
-    def _warnings(
-        self, exploration: Exploration, tuned: Tuned | None, fill: Fill, region: Box | None, unoccluded: FloatArray, output: str
-    ) -> tuple[str, ...]:
-        found: list[str] = []
-        if tuned is not None:
-            found += unlike_tuned(
-                tuned, plain_fill(fill, self.manifest.shape), region, exploration.target, int(unoccluded.argmax())
-            )
-        if tuned is not None and exploration.done and not tuned.plan.everything:
-            found += spot_check(exploration, self.exact, fill, tuned)
-        if output == self.manifest.output and self.manifest.logits is not None:
-            found += saturation(exploration.scores[exploration.evaluated], float(unoccluded[exploration.target]))
-        return tuple(found)
 
     def target_index(self, target: int | str) -> int:
         """The output that ``target`` names.
@@ -339,18 +259,3 @@ class Explainer:
 
 def _full_inference(folder: Path, manifest: Manifest, machine: Machine, *, optimise: bool = True) -> FullInference:
     return FullInference(folder / FULL, manifest.output, machine, manifest.largest_batch, optimise=optimise)
-
-
-def _scores_to_resume(
-    resume: HeatMap | None, grid: Grid, target: int, patch: tuple[int, int], *, score: str, plan: SamplingPlan
-) -> FloatArray | None:
-    """Scores so far, float32 [positions], NaN where not evaluated."""
-    if resume is None:
-        return None
-    if (
-        (resume.target, resume.patch, resume.score, resume.plan.variant) != (target, patch, score, plan.variant)
-        or not (np.array_equal(resume.ys, grid.ys) and np.array_equal(resume.xs, grid.xs))
-    ):  # fmt: skip
-        raise UsageError("the map to resume has another target, score, patch or positions than asked for now; start anew")
-    scores = np.float32(resume.unoccluded) - resume.scores if resume.score == "drop" else resume.scores
-    return np.where(resume.sampled, scores, np.float32(np.nan)).reshape(-1)

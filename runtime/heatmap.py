@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from kcompiler.runtime import overlay
+from kcompiler.runtime.aggregate import Method, to_pixels
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
@@ -75,14 +76,9 @@ class HeatMap:
     def _drop(self, scores: FloatArray) -> FloatArray:
         return scores if self.score == "drop" else np.float32(self.unoccluded) - scores
 
-    def upsample(self) -> FloatArray:
-        """``scores`` at image size, [H, W]: linear between the patches' centres, constant beyond the outermost."""
-        centres_y = self.ys + (self.patch[0] - 1) / 2
-        centres_x = self.xs + (self.patch[1] - 1) / 2
-        pixels_y, pixels_x = (np.arange(size) for size in self.image)
-        rows = np.stack([np.interp(pixels_x, centres_x, row) for row in self.scores])
-        columns = [np.interp(pixels_y, centres_y, column) for column in rows.T]
-        return np.stack(columns, axis=1).astype(np.float32)
+    def upsample(self, method: Method = "linear") -> FloatArray:
+        """``scores`` at image size, [H, W]; see :func:`aggregate.to_pixels` for the methods."""
+        return to_pixels(self.scores, self.ys, self.xs, self.patch, self.image, method)
 
     def overlay(self, picture: npt.ArrayLike | None = None) -> Image.Image:
         """The drop of the target over ``picture`` (uint8 [H, W, 3] or [H, W]), with a colour bar and the label."""

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.fills import PatchFill, PictureFill, named
 
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
-Fill = float | Sequence[float] | FloatArray
+Fill = float | Sequence[float] | FloatArray | str | PictureFill | PatchFill
+"""What covers: one number, or one a channel; a picture [C, H, W]; a name of ``fills.NAMED``; what makes pictures or patches."""
 
 
 def check_image(image: npt.ArrayLike, shape: Shape, layout: str = "NCHW", name: str = "image") -> FloatArray:
@@ -42,8 +44,8 @@ def check_image(image: npt.ArrayLike, shape: Shape, layout: str = "NCHW", name: 
     return array
 
 
-def fill_image(fill: Fill, shape: Shape) -> FloatArray:
-    """The picture that shows through the patch, float32 [C, H, W], from one number or one number a channel (model units).
+def fill_image(fill: float | Sequence[float] | FloatArray, shape: Shape) -> FloatArray:
+    """The picture that shows through the patch, float32 [C, H, W], from numbers: one, one a channel, or all (model units).
 
     Raises:
         UsageError: another count of numbers, or one that is not finite.
@@ -52,18 +54,52 @@ def fill_image(fill: Fill, shape: Shape) -> FloatArray:
         numbers = np.asarray(fill, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise UsageError(f"fill is {fill!r}, expected one number or one for each of {shape[0]} channels") from error
-    if numbers.shape not in ((), (1,), (shape[0],)):
-        raise UsageError(f"fill has shape {list(numbers.shape)}, expected one number or one for each of {shape[0]} channels")
+    if numbers.shape not in ((), (1,), (shape[0],), shape):
+        raise UsageError(
+            f"fill has shape {list(numbers.shape)}, expected one number, one for each of {shape[0]} channels, or a picture "
+            f"{list(shape)}"
+        )
     if not np.isfinite(numbers).all():
-        raise UsageError(f"fill {numbers.tolist()} is not finite")
+        raise UsageError("fill is not finite")
+    if numbers.shape == shape:
+        return np.ascontiguousarray(numbers)
     return np.ascontiguousarray(np.broadcast_to(numbers.reshape(-1, 1, 1), shape))
 
 
-def plain_fill(fill: Fill, shape: Shape) -> tuple[float, ...] | None:
-    """``fill`` as one number a channel; None if it is not that plain."""
+def described_fill(fill: Fill, shape: Shape) -> tuple[float, ...] | str | None:
+    """``fill`` for a record: one number a channel, or its name; None for a picture of its own."""
+    if isinstance(fill, str):
+        return fill
+    if isinstance(fill, PictureFill | PatchFill):
+        return repr(fill)
     picture = fill_image(fill, shape)
     colour = picture[:, 0, 0]
     return tuple(colour.tolist()) if (picture == colour[:, None, None]).all() else None
+
+
+def covering(fill: Fill, image: FloatArray, channel: int | None = None) -> FloatArray | PatchFill:
+    """What covers ``image`` [1, C, H, W]: a picture [C, H, W], or what makes patches.
+
+    Args:
+        channel: the only one that is covered; None covers all.
+
+    Raises:
+        UsageError: the fill does not fit, or makes patches where only a channel is to be covered.
+    """
+    made = named(fill) if isinstance(fill, str) else fill
+    shape: Shape = image.shape[1:]  # type: ignore[assignment]
+    if channel is not None and not (isinstance(channel, int | np.integer) and 0 <= channel < shape[0]):
+        raise UsageError(f"channel is {channel!r}, expected 0 to {shape[0] - 1}")
+    if isinstance(made, PatchFill):
+        if channel is not None:
+            raise UsageError(f"fill {fill!r} makes patches of all channels; to cover one channel, take numbers or a picture")
+        return made
+    picture = fill_image(made.picture(image[0]) if isinstance(made, PictureFill) else made, shape)
+    if channel is None:
+        return picture
+    result = image[0].copy()
+    result[channel] = picture[channel]
+    return result
 
 
 def cover(image: FloatArray, fill: FloatArray, positions: npt.NDArray[np.int64], patch: tuple[int, int]) -> FloatArray:

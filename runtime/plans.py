@@ -94,7 +94,7 @@ class Tuned(Record):
         promised: whether the evidence suffices for that; if not, more images were needed.
         stride: of the grid, pixels.
         score: what was scored.
-        fill: that the patch showed, one number a channel in model units; None if it was not that plain.
+        fill: that covered: one number a channel in model units, or a name; None if it was a picture of its own.
         target: index of the output; None was each image's largest.
         plan: the fastest that kept the quality.
         evidence: see there.
@@ -106,7 +106,7 @@ class Tuned(Record):
     promised: bool
     stride: Positive
     score: str
-    fill: tuple[float, ...] | None
+    fill: tuple[float, ...] | str | None
     target: NotNegative | None
     plan: SamplingPlan
     evidence: Evidence

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.explainer import Explainer, Score
+from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.explanation import Score
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray
 from kcompiler.runtime.plans import EVERYTHING, SamplingPlan

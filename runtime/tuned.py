@@ -10,10 +10,10 @@ import numpy.typing as npt
 from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.exploration import Exploration
-from kcompiler.runtime.images import Fill
+from kcompiler.runtime.fills import PatchFill
 from kcompiler.runtime.manifest import Manifest
 from kcompiler.runtime.plans import Tuned
-from kcompiler.runtime.positions import Box, IntArray
+from kcompiler.runtime.positions import IntArray
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -68,7 +68,7 @@ def spot_error(surface: FloatArray, cells: IntArray, scores: FloatArray) -> floa
     return error / extent if extent > 0 else 0.0
 
 
-def spot_check(exploration: Exploration, exact: Engine, fill: Fill, tuned: Tuned) -> list[str]:
+def spot_check(exploration: Exploration, exact: Engine, fill: FloatArray | PatchFill, tuned: Tuned) -> list[str]:
     """Evaluates a few more positions exactly; a warning if the map is further off there than calibration images' maps were."""
     cells = spots(exploration.evaluated)
     if not len(cells):
@@ -83,17 +83,17 @@ def spot_check(exploration: Exploration, exact: Engine, fill: Fill, tuned: Tuned
     ]
 
 
-def unlike_tuned(tuned: Tuned, fill: tuple[float, ...] | None, region: Box | None, target: int, largest: int) -> list[str]:
+def unlike_tuned(tuned: Tuned, fill: tuple[float, ...] | str | None, target: int, largest: int, *, part: bool) -> list[str]:
     """Warnings where an explanation is of another kind than those that its plan was tuned on.
 
     Args:
         fill: what the patch shows, see :class:`Tuned`.
-        region: as asked for.
         target: index of the output; ``largest`` of the one that is largest for the uncovered image.
+        part: whether it is not of all valid positions and all channels.
     """
     expected = largest if tuned.target is None else tuned.target
     others = [
-        (region is not None, f"on whole maps, not on the region {region}"),
+        (part, "on whole maps of all channels"),
         (fill != tuned.fill, f"with the fill {tuned.fill}, not {fill}"),
         (target != expected, "on maps of " + ("the largest output" if tuned.target is None else f"output {expected}")),
     ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import FloatArray, plain_fill
+from kcompiler.runtime.images import FloatArray, described_fill
 from kcompiler.runtime.plans import EVERYTHING, Evidence, SamplingPlan, Tuned
 from kcompiler.runtime.positions import Grid
 from kcompiler.runtime.promise import images_needed, last_promised, least_share
@@ -208,7 +208,7 @@ def _tuned(
         timed.append(_seconds(explainer, held[number], goal, chosen.plan))
     return Tuned(
         ssim=goal.ssim, share=goal.share, confidence=goal.confidence, promised=chosen.promised, stride=goal.stride,
-        score=explainer.scored(goal.score)[0], fill=plain_fill(goal.fill, explainer.manifest.shape),
+        score=explainer.scored(goal.score)[0], fill=described_fill(goal.fill, explainer.manifest.shape),
         target=None if goal.target is None else explainer.target_index(goal.target), plan=chosen.plan,
         evidence=Evidence(
             given=given, images=len(every), held_out=len(held), kept=chosen.kept,

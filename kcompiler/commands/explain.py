@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import platform
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,15 @@ import typer
 
 import kcompiler
 from kcompiler.commands import options
+from kcompiler.runtime import peers
 from kcompiler.runtime.errors import ImageError, UsageError
-from kcompiler.runtime.explainer import Quality, Score
-from kcompiler.runtime.files import check_replaceable
+from kcompiler.runtime.explanation import Quality, Score
+from kcompiler.runtime.files import check_replaceable, replace_files
+from kcompiler.runtime.fills import NAMED
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import check_image
+from kcompiler.runtime.images import Fill, check_image
 from kcompiler.runtime.manifest import Manifest
+from kcompiler.runtime.positions import Edges, Stride, stride_pair
 
 SUFFIXES = (".npy", ".png", ".json")
 
@@ -31,16 +35,23 @@ def explain_images(
     bundle: options.BundlePath,
     images: Annotated[list[Path], typer.Argument(help="Pictures, or preprocessed float32 arrays (.npy).", show_default=False)],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)],
-    stride: Annotated[int, typer.Option(help="Pixels between neighbouring positions.")] = 4,
+    stride: options.StrideOption = "4",
     target: options.Target = None,
-    fill: options.FillColour = None,
+    top: Annotated[int | None, typer.Option(help="Maps of this many of the largest outputs, instead of one.")] = None,
+    fill: options.FillOption = None,
     region: Annotated[str | None, typer.Option(metavar="TOP,LEFT,BOTTOM,RIGHT", help="Only patches inside this box.")] = None,
+    edges: options.EdgesOption = "valid",
+    channel: Annotated[int | None, typer.Option(help="The only channel that is covered. Default: all.")] = None,
     quality: Annotated[
         str, typer.Option(metavar="exact | SSIM", help="'exact', or an SSIM that the bundle has been tuned for.")
     ] = "exact",
     score: options.ScoreOption = "auto",
     budget: Annotated[
         float | None, typer.Option(help="Seconds an image: then the best map so far is written, whatever the quality asked for.")
+    ] = None,
+    compat: Annotated[
+        Literal["captum", "monai", "xplique"] | None,
+        typer.Option(help="Make the map as this tool does, at image size: raw numbers (.npy) and a record (.json)."),
     ] = None,
     provider: options.Provider = None,
     threads: options.Threads = None,
@@ -56,10 +67,12 @@ def explain_images(
     explainer = kcompiler.load(bundle, providers=provider, threads=threads)
     request = Request(
         explainer,
-        stride=stride,
+        stride=options.stride(stride),
         target=parse_target(explainer, target),
         fill=parse_fill(explainer, bundle, fill),
         region=_box(region),
+        edges=edges,
+        channel=channel,
         quality=_quality(quality),
         score=score,
         budget=budget,
@@ -67,7 +80,12 @@ def explain_images(
     for path in images:
         request.inputs(path)  # all pictures are read once before the first is explained, so that a bad one costs nothing
     for path in images:
-        _explain_one(request, path, out, resume=resume, force=force)
+        if compat is not None:
+            _explain_as(compat, request, path, out, force=force)
+        elif top is not None:
+            _explain_largest(request, path, top, out, force=force)
+        else:
+            _explain_one(request, path, out, resume=resume, force=force)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +93,12 @@ class Request:
     """What is asked of every image."""
 
     explainer: kcompiler.Explainer
-    stride: int
+    stride: Stride
     target: int | str | None
-    fill: float | tuple[float, ...]
+    fill: Fill
     region: tuple[int, int, int, int] | None
+    edges: Edges
+    channel: int | None
     quality: Quality
     score: Score
     budget: float | None
@@ -102,10 +122,12 @@ class Request:
             "preprocessing": manifest.preprocessing.model_dump(mode="json") if manifest.preprocessing is not None else None,
             "image": path.name,
             "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "stride": self.stride,
+            "stride": list(stride_pair(self.stride)),
             "target": self.target,
-            "fill_model_units": list(self.fill) if isinstance(self.fill, tuple) else self.fill,
+            "fill_model_units": fill_record(self.fill),
             "region": list(self.region) if self.region is not None else None,
+            "edges": self.edges,
+            "channel": self.channel,
             "quality": self.quality,
             "score": self.score,
         }
@@ -134,6 +156,8 @@ def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force
             target=request.target,
             fill=request.fill,
             region=request.region,
+            edges=request.edges,
+            channel=request.channel,
             quality=request.quality,
             score=request.score,
             budget=request.budget,
@@ -151,6 +175,55 @@ def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force
     typer.echo(f"{path}: {heat_map.title}; {_how(heat_map)} in {heat_map.seconds:.1f} s; {', '.join(map(str, files))}")
     for warning in heat_map.warnings:
         typer.echo(f"{path}: warning: {warning}", err=True)
+
+
+def _explain_largest(request: Request, path: Path, count: int, out: Path, *, force: bool) -> None:
+    """Maps of the largest outputs, each in files of its own."""
+    if request.target is not None or request.quality != "exact" or request.budget is not None:
+        raise UsageError("--top makes exact maps of the largest outputs; leave out --target, --quality and --budget")
+    tensor, pixels = request.inputs(path)
+    details = {"settings": {**request.settings(path), "top": count}, "machine": _machine(request.explainer)}
+    heat_maps = request.explainer.explain_targets(
+        tensor, count, stride=request.stride, fill=request.fill, region=request.region, edges=request.edges,
+        channel=request.channel, score=request.score, progress=True,
+    )  # fmt: skip
+    for heat_map in heat_maps:
+        files = heat_map.save(out, f"{path.stem}.{heat_map.target}", picture=pixels, details=details, force=force)
+        typer.echo(f"{path}: {heat_map.title}; {', '.join(map(str, files))}")
+
+
+def _explain_as(tool: str, request: Request, path: Path, out: Path, *, force: bool) -> None:
+    """The map that ``tool`` makes, by its own rules for positions and aggregation."""
+    plain = Request(request.explainer, request.stride, request.target, request.fill, None, "valid", None, "exact", "auto", None)
+    if request != plain:
+        raise UsageError(f"--compat {tool} has its own rules: of the other settings, --stride, --target and --fill apply")
+    explainer, (tensor, _) = request.explainer, request.inputs(path)
+    target = request.target
+    if target is None:
+        target = int(explainer.full_inference().run(explainer.check_image(tensor))[0].argmax())
+    if tool == "captum":
+        found = peers.captum(explainer, tensor, target, strides=request.stride, baselines=request.fill)
+    elif tool == "xplique":
+        found = peers.xplique(explainer, tensor, target, patch_stride=request.stride, occlusion_value=request.fill)
+    else:
+        side, step = explainer.manifest.patch[0], stride_pair(request.stride)[0]
+        if request.fill != 0.0 and not isinstance(request.fill, tuple):
+            raise UsageError("--compat monai covers with a bell by default, or with one number (--fill V)")
+        mode = "gaussian" if request.fill == 0.0 else float(np.mean(request.fill))  # type: ignore[arg-type]
+        found, _ = peers.monai(explainer, tensor, mode=mode, overlap=1 - step / side)  # type: ignore[arg-type]
+    content = io.BytesIO()
+    np.save(content, found)
+    record = {"compat": tool, "target": target, "settings": request.settings(path), "machine": _machine(explainer)}
+    files = {f"{path.stem}.npy": content.getvalue(), f"{path.stem}.json": json.dumps(record, indent=1).encode()}
+    written = replace_files(out, files, force=force)
+    typer.echo(f"{path}: as {tool} makes it, {list(found.shape)}; {', '.join(map(str, written))}")
+
+
+def fill_record(fill: Fill) -> object:
+    """What covers, JSON-ready: numbers and names as they are, a picture by its digest."""
+    if isinstance(fill, np.ndarray):
+        return {"sha256": hashlib.sha256(fill.tobytes()).hexdigest()}
+    return list(fill) if isinstance(fill, tuple) else fill
 
 
 def _how(heat_map: HeatMap) -> str:
@@ -205,10 +278,14 @@ def _check_places(images: list[Path], out: Path, *, replace: bool) -> None:
         raise UsageError(f"{out}: exists and is not empty; choose another folder, or allow overwriting (--force)")
 
 
-def parse_fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -> float | tuple[float, ...]:
-    """A colour in pixel values, in model units."""
+def parse_fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -> Fill:
+    """A colour in pixel values, a name, or a picture file, in model units."""
     if text is None:
         return 0.0
+    if text in NAMED:
+        return text
+    if Path(text).is_file():
+        return check_image(read_input(explainer, Path(text)), explainer.manifest.shape, explainer.manifest.layout, text)[0]
     recipe = explainer.manifest.preprocessing
     if recipe is None:
         raise UsageError(

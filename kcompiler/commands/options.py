@@ -25,9 +25,19 @@ ScoreOption = Annotated[
     ),
 ]
 Target = Annotated[str | None, typer.Option(help="Output to explain: index or label. Default: the largest for each image.")]
-FillColour = Annotated[
+FillOption = Annotated[
     str | None,
-    typer.Option("--fill", metavar="V | R,G,B", help="Colour of the patch, in pixel values. Default: 0 in model units."),
+    typer.Option(
+        "--fill",
+        metavar="V | R,G,B | NAME | FILE",
+        help="What covers: a colour in pixel values; mean, blur, noise, patch-mean, marginal or conditional; or a picture. "
+        "Default: 0 in model units.",
+    ),
+]
+StrideOption = Annotated[str, typer.Option("--stride", metavar="S | SYxSX", help="Pixels between neighbouring positions.")]
+EdgesOption = Annotated[
+    Literal["valid", "inward", "cut", "centred"],
+    typer.Option(help="Last patch: only valid ones; moved inward; cut off; or centred on every stride-th pixel and cut off."),
 ]
 Model = Annotated[Path, typer.Argument(help="ONNX model.", show_default=False)]
 BundlePath = Annotated[Path, typer.Argument(help="Compiled bundle (a folder).", show_default=False)]
@@ -53,6 +63,14 @@ def patch_size(text: str) -> tuple[int, int]:
     if len(numbers) > 2:
         raise UsageError(f"--patch is {text!r}, expected one number or height x width")
     return numbers[0], numbers[-1]
+
+
+def stride(text: str) -> tuple[int, int] | int:
+    """ "4" or "4x8" as a stride."""
+    numbers = whole_numbers(text, "--stride")
+    if len(numbers) > 2:
+        raise UsageError(f"--stride is {text!r}, expected one number, or one for y and one for x")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def input_shape(text: str | None) -> tuple[int, ...] | None:

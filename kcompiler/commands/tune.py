@@ -17,7 +17,7 @@ from rich.table import Table
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.commands.explain import parse_fill, parse_target, read_input
+from kcompiler.commands.explain import fill_record, parse_fill, parse_target, read_input
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import FloatArray
@@ -40,7 +40,7 @@ def tune_bundle(
     stride: Annotated[int, typer.Option(help="Pixels between neighbouring positions.")] = 4,
     score: options.ScoreOption = "auto",
     target: options.Target = None,
-    fill: options.FillColour = None,
+    fill: options.FillOption = None,
     budget: Annotated[
         float | None, typer.Option(help="Seconds for exact maps: once they are over, the images done by then are used.")
     ] = None,
@@ -137,7 +137,7 @@ def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
         goal.stride,
         goal.score,
         goal.target,
-        np.asarray(goal.fill).tolist(),
+        fill_record(goal.fill),
         explainer.machine.threads,
         explainer.device,
     ]

@@ -85,7 +85,7 @@ def test_explain_writes_map_overlay_and_record(work, tmp_path):
     assert scores.dtype == np.float32
     record = json.loads((out / "picture.json").read_text())
     assert record["label"] == "c"
-    assert record["settings"]["stride"] == 3
+    assert record["settings"]["stride"] == [3, 3]
     assert len(record["settings"]["model_sha256"]) == 64
     assert record["settings"]["fill_model_units"] == pytest.approx(Preprocessing(**RECIPE).fill((128.0,)))
     assert "onnxruntime" in record["machine"]["versions"]
@@ -100,6 +100,44 @@ def test_explain_takes_arrays(work, tmp_path):
         "explain", work / "model.kc", tmp_path / "array.npy", "-o", tmp_path / "out", "--region", "0,0,12,14", "--stride", "2"
     )
     assert np.load(tmp_path / "out" / "array.npy").shape == (4, 5)
+
+
+def test_explain_takes_strides_edges_channels_and_named_fills(work, tmp_path):
+    bundle, picture = work / "model.kc", work / "picture.png"
+    kcompiler(
+        "explain", bundle, picture, "-o", tmp_path / "a", "--stride", "5x8", "--edges", "cut", "--channel", "1", "--fill", "blur"
+    )
+    assert np.load(tmp_path / "a" / "picture.npy").shape == (5, 4)
+    settings = json.loads((tmp_path / "a" / "picture.json").read_text())["settings"]
+    assert (settings["stride"], settings["edges"], settings["channel"], settings["fill_model_units"]) == (
+        [5, 8],
+        "cut",
+        1,
+        "blur",
+    )
+    kcompiler("explain", bundle, picture, "-o", tmp_path / "b", "--stride", "6", "--fill", picture)
+    covered_by_itself = np.load(tmp_path / "b" / "picture.npy")
+    assert np.ptp(covered_by_itself) < 1e-4
+    done = kcompiler("explain", bundle, picture, "-o", tmp_path / "c", "--fill", "rainbow", code=2)
+    assert "rainbow" in done.stderr
+
+
+def test_explain_writes_maps_of_the_largest_outputs(work, tmp_path):
+    kcompiler("explain", work / "model.kc", work / "picture.png", "-o", tmp_path / "out", "--stride", "6", "--top", "2")
+    records = sorted((tmp_path / "out").glob("*.json"))
+    assert len(records) == 2
+    assert len({json.loads(record.read_text())["target"] for record in records}) == 2
+
+
+@pytest.mark.parametrize(("tool", "shape"), [("captum", (3, 24, 28)), ("monai", (1, 5, 24, 28)), ("xplique", (24, 28))])
+def test_explain_makes_maps_as_other_tools_do(work, tmp_path, tool, shape):
+    bundle, picture = work / "model.kc", work / "picture.png"
+    kcompiler("explain", bundle, picture, "-o", tmp_path / "out", "--stride", "3", "--compat", tool)
+    assert np.load(tmp_path / "out" / "picture.npy").shape == shape
+    assert json.loads((tmp_path / "out" / "picture.json").read_text())["compat"] == tool
+    done = kcompiler("explain", bundle, picture, "-o", tmp_path / "no", "--compat", tool, "--edges", "cut", code=2)
+    assert "has its own rules" in done.stderr
+    assert not (tmp_path / "no").exists()
 
 
 def test_explain_refuses_to_overwrite(work, tmp_path):

@@ -274,4 +274,4 @@ def test_explanations_of_another_kind_than_tuned_for_are_said(bundle, tuned, tmp
     (warning,) = explainer.explain(smooth_image(1), target=2, **settings).warnings
     assert "on maps of output 1" in warning
     (warning,) = explainer.explain(smooth_image(1), target=1, region=(0, 0, 30, 30), **settings).warnings
-    assert "on whole maps, not on the region" in warning
+    assert "on whole maps of all channels" in warning

@@ -1,0 +1,215 @@
+"""One explanation: from what is asked for to the heat map, or to ever better ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.exploration import Exploration
+from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.images import Fill, FloatArray, covering, described_fill
+from kcompiler.runtime.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
+from kcompiler.runtime.positions import Box, Edges, Grid, Stride, make_grid, stride_pair
+from kcompiler.runtime.progress import ProgressCallback, Reporter
+from kcompiler.runtime.tuned import check_budget, find_tuned, saturation, spot_check, unlike_tuned
+
+if TYPE_CHECKING:
+    from kcompiler.runtime.explainer import Explainer
+
+Quality = Literal["exact"] | float | SamplingPlan | Tuned
+Score = Literal["auto", "output", "logit", "drop"]
+SCORES = get_args(Score)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted an explanation; ``heat_map`` is the best map of what was computed."""
+
+    def __init__(self, heat_map: HeatMap) -> None:
+        super().__init__(f"interrupted after {heat_map.evaluated} of {heat_map.scores.size} positions")
+        self.heat_map = heat_map
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of an image; see :meth:`Explainer.explain`."""
+
+    stride: Stride = 4
+    target: int | str | None = None
+    fill: Fill = 0.0
+    region: Box | None = None
+    edges: Edges = "valid"
+    channel: int | None = None
+    quality: Quality = "exact"
+    score: Score = "auto"
+    budget: float | None = None
+    progress: ProgressCallback | bool | None = None
+    resume: HeatMap | None = None
+
+
+class Explanation:
+    """A request for an image, ready to be carried out."""
+
+    def __init__(self, explainer: Explainer, image: npt.ArrayLike, request: Request, *, anytime: bool) -> None:
+        """The baseline pass and the uncovered outputs are computed here.
+
+        Args:
+            anytime: whether positions are to be taken in an order that makes the map good early.
+
+        Raises:
+            ImageError: the image does not fit the model or is not finite.
+            UsageError: a setting out of range.
+        """
+        self.start = time.perf_counter()
+        self.deadline = np.inf if request.budget is None else self.start + check_budget(request.budget)
+        self.explainer, self.request = explainer, request
+        manifest = explainer.manifest
+        self.grid = make_grid(manifest.shape[1:], manifest.patch, request.stride, request.region, request.edges)
+        self.tuned, plan = _plan(explainer, request, anytime=anytime or request.budget is not None)
+        wanted = explainer.target_index(request.target) if request.target is not None else None
+        engine = explainer.engines[plan.variant]
+        checked = explainer.check_image(image)
+        self.covered_by = covering(request.fill, checked, request.channel)
+        baseline = engine.baseline(checked, self.covered_by, len(self.grid.positions))
+        self.kind, output = explainer.scored(request.score)
+        self.output = output
+        self.unoccluded = engine.unoccluded(baseline, output)
+        self.target = int(self.unoccluded.argmax()) if wanted is None else wanted
+        known = _scores_to_resume(request.resume, self.grid, self.target, manifest.patch, score=self.kind, plan=plan)
+        self.exploration = Exploration(engine, baseline, self.grid, plan, output=output, target=self.target,
+                                       unoccluded=float(self.unoccluded[self.target]), known=known)  # fmt: skip
+
+    def maps(self, *, every_batch: bool) -> Iterator[HeatMap]:
+        """The map as it is at the end and, if asked for, after every batch before.
+
+        Raises:
+            Interrupted: on Ctrl-C; carries what was computed so far.
+        """
+        exploration = self.exploration
+        reporter = Reporter(self.request.progress, exploration.most - int(exploration.evaluated.sum()))
+        try:
+            for count in exploration.run(self.deadline):
+                reporter.advance(count)
+                if every_batch:
+                    yield self._map()
+            reporter.finish()
+            warnings = self._warnings()
+        except KeyboardInterrupt:
+            raise Interrupted(self._map()) from None
+        finally:
+            reporter.close()
+        yield self._map(warnings)
+
+    def _map(self, warnings: tuple[str, ...] = ()) -> HeatMap:
+        exploration = self.exploration
+        sampled = exploration.evaluated.reshape(self.grid.shape).copy()
+        return self._of(exploration.surface(), self.target, sampled, complete=exploration.done, warnings=warnings)
+
+    def whole_map(self, scores: FloatArray, target: int) -> HeatMap:
+        """The map of an output of which all scores are known, float32 [positions]."""
+        sampled = np.ones(self.grid.shape, np.bool_)
+        return self._of(scores.reshape(self.grid.shape), target, sampled, complete=True, warnings=())
+
+    def _of(
+        self, scores: FloatArray, target: int, sampled: npt.NDArray[np.bool_], *, complete: bool, warnings: tuple[str, ...]
+    ) -> HeatMap:
+        manifest, labels, unoccluded = self.explainer.manifest, self.explainer.labels, self.unoccluded[target]
+        earlier = self.request.resume.seconds if self.request.resume is not None else 0.0
+        return HeatMap(
+            scores=np.float32(unoccluded) - scores if self.kind == "drop" else scores,
+            unoccluded=float(unoccluded), target=target, label=labels[target] if labels else str(target),
+            ys=self.grid.ys, xs=self.grid.xs, patch=manifest.patch, image=manifest.shape[1:],
+            seconds=earlier + time.perf_counter() - self.start, sampled=sampled, score=self.kind,
+            plan=self.exploration.plan, complete=complete, warnings=warnings,
+        )  # fmt: skip
+
+    def _warnings(self) -> tuple[str, ...]:
+        found: list[str] = []
+        exploration, tuned, request, manifest = self.exploration, self.tuned, self.request, self.explainer.manifest
+        if tuned is not None:
+            fill = described_fill(request.fill, manifest.shape)
+            part = request.region is not None or request.edges != "valid" or request.channel is not None
+            found += unlike_tuned(tuned, fill, self.target, int(self.unoccluded.argmax()), part=part)
+            if exploration.done and not tuned.plan.everything:
+                found += spot_check(exploration, self.explainer.exact, self.covered_by, tuned)
+        if self.output == manifest.output and manifest.logits is not None:
+            found += saturation(exploration.scores[exploration.evaluated], float(self.unoccluded[self.target]))
+        return tuple(found)
+
+
+def explained_targets(
+    explainer: Explainer, image: npt.ArrayLike, targets: Sequence[int | str] | int | Literal["all"], request: Request
+) -> list[HeatMap]:
+    """See :meth:`Explainer.explain_targets`."""
+    if request.target is not None or request.quality != "exact" or request.budget is not None or request.resume is not None:
+        raise UsageError("target, quality, budget and resume do not apply to the maps of several targets")
+    manifest = explainer.manifest
+    if isinstance(targets, int) and not 1 <= targets <= manifest.classes:
+        raise UsageError(f"targets is {targets}, expected 1 to {manifest.classes} of the largest outputs, 'all', or a list")
+    if isinstance(targets, str) and targets != "all":
+        raise UsageError(f"targets is {targets!r}, expected 'all', a number, or a list of indices or labels")
+    one = Explanation(explainer, image, request, anytime=False)
+    exploration, positions = one.exploration, one.grid.positions
+    outputs = np.empty((len(positions), manifest.classes), np.float32)
+    reporter = Reporter(request.progress, len(positions))
+    try:
+        for part, found in exploration.engine.run(exploration.baseline, positions, one.output):
+            outputs[part] = found
+            reporter.advance(len(part))
+        reporter.finish()
+    finally:
+        reporter.close()
+    if targets == "all":
+        indices = list(range(manifest.classes))
+    elif isinstance(targets, int):
+        indices = np.argsort(-one.unoccluded, kind="stable")[:targets].tolist()
+    else:
+        indices = [explainer.target_index(target) for target in targets]
+    return [one.whole_map(outputs[:, index], index) for index in indices]
+
+
+def _plan(explainer: Explainer, request: Request, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:
+    """The plan for a quality, and what it was tuned from.
+
+    Raises:
+        UsageError: the bundle has no such plan.
+    """
+    quality = request.quality
+    if quality == "exact":
+        return None, ANYTIME if anytime else EVERYTHING
+    if isinstance(quality, SamplingPlan):
+        return None, _known(explainer, quality)
+    base = explainer.scored("auto" if request.score == "drop" else request.score)[0]
+    if isinstance(quality, Tuned):
+        return quality, _known(explainer, quality.plan)
+    y, x = stride_pair(request.stride)
+    if y != x:
+        raise UsageError(f"quality {quality!r} at stride {request.stride}: plans are tuned for one stride along y and x")
+    tuned = find_tuned(explainer.manifest, quality, y, base)
+    return tuned, _known(explainer, tuned.plan)
+
+
+def _known(explainer: Explainer, plan: SamplingPlan) -> SamplingPlan:
+    if plan.variant not in explainer.engines:
+        raise UsageError(f"plan for variant {plan.variant!r}; variants in the bundle: {', '.join(explainer.engines)}")
+    return plan
+
+
+def _scores_to_resume(
+    resume: HeatMap | None, grid: Grid, target: int, patch: tuple[int, int], *, score: str, plan: SamplingPlan
+) -> FloatArray | None:
+    """Scores so far, float32 [positions], NaN where not evaluated."""
+    if resume is None:
+        return None
+    if (
+        (resume.target, resume.patch, resume.score, resume.plan.variant) != (target, patch, score, plan.variant)
+        or not (np.array_equal(resume.ys, grid.ys) and np.array_equal(resume.xs, grid.xs))
+    ):  # fmt: skip
+        raise UsageError("the map to resume has another target, score, patch or positions than asked for now; start anew")
+    scores = np.float32(resume.unoccluded) - resume.scores if resume.score == "drop" else resume.scores
+    return np.where(resume.sampled, scores, np.float32(np.nan)).reshape(-1)

@@ -1,0 +1,258 @@
+"""What covers the image: a colour, another picture, or patches made for each position.
+
+A picture shows through the patch wherever it is. Patches differ from position to position; positions whose patches do not
+overlap share one picture all the same, so both run through the same models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.positions import IntArray
+
+FloatArray = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Size = tuple[int, int]
+
+
+@runtime_checkable
+class PictureFill(Protocol):
+    """Makes one picture to cover the image with."""
+
+    def picture(self, image: FloatArray) -> FloatArray:
+        """float32 [C, H, W] for an image [C, H, W], in model units."""
+
+
+@runtime_checkable
+class PatchFill(Protocol):
+    """Makes a patch for each position.
+
+    Attributes:
+        samples: how often: outputs are averaged over them.
+    """
+
+    samples: int
+
+    def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
+        """float32 [N, C, h, w] for positions [N, 2], all of them with the whole patch in the image [C, H, W]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Each channel's mean over the image."""
+
+    def picture(self, image: FloatArray) -> FloatArray:
+        return np.broadcast_to(image.mean(axis=(1, 2), keepdims=True), image.shape).copy()
+
+
+@dataclass(frozen=True, slots=True)
+class Blur:
+    """The image itself, blurred by a Gaussian of ``sigma`` pixels."""
+
+    sigma: float = 8.0
+
+    def picture(self, image: FloatArray) -> FloatArray:
+        blurred: FloatArray = gaussian_filter(image, (0, self.sigma, self.sigma), mode="nearest")
+        return blurred
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Normal noise of each channel's mean and deviation, the same for the same seed."""
+
+    seed: int = 0
+
+    def picture(self, image: FloatArray) -> FloatArray:
+        noise = np.random.default_rng(self.seed).standard_normal(image.shape)
+        mean, deviation = (of(axis=(1, 2), keepdims=True) for of in (image.mean, image.std))
+        return (mean + deviation * noise).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchMean:
+    """The mean of what is covered, of all channels together, as MONAI's "mean_patch"."""
+
+    samples: int = 1
+
+    def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
+        covered = cut_out(image, positions, patch)
+        return np.broadcast_to(covered.mean(axis=(1, 2, 3), keepdims=True), covered.shape).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Veil:
+    """What is covered, times ``weights`` float32 [h, w]: 0 hides, 1 shows."""
+
+    weights: FloatArray
+    samples: int = 1
+
+    def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
+        return cut_out(image, positions, patch) * self.weights
+
+
+@dataclass(frozen=True, slots=True)
+class Marginal:
+    """Prediction difference by marginal sampling: what lies elsewhere in the image, drawn anew for each sample and position."""
+
+    samples: int = 8
+    seed: int = 0
+
+    def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
+        rng = np.random.default_rng([self.seed, sample])
+        last = [size - side + 1 for size, side in zip(image.shape[1:], patch, strict=True)]
+        places = rng.integers(0, last, size=(last[0] * last[1], 2))
+        return cut_out(image, places[positions[:, 0] * last[1] + positions[:, 1]], patch)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """Prediction difference by conditional sampling: patches as likely as not, given the pixels around them.
+
+    Pixels are taken to be normal, their correlation to fall exponentially along y and x as it does in the image from pixel to
+    pixel. ``ring`` pixels around the patch are conditioned on.
+
+    Source: Zintgraf, Cohen, Adel, Welling, ICLR 2017, who learn the covariance from other images.
+    """
+
+    samples: int = 8
+    seed: int = 0
+    ring: int = 3
+
+    def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
+        mean = image.mean(axis=(1, 2), dtype=np.float64)
+        centred = image - mean[:, None, None]
+        channels = np.cov(centred.reshape(len(centred), -1)).reshape(len(centred), len(centred))
+        mixing = np.linalg.cholesky(channels + 1e-9 * max(float(np.trace(channels)), 1e-9) * np.eye(len(centred)))
+        steps = _correlations(centred)
+        result = np.empty((len(positions), len(image), *patch), np.float32)
+        for number, (y, x) in enumerate(positions.tolist()):
+            top, left = min(self.ring, y), min(self.ring, x)
+            bottom = min(self.ring, image.shape[1] - y - patch[0])
+            right = min(self.ring, image.shape[2] - x - patch[1])
+            weights, spread = _conditional(patch, (top, left, bottom, right), steps)
+            window = centred[:, y - top : y + patch[0] + bottom, x - left : x + patch[1] + right]
+            around = _around(patch, (top, left, bottom, right))
+            rng = np.random.default_rng([self.seed, sample, y, x])
+            drawn = mixing @ rng.standard_normal((len(image), patch[0] * patch[1])) @ spread.T
+            values = window[:, around] @ weights.T + drawn + mean[:, None]
+            result[number] = values.reshape(len(image), *patch)
+        return result
+
+
+NAMED: dict[str, PictureFill | PatchFill] = {
+    "mean": Mean(),
+    "blur": Blur(),
+    "noise": Noise(),
+    "patch-mean": PatchMean(),
+    "marginal": Marginal(),
+    "conditional": Conditional(),
+}
+"""Fills by the names that may stand for them."""
+
+
+def named(name: str) -> PictureFill | PatchFill:
+    """The fill called ``name``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in NAMED:
+        raise UsageError(f"fill {name!r} is not known, expected numbers or one of {', '.join(NAMED)}")
+    return NAMED[name]
+
+
+def apart(positions: IntArray, patch: Size) -> Iterator[IntArray]:
+    """Indices into ``positions`` (int64 [N, 2]), in groups in which no two patches overlap."""
+    rows, row_of = np.unique(positions[:, 0], return_inverse=True)
+    cols, col_of = np.unique(positions[:, 1], return_inverse=True)
+    row_group, col_group = _lines_apart(rows, patch[0])[row_of], _lines_apart(cols, patch[1])[col_of]
+    turns = _turns(positions)
+    groups = np.stack([turns, row_group, col_group], axis=1)
+    _, group_of = np.unique(groups, axis=0, return_inverse=True)
+    order = np.argsort(group_of.ravel(), kind="stable")
+    bounds = np.flatnonzero(np.diff(group_of.ravel()[order])) + 1
+    yield from np.split(order, bounds)
+
+
+def _lines_apart(lines: IntArray, side: int) -> IntArray:
+    """Numbers of groups of ascending ``lines``, ``side`` or more from one to the next in each: int64 [lines]."""
+    groups, last = np.empty(len(lines), np.int64), list[int]()
+    for number, line in enumerate(lines.tolist()):
+        group = next((g for g, end in enumerate(last) if line >= end + side), len(last))
+        if group == len(last):
+            last.append(line)
+        last[group] = line
+        groups[number] = group
+    return groups
+
+
+def _turns(positions: IntArray) -> IntArray:
+    """How often each position came before, int64 [N]: the same one twice overlaps itself."""
+    _, same = np.unique(positions, axis=0, return_inverse=True)
+    order = np.argsort(same.ravel(), kind="stable")
+    sorted_same = same.ravel()[order]
+    starts = np.r_[0, np.flatnonzero(np.diff(sorted_same)) + 1]
+    turns = np.empty(len(positions), np.int64)
+    turns[order] = np.arange(len(positions)) - np.repeat(starts, np.diff(np.r_[starts, len(positions)]))
+    return turns
+
+
+def collage(image: FloatArray, patches: FloatArray, positions: IntArray) -> FloatArray:
+    """The image [C, H, W] with patches [N, C, h, w] at their positions."""
+    picture = image.copy()
+    height, width = patches.shape[2:]
+    for one, (y, x) in zip(patches, positions.tolist(), strict=True):
+        picture[:, y : y + height, x : x + width] = one
+    return picture
+
+
+def cut_out(image: FloatArray, positions: IntArray, patch: Size) -> FloatArray:
+    """What lies under the patch, [N, C, h, w]."""
+    windows = np.lib.stride_tricks.sliding_window_view(image, patch, axis=(1, 2))
+    return np.ascontiguousarray(windows[:, positions[:, 0], positions[:, 1]].swapaxes(0, 1))
+
+
+def _correlations(centred: Doubles) -> tuple[float, float]:
+    """From one pixel to the next, along y and along x."""
+    power = float((centred**2).mean())
+    if power == 0:
+        return 0.0, 0.0
+    along_y = float((centred[:, 1:] * centred[:, :-1]).mean()) / power if centred.shape[1] > 1 else 0.0
+    along_x = float((centred[:, :, 1:] * centred[:, :, :-1]).mean()) / power if centred.shape[2] > 1 else 0.0
+    # Rounded, so that the matrices made from them are found again.
+    return round(min(max(along_y, 0.0), 0.999), 3), round(min(max(along_x, 0.0), 0.999), 3)
+
+
+def _around(patch: Size, ring: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Which pixels of the patch and its ring (top, left, bottom, right) are of the ring."""
+    top, left, bottom, right = ring
+    mask = np.ones((top + patch[0] + bottom, left + patch[1] + right), np.bool_)
+    mask[top : top + patch[0], left : left + patch[1]] = False
+    return mask
+
+
+@lru_cache(maxsize=64)
+def _conditional(patch: Size, ring: tuple[int, int, int, int], steps: tuple[float, float]) -> tuple[Doubles, Doubles]:
+    """Of the patch given its ring: weights [pixels, ring pixels] of the mean, and a root [pixels, pixels] of the covariance."""
+    around = _around(patch, ring)
+    y, x = np.indices(around.shape).reshape(2, -1)
+    known, inside = np.flatnonzero(around), np.flatnonzero(~around)
+
+    def covariance(rows: IntArray, cols: IntArray) -> Doubles:
+        far_y, far_x = (np.abs(line[rows][:, None] - line[cols]).astype(np.float64) for line in (y, x))
+        result: Doubles = steps[0] ** far_y * steps[1] ** far_x
+        return result
+
+    own = covariance(inside, inside)
+    weights = np.linalg.solve(covariance(known, known) + 1e-9 * np.eye(len(known)), covariance(known, inside)).T
+    rest = own - weights @ covariance(known, inside)
+    values, vectors = np.linalg.eigh(rest)
+    return weights, vectors * np.sqrt(np.maximum(values, 0.0))

@@ -1,0 +1,183 @@
+"""Maps as other tools make them: the same arguments, the same arrays, from compiled models.
+
+Each follows its tool's rules for where patches lie, what covers, and how scores of patches become a map of pixels. The
+patch is the bundle's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import erf
+
+from kcompiler.runtime.aggregate import covering
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.fills import PatchMean, Size, Veil, cut_out
+from kcompiler.runtime.images import Fill, FloatArray
+from kcompiler.runtime.images import covering as covering_by
+from kcompiler.runtime.positions import Grid, IntArray, make_grid, stride_pair
+
+Doubles = npt.NDArray[np.float64]
+SIGMA_SCALE = 0.125
+LEAST_IMPORTANCE = 1e-3
+TRUNCATED = 4.0
+
+
+def captum(
+    explainer: Explainer,
+    image: npt.ArrayLike,
+    target: int | str,
+    *,
+    strides: int | tuple[int, int] | None = None,
+    baselines: Fill = 0.0,
+    per_channel: bool = False,
+) -> FloatArray:
+    """Attributions of Captum's ``Occlusion``: of each pixel the mean drop of the patches that cover it, [C, H, W].
+
+    The last patch is cut off at the edge. The output itself is scored, not the logit.
+
+    Args:
+        image: float32 [C, H, W] or [1, C, H, W], preprocessed.
+        target: index or label of the output.
+        strides: pixels, one number or (y, x); None is the patch.
+        baselines: what covers.
+        per_channel: one channel is covered at a time, as by ``sliding_window_shapes=(1, h, w)``; else all of them, and every
+            channel of the result is the same.
+
+    Raises:
+        UsageError: strides larger than the patch.
+    """
+    manifest = explainer.manifest
+    steps = manifest.patch if strides is None else stride_pair(strides)
+    if any(step > side for step, side in zip(steps, manifest.patch, strict=True)):
+        raise UsageError(f"strides is {strides}, expected at most the patch {list(manifest.patch)}: every pixel must be covered")
+    grid = make_grid(manifest.shape[1:], manifest.patch, steps, edges="cut")
+    index = explainer.target_index(target)
+    channels: Sequence[int | None] = range(manifest.shape[0]) if per_channel else (None,)
+    maps = [_drops(explainer, image, grid, index, baselines, channel) for channel in channels]
+    totals = [covering(drop, grid.ys, grid.xs, manifest.patch, manifest.shape[1:]) for drop in maps]
+    means = np.stack([total / weight for total, weight in totals]).astype(np.float32)
+    return np.broadcast_to(means, manifest.shape).copy()
+
+
+def xplique(
+    explainer: Explainer,
+    image: npt.ArrayLike,
+    target: int | str,
+    *,
+    patch_stride: int | tuple[int, int] = 3,
+    occlusion_value: Fill = 0.0,
+) -> FloatArray:
+    """Sensitivities of Xplique's ``Occlusion``: of each pixel the sum of the drops of the patches that cover it, [H, W].
+
+    Patches lie in the image as a whole. The output itself is scored.
+    """
+    manifest = explainer.manifest
+    grid = make_grid(manifest.shape[1:], manifest.patch, patch_stride)
+    drops = _drops(explainer, image, grid, explainer.target_index(target), occlusion_value, None)
+    total, _ = covering(drops, grid.ys, grid.xs, manifest.patch, manifest.shape[1:])
+    return total.astype(np.float32)
+
+
+def monai(
+    explainer: Explainer,
+    image: npt.ArrayLike,
+    *,
+    mode: Literal["gaussian", "mean_img", "mean_patch"] | float = "gaussian",
+    overlap: float = 0.6,
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """The maps of MONAI's ``OcclusionSensitivity``: of each pixel and class the mean output of the patches that cover it.
+
+    The last patch is moved inward. MONAI puts a softmax (or sigmoid) behind its network by default, so compile the model with
+    one, as it stands with ``activate=False``.
+
+    Args:
+        image: float32 [C, H, W] or [1, C, H, W], preprocessed.
+        mode: what covers: a number; "mean_img", the mean of the image; "mean_patch", what is covered
+            times its own mean (which is what MONAI does); "gaussian", what is
+            covered times one less a bell, and means are weighted by a bell too.
+        overlap: of neighbouring patches, 0 <= overlap < 1.
+
+    Returns:
+        float32 [1, classes, H, W], and the most probable class of each pixel, int64 [1, 1, H, W].
+
+    Raises:
+        UsageError: another mode, or overlap.
+    """
+    manifest = explainer.manifest
+    if not 0 <= overlap < 1:
+        raise UsageError(f"overlap is {overlap}, expected at least 0, less than 1")
+    checked = explainer.check_image(image)
+    size, patch = manifest.shape[1:], manifest.patch
+    steps = [max(int(side * (1 - overlap)), 1) if side != whole else side for side, whole in zip(patch, size, strict=True)]
+    grid = make_grid(size, patch, stride_pair((steps[0], steps[1])), edges="inward")
+    weights = None
+    fill: Fill
+    if mode == "gaussian":
+        fill, weights = Veil(_bell_hole(patch)), _importance(patch)
+    elif mode == "mean_img":
+        fill = float(checked.mean())
+    elif mode == "mean_patch":
+        fill = _TimesOwnMean()
+    elif isinstance(mode, str):
+        raise UsageError(f"mode is {mode!r}, expected a number, 'gaussian', 'mean_img' or 'mean_patch'")
+    else:
+        fill = float(mode)
+    outputs = explainer.outputs(image, grid.positions, fill)
+    maps = []
+    for column in outputs.T:
+        total, weight = covering(column.reshape(grid.shape), grid.ys, grid.xs, patch, size, weights)
+        maps.append(total / weight)
+    found = np.stack(maps)[None].astype(np.float32)
+    return found, found.argmax(axis=1, keepdims=True)
+
+
+def _drops(explainer: Explainer, image: npt.ArrayLike, grid: Grid, target: int, fill: Fill, channel: int | None) -> FloatArray:
+    """How much the output falls at each position, [rows, cols]."""
+    checked = explainer.check_image(image)
+    baseline = explainer.exact.baseline(checked, covering_by(fill, checked, channel), len(grid.positions))
+    unoccluded = explainer.exact.unoccluded(baseline)[target]
+    outputs: FloatArray = explainer.exact.evaluate_all(baseline, grid.positions)[:, target]
+    drops: FloatArray = (unoccluded - outputs).reshape(grid.shape)
+    return drops
+
+
+class _TimesOwnMean(PatchMean):
+    """MONAI multiplies what is covered by its mean, where its documentation says that it is replaced."""
+
+    def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
+        means = PatchMean.patches(self, image, positions, patch, sample)
+        return cut_out(image, positions, patch) * means
+
+
+def _bell_hole(patch: tuple[int, int]) -> FloatArray:
+    """What MONAI multiplies by: an impulse smoothed by a Gaussian of a quarter of the patch, from 0 at its top to 1 at its foot.
+
+    The smoothing integrates the bell over each pixel and cuts it off at four deviations, as MONAI's filter does.
+    """
+    lines = []
+    for side in patch:
+        sigma = 0.25 * side
+        tail = int(max(sigma * TRUNCATED, 0.5) + 0.5)
+        steps = np.arange(-tail, tail + 1)
+        scale = np.sqrt(0.5) / abs(sigma)
+        kernel = np.maximum(0.5 * (erf(scale * (steps + 0.5)) - erf(scale * (steps - 0.5))), 0)
+        impulse = np.zeros(side)
+        impulse[side // 2] = 1
+        lines.append(np.convolve(impulse, kernel)[tail : tail + side])
+    bell = np.outer(*lines)
+    return ((bell.max() - bell) / (bell.max() - bell.min())).astype(np.float32)
+
+
+def _importance(patch: tuple[int, int]) -> Doubles:
+    """Weights of a patch's pixels in MONAI's mean, [h, w]."""
+    lines = []
+    for side in patch:
+        steps = np.arange(side) - (side - 1) / 2
+        lines.append(np.exp(steps**2 / (-2 * (side * SIGMA_SCALE) ** 2)))
+    importance: Doubles = np.outer(*lines)
+    return np.maximum(importance, max(float(importance.min()), LEAST_IMPORTANCE))
