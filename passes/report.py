@@ -12,8 +12,10 @@ from kcompiler.passes import costs
 from kcompiler.passes.choice import Choice
 from kcompiler.passes.plan import Decision, Plan, make_plan
 from kcompiler.passes.rewrite import Rewritten
-from kcompiler.runtime.manifest import NodeReport, Report
+from kcompiler.runtime.manifest import UPDATED, NodeReport, Redundancy, Report
 
+PATCHES = (4, 8, 16, 32, 64)
+"""Sides, in pixels, of the patches whose redundancy is reported whatever the patch compiled for."""
 STRIDE = 4
 """Stride of the grid over which the tight redundancy ratio is the mean."""
 
@@ -38,11 +40,25 @@ def make_report(
         bytes_per_position=costs.bytes_per_position(graph, plan, rewritten.lowerings),
         bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
         table_bytes=costs.table_bytes(plan, rewritten.cached),
+        redundancies=_redundancies(normalised),
+        predicted_seconds=choice.seconds,
+        predicted_full_seconds=choice.full_seconds,
         predicted_speedup=choice.full_seconds / choice.seconds,
         transform_error=choice.error,
         largest_error=None,
         nodes=tuple(_node(node, decision, plan, rewritten) for node, decision in nodes),
     )
+
+
+def _redundancies(normalised: gs.Graph) -> tuple[Redundancy, ...]:
+    """For patches of :data:`PATCHES` that fit into the image."""
+    found = []
+    for side in PATCHES:
+        if side <= min(normalised.inputs[0].shape[2:]):
+            plan = make_plan(normalised, (side, side))
+            paper, tight = costs.redundancy_paper(normalised, plan), costs.redundancy_tight(normalised, plan, STRIDE)
+            found.append(Redundancy(patch=side, paper=paper, tight=tight))
+    return tuple(found)
 
 
 def _operators(graph: gs.Graph) -> dict[str, int]:
@@ -58,9 +74,7 @@ def _node(node: gs.Node, decision: Decision, plan: Plan, rewritten: Rewritten) -
         operator=node.op,
         incremental=decision.incremental,
         lowering=rewritten.lowerings[node.name].name if decision.incremental else "",
-        reason="changes everywhere, but is updated by what changed in its input"
-        if node.name in rewritten.heads
-        else decision.reason,
+        reason=UPDATED if node.name in rewritten.heads else decision.reason,
         map=(shape[2], shape[3]) if is_map else None,
         extent=(int(region.y.lengths.max()), int(region.x.lengths.max())) if region is not None else None,
         share=costs.tight_share(region, 1) if region is not None else 1.0,

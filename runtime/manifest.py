@@ -134,6 +134,18 @@ class Calibration(Record):
     seconds: Mapping[str, Mapping[str, float]]
 
 
+UPDATED = "changes everywhere, but is updated by what changed in its input"
+"""The reason of a node that reads a whole map and yet needs none."""
+
+
+class Redundancy(Record):
+    """Full over recomputed FLOPs for a square patch of ``patch`` pixels a side, as the paper counts and tight."""
+
+    patch: Positive
+    paper: float
+    tight: float
+
+
 class Report(Record):
     """What the compiler did.
 
@@ -146,7 +158,10 @@ class Report(Record):
         bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
         bytes_per_batch: what a batch takes beside that, however small: the largest cached activation, copied.
         table_bytes: size of the cached activations.
-        predicted_speedup: over full inference, on the machine that the choices were made for.
+        redundancies: the same two ratios for other square patches.
+        predicted_seconds: of a position, on the machine that the choices were made for.
+        predicted_full_seconds: the same of full inference.
+        predicted_speedup: their ratio.
         transform_error: predicted rms error, relative to the outputs', that transformed convolutions add.
         largest_error: against full inference at compile time.
         nodes: per node, in graph order.
@@ -163,6 +178,9 @@ class Report(Record):
     bytes_per_position: Positive
     bytes_per_batch: NotNegative
     table_bytes: NotNegative
+    redundancies: tuple[Redundancy, ...]
+    predicted_seconds: float
+    predicted_full_seconds: float
     predicted_speedup: float
     transform_error: float
     largest_error: float | None

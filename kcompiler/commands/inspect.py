@@ -2,37 +2,69 @@
 
 from __future__ import annotations
 
+import json as json_module
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from kcompiler.commands import options
-from kcompiler.runtime.manifest import NodeReport, Report, read_manifest
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.manifest import UPDATED, NodeReport, Report, read_manifest
+
+BAR = 12
+"""Characters of a bar that is full."""
+HALF = 0.5
 
 
 def inspect_model(
-    model: Annotated[Path, typer.Argument(help="ONNX model, or a compiled bundle.", show_default=False)],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX models, or bundles.", show_default=False)],
     patch: options.Patch = "16",
     input_shape: options.InputShape = None,
     output: options.Output = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, or a list of them.")] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw how regions grow over depth, and redundancy against patch size, into this file (.png, .svg, .pdf)."
+        ),
+    ] = None,
+    force: options.Force = False,
 ) -> None:
-    """Show what becomes of each node: incremental or dense, how, over which region, and why."""
-    report = _report(model, patch, input_shape, output)
+    """Show what becomes of each node: incremental or dense, how, over which region, why, and what that is predicted to give."""
+    if picture is not None:
+        _check_picture(picture, force=force)
+    reports = {model.name: _report(model, patch, input_shape, output) for model in models}
+    if len(reports) != len(models):
+        raise UsageError("two of the models have the same file name; rename one, so that they can be told apart")
     if json:
-        typer.echo(report.model_dump_json(indent=1))
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(node_table(report))
-    console.print(operator_table(report))
-    console.print(summary(report))
+        dumped = [report.model_dump(mode="json") for report in reports.values()]
+        typer.echo(json_module.dumps(dumped[0] if len(dumped) == 1 else dict(zip(reports, dumped, strict=True)), indent=1))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = 160
+        for name, report in reports.items():
+            console.print(page(name, report))
+    if picture is not None:
+        from kcompiler.commands.inspect_picture import draw
+
+        draw(reports, picture)
+        typer.echo(f"{picture}: written", err=json)
+
+
+def _check_picture(picture: Path, *, force: bool) -> None:
+    if picture.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--picture is {picture}, expected a file name that ends in .png, .svg or .pdf")
+    if picture.exists() and not force:
+        raise UsageError(f"{picture}: exists already; --force replaces it")
+    if not picture.parent.is_dir():
+        raise UsageError(f"{picture}: there is no folder {picture.parent}")
 
 
 def _report(model: Path, patch: str, input_shape: str | None, output: str | None) -> Report:
@@ -46,14 +78,46 @@ def _report(model: Path, patch: str, input_shape: str | None, output: str | None
         return analyse(model, chosen, Path(scratch)).report
 
 
+def page(name: str, report: Report) -> Group:
+    """Everything about a model, from the whole to the parts and back to what it gives."""
+    title = Text(f"\n{name}", style="bold")
+    return Group(title, headline(report), "", node_table(report), "", where_it_ends(report), "", redundancy_table(report), "",
+                 operator_table(report), "", summary(report))  # fmt: skip
+
+
+def headline(report: Report) -> str:
+    """What to expect, in a line or two."""
+    incremental = sum(node.incremental for node in report.nodes)
+    if not incremental:
+        return f"runs whole: {report.nodes[0].reason}" if report.nodes else "has no nodes"
+    compiled, full = report.predicted_seconds * 1e3, report.predicted_full_seconds * 1e3
+    return (
+        f"{incremental} of {len(report.nodes)} nodes incremental; predicted {compiled:.2f} ms a position where full inference "
+        f"takes {full:.2f} ms: {report.predicted_speedup:.1f}x"
+    )
+
+
 def node_table(report: Report) -> Table:
-    table = Table("node", "operator", "runs", "map", "largest region", "mean share", "MFLOP", "lowering, or why dense", box=None)
+    columns = (
+        "node",
+        "operator",
+        "runs",
+        "map",
+        "largest region",
+        "mean share",
+        "",
+        "MFLOP",
+        "recomputed",
+        "lowering, or why dense",
+    )
+    table = Table(*columns, box=None)
     for node in report.nodes:
         table.add_row(*_row(node))
     return table
 
 
 def _row(node: NodeReport) -> tuple[str, ...]:
+    share = node.share if node.incremental else 1.0
     return (
         node.node,
         node.operator,
@@ -61,9 +125,38 @@ def _row(node: NodeReport) -> tuple[str, ...]:
         f"{node.map[0]} x {node.map[1]}" if node.map is not None else "",
         f"{node.extent[0]} x {node.extent[1]}" if node.extent is not None else "all",
         f"{node.share:.0%}",
+        "\u2588" * round(share * BAR) + "\u2591" * (BAR - round(share * BAR)),
         f"{node.flops / 1e6:.1f}" if node.flops else "",
+        f"{node.flops * share / 1e6:.1f}" if node.flops else "",
         node.lowering or node.reason,
     )
+
+
+def where_it_ends(report: Report) -> str:
+    """Where regions come to cover half of their map, where incremental inference ends, and the reasons."""
+    lines = []
+    large = next((node for node in report.nodes if node.incremental and node.share > HALF), None)
+    if large is not None:
+        lines.append(f"from {large.node} ({large.operator}) on, regions cover more than half of their map")
+    reasons: dict[str, list[str]] = {}
+    for node in report.nodes:
+        if not node.incremental and not node.reason.startswith("reads "):
+            reasons.setdefault(f"{node.operator}: {node.reason}", []).append(node.node)
+    for reason, nodes in reasons.items():
+        more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        if UPDATED in reason:
+            lines.append(f"incremental ends at {nodes[0]}{more}: {reason}")
+        else:
+            lines.append(f"dense from {nodes[0]}{more}: {reason}; full maps are made there, so that it stays exact")
+    return "\n".join(lines) or "incremental to the end"
+
+
+def redundancy_table(report: Report) -> Table:
+    table = Table("redundancy R by patch", *(f"{one.patch} x {one.patch}" for one in report.redundancies), box=None)
+    table.add_row("worst position, the paper's counting", *(f"{one.paper:.2f}" for one in report.redundancies))
+    tight = f"mean of all positions, stride {report.redundancy_stride}"
+    table.add_row(tight, *(f"{one.tight:.2f}" for one in report.redundancies))
+    return table
 
 
 def operator_table(report: Report) -> Table:
@@ -80,15 +173,12 @@ def operator_table(report: Report) -> Table:
 
 
 def summary(report: Report) -> str:
-    incremental = sum(node.incremental for node in report.nodes)
-    error = "" if report.largest_error is None else f"; largest error at compile time {report.largest_error:.2g}"
+    error = "" if report.largest_error is None else f"largest error at compile time {report.largest_error:.2g}; "
     return (
-        f"{incremental} of {len(report.nodes)} nodes incremental{error}\n"
         f"{report.parameters:,} parameters; {report.flops / 1e9:.2f} GFLOP an image in convolutions and fully connected layers\n"
         f"redundancy R, full over recomputed FLOPs: {report.redundancy_paper:.2f} in the paper's counting (worst position), "
         f"{report.redundancy_tight:.2f} tight (mean over all positions, stride {report.redundancy_stride})\n"
-        f"predicted speed-up {report.predicted_speedup:.1f}x; transforms are predicted to add an error of "
-        f"{report.transform_error:.1g} of the change\n"
+        f"{error}transforms are predicted to add an error of {report.transform_error:.1g} of the change\n"
         f"cached activations {report.table_bytes / 1e6:.0f} MB; "
         f"about {report.bytes_per_position / 1e6:.1f} MB a position of a batch"
     )

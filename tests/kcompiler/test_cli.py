@@ -74,6 +74,22 @@ def test_inspect_shows_the_nodes_and_the_ratios(work):
     assert json.loads(kcompiler("inspect", work / "model.kc", "--json").stdout)["largest_error"] is not None
 
 
+def test_inspect_draws_several_models(work, tmp_path):
+    save("residual", tmp_path / "other.onnx", 24, 28)
+    picture = tmp_path / "regions.png"
+    arguments = ("inspect", work / "model.onnx", tmp_path / "other.onnx", "--patch", "5", "--picture", picture)
+    done = kcompiler(*arguments)
+    assert "redundancy R by patch" in done.stdout
+    assert "dense from" in done.stdout
+    with Image.open(picture) as drawn:
+        assert drawn.size[0] > 1000
+    assert "--force" in kcompiler(*arguments, code=2).stderr
+    reports = json.loads(kcompiler(*arguments, "--force", "--json").stdout)
+    assert set(reports) == {"model.onnx", "other.onnx"}
+    assert [one["patch"] for one in reports["other.onnx"]["redundancies"]] == [4, 8, 16]
+    assert "ends in .png" in kcompiler("inspect", work / "model.onnx", "--picture", tmp_path / "a.txt", code=2).stderr
+
+
 def test_explain_writes_map_overlay_and_record(work, tmp_path):
     out = tmp_path / "maps"
     done = kcompiler(

@@ -1,0 +1,51 @@
+"""The picture of ``kcompiler inspect``: how regions grow over depth, and what that leaves to save by patch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kcompiler.runtime.manifest import Report
+
+
+def draw(reports: Mapping[str, Report], file: Path) -> None:
+    """Draws the reports, by name of the model, into ``file``.
+
+    Left, over the share of the work that comes before a layer: the mean share of its map that a patch changes. Right: the
+    redundancy ratio by patch size, as figure 3 of the paper (Nakandala, Kumar, Papakonstantinou, SIGMOD 2019), and tight.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4.6), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    depth, ratio = figure.subplots(1, 2)
+    colours = [f"C{number % 10}" for number in range(len(reports))]
+    for (name, report), colour in zip(reports.items(), colours, strict=True):
+        layers = [node for node in report.nodes if node.flops]
+        work = np.cumsum([node.flops for node in layers])
+        places = np.r_[0.0, work / work[-1]] if len(layers) else np.array([0.0, 1.0])
+        shares = [node.share for node in layers] or [1.0]
+        depth.step(places, [shares[0], *shares], where="pre", color=colour, label=_stem(name))
+        sides = [one.patch for one in report.redundancies]
+        ratio.plot(sides, [one.paper for one in report.redundancies], "o-", color=colour, label=_stem(name))
+        ratio.plot(sides, [one.tight for one in report.redundancies], ":", color=colour)
+    depth.set(xlabel="share of the work done before", ylabel="share of the map that a patch changes", ylim=(0, 1.02), xlim=(0, 1))
+    ratio.set(xlabel="patch, pixels a side", ylabel="redundancy: full over recomputed FLOPs", xscale="log", yscale="log")
+    sides = sorted({one.patch for report in reports.values() for one in report.redundancies})
+    ratio.set_xticks(sides, [str(side) for side in sides])
+    ticks = [1, 2, 3, 5, 10, 20]
+    ratio.set_yticks(ticks, [str(tick) for tick in ticks])
+    ratio.minorticks_off()
+    ratio.plot([], [], "k-", label="worst position (the paper)")
+    ratio.plot([], [], "k:", label="mean of all positions")
+    ratio.legend(fontsize=8, ncols=2)
+    for axes in (depth, ratio):
+        axes.grid(alpha=0.3)
+    figure.savefig(file)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".onnx").removesuffix(".kc")
