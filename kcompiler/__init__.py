@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -66,6 +67,7 @@ def compile(
     convolution: Literal["auto", "direct"] = "auto",
     thresholds: Sequence[float | Mapping[str, float]] = (),
     int8: bool = False,
+    freeze_gates: bool = False,
     calibrate: bool = False,
     threads: int | None = None,
     preprocessing: Preprocessing | str | Path | None = None,
@@ -84,6 +86,8 @@ def compile(
             paper's tau), or, in a mapping, as given by node name (nodes not named are not capped).
         int8: adds a variant in 8-bit integers, of the exact model and of each of ``thresholds``, where integers are predicted
             to pay.
+        freeze_gates: adds, of the exact model and of each of ``thresholds``, a variant that keeps gates (a number a channel made
+            of the whole map, as in squeeze and excite) as they are for the uncovered image, if the model has any.
         calibrate: measure the candidate algorithms of each layer on this machine, instead of predicting what they take.
         threads: of one operator while measuring; None is ONNX Runtime's default.
         preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or its JSON file.
@@ -103,7 +107,7 @@ def compile(
         output=output,
         extents=extents,
         convolution=convolution,
-        approximations=_approximations(thresholds, int8=int8),
+        approximations=_approximations(thresholds, int8=int8, freeze_gates=freeze_gates),
         calibrate=calibrate,
         threads=threads,
         preprocessing=recipe,
@@ -112,13 +116,16 @@ def compile(
         return compile_file(as_file(model, Path(scratch)), options)
 
 
-def _approximations(shares: Sequence[float | Mapping[str, float]], *, int8: bool) -> tuple[Approximation, ...]:
+def _approximations(
+    shares: Sequence[float | Mapping[str, float]], *, int8: bool, freeze_gates: bool
+) -> tuple[Approximation, ...]:
     from kcompiler.options import Approximation
     from kcompiler.passes.plan import EXACT, Thresholds
 
     capped = [Thresholds(nodes=dict(one)) if isinstance(one, Mapping) else Thresholds(float(one)) for one in shares]
-    integers = [Approximation(one, integers=True) for one in (EXACT, *capped)] if int8 else []
-    return (*(Approximation(one) for one in capped), *integers)
+    frozen = [replace(one, freeze_gates=True) for one in (EXACT, *capped)] if freeze_gates else []
+    integers = [Approximation(one, integers=True) for one in (EXACT, *capped, *frozen)] if int8 else []
+    return (*(Approximation(one) for one in (*capped, *frozen)), *integers)
 
 
 def _pair(patch: int | tuple[int, int]) -> tuple[int, int]:

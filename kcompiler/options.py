@@ -23,9 +23,11 @@ class Approximation:
     @property
     def name(self) -> str:
         """As in file names; thresholds by node are told by a digest."""
-        parts = [f"tau{self.thresholds.everywhere:g}"] if self.thresholds != EXACT else []
+        parts = [f"tau{self.thresholds.everywhere:g}"] if self.thresholds.everywhere != 1 or self.thresholds.nodes else []
         if self.thresholds.nodes:
             parts.append(hashlib.sha256(repr(sorted(self.thresholds.nodes.items())).encode()).hexdigest()[:8])
+        if self.thresholds.freeze_gates:
+            parts.append("gates")
         return ".".join([*parts, "int8"] if self.integers else parts) or "exact"
 
 

@@ -220,6 +220,8 @@ def write_approximate(
     if exact.dense or (chooser.same_regions(exact) and not approximation.integers):
         return []
     choice = chooser.choose(APPROXIMATE_BUDGET, dense_share=options.dense_share)
+    if approximation.thresholds.freeze_gates and not choice.plan.frozen:
+        return []
     if choice.plan.all_dense or (approximation.integers and not choice.integers):
         return []
     rewritten = incremental_graph(analysed.graph, choice.plan, options.extents, choice.lowerings)
@@ -243,6 +245,7 @@ def _variant(analysed: Analysed, name: str, baseline: str, incremental: str) -> 
         threshold=plan.thresholds.everywhere,
         node_thresholds=dict(plan.thresholds.nodes),
         integers=choice.integers,
+        frozen_gates=len(plan.frozen),
         whole=not any(decision.incremental for decision in plan.decisions),
         baseline=baseline,
         incremental=incremental,

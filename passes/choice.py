@@ -272,7 +272,7 @@ class _Priced:
         tail = [
             node
             for node, decision in zip(self.chooser.graph.nodes, plan.decisions, strict=True)
-            if not decision.incremental and not self._is_head(node, plan)
+            if not decision.incremental and not self._is_head(node, plan) and node.name in plan.needed
         ]
         frontier = {value.name for node in tail for value in node.inputs if value.name in plan.incremental}
         return sum(self.dense[node.name] for node in tail) + sum(self.paste(plan.regions[name]) for name in frontier)

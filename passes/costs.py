@@ -109,4 +109,6 @@ def bytes_per_batch(plan: Plan, cached: tuple[str, ...]) -> int:
 
 def table_bytes(plan: Plan, cached: tuple[str, ...]) -> int:
     """Bytes of the cached activations."""
-    return sum(FLOAT_BYTES * r.channels * r.y.size * r.x.size for r in (plan.regions[name] for name in cached))
+    known = [plan.regions[name] for name in cached if name in plan.regions]
+    gates = sum(FLOAT_BYTES * plan.frozen[name] for name in cached if name in plan.frozen)
+    return gates + sum(FLOAT_BYTES * r.channels * r.y.size * r.x.size for r in known)

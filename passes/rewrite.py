@@ -60,6 +60,8 @@ class _Rewriter:
     def run(self) -> Rewritten:
         self._cover_image()
         for node, decision in zip(self.source.nodes, self.plan.decisions, strict=True):
+            if node.name not in self.plan.needed:
+                continue
             if decision.incremental:
                 self._lower(node)
             else:
@@ -161,10 +163,14 @@ class _Rewriter:
 
     def _table(self, name: str) -> gs.Variable:
         if name not in self.tables:
-            region = self.plan.regions[name]
-            shape = [region.y.size * region.x.size + PAD_ROWS, region.channels]
-            self.tables[name] = self.emit.input(TABLE + name, np.float32, shape)
+            self.tables[name] = self.emit.input(TABLE + name, np.float32, table_shape(self.plan, name))
         return self.tables[name]
+
+    def _gate(self, value: gs.Tensor) -> gs.Tensor | None:
+        """The numbers [1, C] of a frozen gate, None for any other value."""
+        if value.name not in self.plan.frozen:
+            return None
+        return self.emit("Gather", self._table(value.name), self.emit.int64([0]), axis=0)
 
     def _lower(self, node: gs.Node) -> None:
         output = node.outputs[0].name
@@ -176,7 +182,7 @@ class _Rewriter:
         read = next(self.plan.regions[value.name] for value in node.inputs if value.name in self.updated)
         site = Site(
             self.emit, node, inputs, self._box(region), region.channels, read, region.last, windows,
-            lambda: self._table(output), mean,
+            lambda: self._table(output), mean, self._gate,
         )  # fmt: skip
         self.updated[output] = chosen.emit(site)
         self.lowerings[node.name] = chosen
@@ -217,6 +223,14 @@ def _within(emit: Emitter, cells: gs.Tensor, patch: int, number: Callable[[int],
     return emit("And", emit("GreaterOrEqual", cells, number(0)), emit("Less", cells, number(patch)))
 
 
+def table_shape(plan: Plan, name: str) -> list[int]:
+    """[rows, C] of the table of a cached value: its cells, then the rows of padding."""
+    if name in plan.frozen:
+        return [1 + PAD_ROWS, plan.frozen[name]]
+    region = plan.regions[name]
+    return [region.y.size * region.x.size + PAD_ROWS, region.channels]
+
+
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str]) -> Rewritten:
     """Rewrites ``source`` (normalised) by ``plan``; ``lowerings`` names one for every incremental node."""
     if plan.all_dense:
@@ -247,15 +261,16 @@ def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.
     tensors = graph.tensors()
     emit = Emitter(graph)
     for name in cached:
-        region = plan.regions[name]
+        shape = table_shape(plan, name)
         value = tensors[name]
         if value.dtype == np.bool_:
             value = emit("Cast", value, to=TensorProto.FLOAT, name=f"{name}/numbers")
-        last = value if region.last else emit("Transpose", value, perm=[0, 2, 3, 1], name=f"{name}/last")
-        rows = emit("Reshape", last, emit.int64([-1, region.channels]), name=f"{name}/rows")
-        pads = np.zeros((PAD_ROWS, region.channels), np.float32)
+        rows_already = name in plan.frozen or plan.regions[name].last  # a gate has but one cell
+        last = value if rows_already else emit("Transpose", value, perm=[0, 2, 3, 1], name=f"{name}/last")
+        rows = emit("Reshape", last, emit.int64([-1, shape[1]]), name=f"{name}/rows")
+        pads = np.zeros((PAD_ROWS, shape[1]), np.float32)
         pads[1] = np.finfo(np.float32).min
-        table = emit("Concat", rows, emit.constant(pads, f"pads/{region.channels}"), axis=0, name=TABLE + name)
-        table.dtype, table.shape = np.dtype(np.float32), [region.y.size * region.x.size + PAD_ROWS, region.channels]
+        table = emit("Concat", rows, emit.constant(pads, f"pads/{shape[1]}"), axis=0, name=TABLE + name)
+        table.dtype, table.shape = np.dtype(np.float32), shape
         graph.outputs.append(table)
     return graph.cleanup()

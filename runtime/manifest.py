@@ -91,6 +91,7 @@ class Variant(Record):
         threshold: share of a map's height and width that is recomputed at most (the paper's tau); 1 is exact.
         node_thresholds: other shares, by node name.
         integers: whether some products are of 8-bit integers.
+        frozen_gates: how many numbers a channel, made of the whole map, are kept as for the uncovered image.
         whole: whether nothing is incremental: then full inference evaluates positions.
         baseline, incremental: names of its two models.
         batch: positions in a batch that were predicted fastest.
@@ -105,6 +106,7 @@ class Variant(Record):
     threshold: Annotated[float, Field(gt=0, le=1)]
     node_thresholds: Mapping[str, Annotated[float, Field(gt=0, le=1)]]
     integers: bool
+    frozen_gates: NotNegative
     whole: bool
     baseline: str
     incremental: str

@@ -76,7 +76,11 @@ def milder(one: Variant, other: Variant) -> bool:
     nodes = {*one.node_thresholds, *other.node_thresholds}
     thresholds = [(one.threshold, other.threshold)]
     thresholds += [(one.node_thresholds.get(n, one.threshold), other.node_thresholds.get(n, other.threshold)) for n in nodes]
-    return all(mild >= strong for mild, strong in thresholds) and one.integers <= other.integers
+    return (
+        all(mild >= strong for mild, strong in thresholds)
+        and one.integers <= other.integers
+        and one.frozen_gates <= other.frozen_gates
+    )
 
 
 def race(

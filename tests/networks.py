@@ -245,6 +245,19 @@ def global_average_head(b: Builder) -> str:
 
 
 @tiny
+def gated(b: Builder) -> str:
+    """Squeeze and excite twice: of a map by channels first, and by a mean of cells where channels are last."""
+    x = b.relu(b.conv("image", 4, pads=[1, 1, 1, 1]))
+    squeezed = b.relu(b.conv(b.node("GlobalAveragePool", x), 2, 1))
+    x = b.conv(b.node("Mul", x, b.node("HardSigmoid", b.conv(squeezed, 4, 1))), 4, strides=[2, 1])
+    last = b.node("Transpose", x, perm=[0, 2, 3, 1], channels=4)
+    mean = b.node("ReduceMean", last, b.constant([1, 2], np.int64))
+    context = b.node("MatMul", mean, b.weight(4, 4))
+    x = b.node("Transpose", b.node("Add", context, last), perm=[0, 3, 1, 2])
+    return b.conv(b.relu(x), 4)
+
+
+@tiny
 def unknown_in_the_middle(b: Builder) -> str:
     x = b.relu(b.conv("image", 4))
     x = b.node("CumSum", x, b.constant(2, np.int64))

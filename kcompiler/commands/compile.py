@@ -37,6 +37,9 @@ def compile_model(
         typer.Option(help="Add a variant that recomputes at most this share of each map's height and width; repeat for several."),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Add variants in 8-bit integers, where those pay.")] = False,
+    freeze_gates: Annotated[
+        bool, typer.Option("--freeze-gates", help="Add variants that keep squeeze-and-excite gates as for the uncovered image.")
+    ] = False,
     calibrate: options.Calibrate = False,
     threads: options.Threads = None,
     preprocessing: Annotated[Path | None, typer.Option(help="JSON file: how pictures become inputs, and the labels.")] = None,
@@ -55,6 +58,7 @@ def compile_model(
         convolution=convolution,
         thresholds=tau or (TAUS if approximate else ()),
         int8=int8 or approximate,
+        freeze_gates=freeze_gates,
         calibrate=calibrate,
         threads=threads,
         preprocessing=preprocessing,

@@ -71,6 +71,8 @@ def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...], ti
     for operand, source in zip(site.inputs, site.node.inputs, strict=True):
         if operand is not None:
             inputs.append(site.as_typed(next(regions), source))
+        elif (gate := site.gate(source)) is not None:
+            inputs.append(site.emit("Reshape", gate, site.emit.int64([1, -1] if shape == PER_ROW else [-1, 1, 1])))
         elif _varies(site, source):
             inputs.append(site.as_typed(_from_cell_to_cell(site, source, tile), source))
         else:

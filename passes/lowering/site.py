@@ -146,6 +146,7 @@ class Site:
         windows: (y, x) windows of a sliding-window node, identity windows otherwise.
         cached: returns the cached rows of the output [H * W + 2, C] (the first call makes them an input of the graph).
         mean_extent: (height, width) of the output's region, the mean over all positions.
+        gate: returns the numbers [1, C] of an input that is a frozen gate, None for others.
     """
 
     emit: Emitter
@@ -158,6 +159,7 @@ class Site:
     windows: tuple[Window, Window]
     cached: Callable[[], gs.Tensor]
     mean_extent: tuple[float, float]
+    gate: Callable[[gs.Tensor], gs.Tensor | None]
 
     @property
     def operand(self) -> Operand:

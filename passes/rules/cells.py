@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from kcompiler.passes.geometry import Spans
 from kcompiler.passes.rules.table import NoRule, Region, map_of, only, region_rule
 
 POINTWISE = (
@@ -21,6 +22,10 @@ MERGES = (
     "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mul", "Or", "PRelu",
     "Pow", "Sub", "Sum", "Where", "Xor",
 )  # fmt: skip
+
+NOWHERE = Spans(np.zeros(0, np.int64), np.zeros(0, np.int64), 1, np.zeros(0))
+GATE = Region(0, NOWHERE, NOWHERE)
+"""Stands for an input of a merge that is a number a channel, kept as for the uncovered image: as good as a constant."""
 
 
 @region_rule(*POINTWISE)
@@ -45,11 +50,13 @@ def merge(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
     A map of one channel goes with all channels of another.
     """
-    present = [region for region in regions if region is not None]
+    present = [region for region in regions if region is not None and region is not GATE]
     last = present[0].last
     channels, *size = map_of(node, node.outputs[0], last=last)
     union: Region | None = None
     for value, region in zip(node.inputs, regions, strict=True):
+        if region is GATE:
+            continue
         if region is None:
             check_constant(node, value, (channels, *size), last=last)
         elif region.last != last:

@@ -10,7 +10,7 @@ from onnxruntime import InferenceSession
 
 import kcompiler
 from kcompiler.options import Approximation, Options
-from kcompiler.passes.plan import Thresholds, make_plan
+from kcompiler.passes.plan import FROZEN, Thresholds, make_plan
 from kcompiler.pipeline import analyse, compile_file
 from kcompiler.runtime.check import sample_positions
 from kcompiler.runtime.explainer import Explainer
@@ -41,7 +41,7 @@ def capped_by_hand(graph, plan, image, fill, positions):
     for node in graph.nodes:
         name = node.outputs[0].name
         uncovered[name] = node_alone(graph, node, uncovered)
-        computed = node_alone(graph, node, values)
+        computed = uncovered[name] if name in plan.frozen else node_alone(graph, node, values)
         if name in plan.incremental:
             region, kept = plan.regions[name], uncovered[name].copy()
             for number, (y, x) in enumerate(positions + np.array([region.y.before, region.x.before])):
@@ -71,6 +71,35 @@ def test_capped_regions_against_full_maps_by_hand(name, tau, tmp_path):
     expected = capped_by_hand(analysed.graph, plan, image, fill, positions)
     found = engine.evaluate_all(engine.baseline(image, (0.7, -1.2, 3.0)), positions)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.5])
+@pytest.mark.parametrize("name", ["gated", "patch_into_wide_map"])
+def test_frozen_gates_against_full_maps_by_hand(name, tau, tmp_path):
+    """Exact but for the gates, which are those of the uncovered image; everything up to the head is incremental."""
+    model, thresholds = save(name, tmp_path / "model.onnx", *SHAPE), Thresholds(tau, freeze_gates=True)
+    options = Options(patch=PATCH, dense_share=NEVER_DENSE, approximations=(Approximation(thresholds),))
+    bundle = compile_file(model, options)
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
+    engine = list(explainer.engines.values())[1]
+    assert engine.variant.frozen_gates >= 1
+    assert engine.variant.name == ("gates" if tau == 1 else "tau0.5.gates")
+    analysed = analyse(model, options, tmp_path)
+    plan = make_plan(analysed.graph, PATCH, NEVER_DENSE, thresholds=thresholds)
+    dense = {decision.operator for decision in plan.decisions if not decision.incremental and decision.reason != FROZEN}
+    assert dense == {"Flatten", "Gemm"}
+    image = np.random.default_rng(2).standard_normal((1, 3, *SHAPE), dtype=np.float32)
+    positions = sample_positions(SHAPE, PATCH, 12, 0)
+    expected = capped_by_hand(analysed.graph, plan, image, fill_image(0.7, (3, *SHAPE)), positions)
+    found = engine.evaluate_all(engine.baseline(image, 0.7), positions)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    exact = explainer.exact.evaluate_all(explainer.exact.baseline(image, 0.7), positions)
+    assert np.abs(found - exact).max() > 1e-3, "it does make a difference"
+
+
+def test_models_without_gates_have_no_such_variant(tmp_path):
+    bundle = kcompiler.compile(save("residual", tmp_path / "model.onnx", *SHAPE), patch=PATCH, freeze_gates=True)
+    assert [variant.name for variant in bundle.manifest.variants] == ["exact"]
 
 
 def test_no_cap_is_the_identical_graph(tmp_path):

@@ -14,8 +14,8 @@ from kcompiler.runtime.simulation import Family, Outcome
 from kcompiler.runtime.trials import Costs, Goal, Trial
 
 
-def variant(name, threshold=1.0, integers=False, **node_thresholds):
-    return SimpleNamespace(name=name, threshold=threshold, integers=integers, node_thresholds=node_thresholds)
+def variant(name, threshold=1.0, integers=False, gates=0, **node_thresholds):
+    return SimpleNamespace(name=name, threshold=threshold, integers=integers, frozen_gates=gates, node_thresholds=node_thresholds)
 
 
 def taking(seconds):
@@ -35,6 +35,8 @@ EXACT = variant("exact")
         (variant("a", 0.5, first=0.8), variant("b", 0.5), True),
         (variant("a", 0.5, first=0.4), variant("b", 0.5), False),
         (variant("a", 0.5), variant("b", 0.6, first=0.4), False),
+        (variant("a", 0.5, gates=3), variant("b", 0.4), False),
+        (EXACT, variant("b", gates=3), True),
     ],
 )
 def test_milder_variants_approximate_nothing_more(one, other, expected):
