@@ -44,10 +44,11 @@ def _known(shape: Sequence[object] | None) -> list[int] | None:
 def _split(emit: Emitter, node: gs.Node) -> None:
     """Outputs side by side along an axis, each a Slice."""
     value, axis = node.inputs[0], node.attrs.get("axis", 0)
-    sizes = [one.shape[axis] if one.shape is not None else None for one in node.outputs]
-    if not all(isinstance(size, int) for size in sizes):
+    found = [one.shape[axis] if one.shape is not None else None for one in node.outputs]
+    sizes = [size for size in found if isinstance(size, int)]
+    if len(sizes) != len(found):
         return
-    ends = np.cumsum(sizes)
+    ends = np.cumsum(np.array(sizes, np.int64)).tolist()
     for output, size, end in zip(list(node.outputs), sizes, ends, strict=True):
         limits = [emit.int64([number]) for number in (end - size, end, axis)]
         name = emit.fresh(f"{node.name or 'Split'}/slice")

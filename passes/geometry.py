@@ -40,7 +40,7 @@ class Spans:
         """Spans of the image axis itself: a patch at origin i covers what the image has of [i, i + patch), a cell at least."""
         origins = np.arange(1 - patch, size, dtype=np.int64)
         start, stop = np.maximum(origins, 0), np.minimum(origins + patch, size)
-        return cls(start, stop, size, origins + (patch - 1) / 2, patch - 1)
+        return cls(start, stop, size, origins.astype(np.float64) + (patch - 1) / 2, patch - 1)
 
     @property
     def whole(self) -> slice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from kcompiler.runtime.compare import Comparison, compare, worst
 from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
-from kcompiler.runtime.images import Fill, FloatArray, fill_image
+from kcompiler.runtime.images import FloatArray, Numbers, fill_image
 from kcompiler.runtime.positions import IntArray
 
 ALIGNMENTS = 32
@@ -49,7 +49,7 @@ def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal")
 
 
 def check(
-    explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Fill = 0.5, seed: int = 0
+    explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers = 0.5, seed: int = 0
 ) -> Comparison:
     """Compares the compiled model's outputs, logits included, with full inference at ``positions``.
 
@@ -63,7 +63,7 @@ class Reference:
     """Full inference at some positions, to compare compiled models with."""
 
     def __init__(
-        self, explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Fill = 0.5, seed: int = 0
+        self, explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers = 0.5, seed: int = 0
     ) -> None:
         """Runs full inference of the model that ``explainer`` was compiled from; see :func:`check`."""
         full = explainer.full_inference()
@@ -87,11 +87,12 @@ class Reference:
         found = engine.evaluate_all(engine.baseline(self.image, self.fill), self.positions, *names)
         parts = zip(names, *(np.split(outputs, len(names), axis=1) for outputs in (found, self.outputs)), strict=True)
         return worst(
-            {
-                name: compare(part, full, lambda number=number: np.split(self.unoptimised, len(names), axis=1)[number])
-                for number, (name, part, full) in enumerate(parts)
-            }
+            {name: compare(part, full, partial(self._unoptimised_part, n)) for n, (name, part, full) in enumerate(parts)}
         )
+
+    def _unoptimised_part(self, number: int) -> FloatArray:
+        """Of one of the outputs."""
+        return np.split(self.unoptimised, len(self.explainer.manifest.outputs), axis=1)[number]
 
     def unsound(self, engine: Engine) -> str:
         """What is wrong with an approximate ``engine``, empty if nothing is.

@@ -33,13 +33,11 @@ class PictureFill(Protocol):
 
 @runtime_checkable
 class PatchFill(Protocol):
-    """Makes a patch for each position.
+    """Makes a patch for each position."""
 
-    Attributes:
-        samples: how often: outputs are averaged over them.
-    """
-
-    samples: int
+    @property
+    def samples(self) -> int:
+        """How often: outputs are averaged over them."""
 
     def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
         """float32 [N, C, h, w] for positions [N, 2], all of them with the whole patch in the image [C, H, W]."""
@@ -73,7 +71,8 @@ class Noise:
     def picture(self, image: FloatArray) -> FloatArray:
         noise = np.random.default_rng(self.seed).standard_normal(image.shape)
         mean, deviation = (of(axis=(1, 2), keepdims=True) for of in (image.mean, image.std))
-        return (mean + deviation * noise).astype(np.float32)
+        picture: FloatArray = (mean + deviation * noise).astype(np.float32)
+        return picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,4 +254,5 @@ def _conditional(patch: Size, ring: tuple[int, int, int, int], steps: tuple[floa
     weights = np.linalg.solve(covariance(known, known) + 1e-9 * np.eye(len(known)), covariance(known, inside)).T
     rest = own - weights @ covariance(known, inside)
     values, vectors = np.linalg.eigh(rest)
-    return weights, vectors * np.sqrt(np.maximum(values, 0.0))
+    root: Doubles = vectors * np.sqrt(np.maximum(values, 0.0))
+    return np.asarray(weights, np.float64), root

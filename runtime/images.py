@@ -12,7 +12,8 @@ from kcompiler.runtime.fills import PatchFill, PictureFill, named
 
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
-Fill = float | Sequence[float] | FloatArray | str | PictureFill | PatchFill
+Numbers = float | Sequence[float] | FloatArray
+Fill = Numbers | str | PictureFill | PatchFill
 """What covers: one number, or one a channel; a picture [C, H, W]; a name of ``fills.NAMED``; what makes pictures or patches."""
 
 
@@ -44,7 +45,7 @@ def check_image(image: npt.ArrayLike, shape: Shape, layout: str = "NCHW", name: 
     return array
 
 
-def fill_image(fill: float | Sequence[float] | FloatArray, shape: Shape) -> FloatArray:
+def fill_image(fill: Numbers, shape: Shape) -> FloatArray:
     """The picture that shows through the patch, float32 [C, H, W], from numbers: one, one a channel, or all (model units).
 
     Raises:
@@ -87,7 +88,7 @@ def covering(fill: Fill, image: FloatArray, channel: int | None = None) -> Float
         UsageError: the fill does not fit, or makes patches where only a channel is to be covered.
     """
     made = named(fill) if isinstance(fill, str) else fill
-    shape: Shape = image.shape[1:]  # type: ignore[assignment]
+    shape: Shape = image.shape[1:]
     if channel is not None and not (isinstance(channel, int | np.integer) and 0 <= channel < shape[0]):
         raise UsageError(f"channel is {channel!r}, expected 0 to {shape[0] - 1}")
     if isinstance(made, PatchFill):
@@ -97,7 +98,7 @@ def covering(fill: Fill, image: FloatArray, channel: int | None = None) -> Float
     picture = fill_image(made.picture(image[0]) if isinstance(made, PictureFill) else made, shape)
     if channel is None:
         return picture
-    result = image[0].copy()
+    result: FloatArray = image[0].copy()
     result[channel] = picture[channel]
     return result
 

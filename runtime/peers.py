@@ -16,7 +16,7 @@ from scipy.special import erf
 from kcompiler.runtime.aggregate import covering
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.fills import PatchMean, Size, Veil, cut_out
+from kcompiler.runtime.fills import PatchFill, PatchMean, Size, Veil, cut_out
 from kcompiler.runtime.images import Fill, FloatArray
 from kcompiler.runtime.images import covering as covering_by
 from kcompiler.runtime.positions import Grid, IntArray, make_grid, stride_pair
@@ -116,7 +116,7 @@ def monai(
     steps = [max(int(side * (1 - overlap)), 1) if side != whole else side for side, whole in zip(patch, size, strict=True)]
     grid = make_grid(size, patch, stride_pair((steps[0], steps[1])), edges="inward")
     weights = None
-    fill: Fill
+    fill: float | PatchFill
     if mode == "gaussian":
         fill, weights = Veil(_bell_hole(patch)), _importance(patch)
     elif mode == "mean_img":
@@ -151,7 +151,8 @@ class _TimesOwnMean(PatchMean):
 
     def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
         means = PatchMean.patches(self, image, positions, patch, sample)
-        return cut_out(image, positions, patch) * means
+        multiplied: FloatArray = cut_out(image, positions, patch) * means
+        return multiplied
 
 
 def _bell_hole(patch: tuple[int, int]) -> FloatArray:
@@ -170,7 +171,8 @@ def _bell_hole(patch: tuple[int, int]) -> FloatArray:
         impulse[side // 2] = 1
         lines.append(np.convolve(impulse, kernel)[tail : tail + side])
     bell = np.outer(*lines)
-    return ((bell.max() - bell) / (bell.max() - bell.min())).astype(np.float32)
+    hole: FloatArray = ((bell.max() - bell) / (bell.max() - bell.min())).astype(np.float32)
+    return hole
 
 
 def _importance(patch: tuple[int, int]) -> Doubles:

@@ -199,7 +199,7 @@ def _tuned(
     """Writes down what the chosen plan did; ``seconds`` of an exact map, and of a spot check."""
     known, held = parts
     exact_seconds, checked = seconds
-    every = known | held
+    every = {**known, **held}
     judged = {number: _judged(chosen, number, sample) for number, sample in every.items()}
     unseen = [judged[number].quality for number in held]
     timed = []

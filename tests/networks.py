@@ -78,6 +78,26 @@ class Builder:
         return model
 
 
+def with_random_weights(path: Path, target: Path) -> Path:
+    """ConstantOfShape weights of two axes or more become He-scaled random ones; scales and variances stay as they are."""
+    model = onnx.load(path)
+    rng = np.random.default_rng(0)
+    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type != "ConstantOfShape" or len(shapes[node.input[0]]) < 2:
+            kept.append(node)
+            continue
+        shape = shapes[node.input[0]]
+        values = (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        model.graph.input.append(helper.make_tensor_value_info(node.output[0], 1, shape.tolist()))
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    onnx.save(model, target)
+    return target
+
+
 Network = Callable[[Builder], str]
 NETWORKS: dict[str, Network] = {}
 STEPPED = ("activations", "comparisons")

@@ -209,7 +209,7 @@ def _explain_as(tool: str, request: Request, path: Path, out: Path, *, force: bo
         side, step = explainer.manifest.patch[0], stride_pair(request.stride)[0]
         if request.fill != 0.0 and not isinstance(request.fill, tuple):
             raise UsageError("--compat monai covers with a bell by default, or with one number (--fill V)")
-        mode = "gaussian" if request.fill == 0.0 else float(np.mean(request.fill))  # type: ignore[arg-type]
+        mode = "gaussian" if request.fill == 0.0 else float(np.mean(request.fill))
         found, _ = peers.monai(explainer, tensor, mode=mode, overlap=1 - step / side)  # type: ignore[arg-type]
     content = io.BytesIO()
     np.save(content, found)
@@ -285,7 +285,8 @@ def parse_fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -
     if text in NAMED:
         return text
     if Path(text).is_file():
-        return check_image(read_input(explainer, Path(text)), explainer.manifest.shape, explainer.manifest.layout, text)[0]
+        picture: npt.NDArray[np.float32] = explainer.check_image(read_input(explainer, Path(text)))[0]
+        return picture
     recipe = explainer.manifest.preprocessing
     if recipe is None:
         raise UsageError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.lowering.site import Site, Updated, as_rows
@@ -19,7 +21,7 @@ def concatenate(site: Site) -> Updated:
     return site.computed(rows=site.emit("Concat", *rows, axis=1), tile=tile, zeros=site.zeros(operands, tile))
 
 
-def _on_rows(site: Site, operator: str, *inputs: gs.Tensor, **attributes: object) -> Updated:
+def _on_rows(site: Site, operator: str, *inputs: gs.Tensor, **attributes: Any) -> Updated:
     """``operator`` on the region's rows, in the order that they are in."""
     value = site.operand.updated
     return site.computed(rows=site.emit(operator, as_rows(site.emit, value), *inputs, **attributes), tile=value.tile)
@@ -28,14 +30,18 @@ def _on_rows(site: Site, operator: str, *inputs: gs.Tensor, **attributes: object
 @lowering("rows", "Softmax", "LogSoftmax", "Hardmax", "LpNormalization")
 def normalise_channels(site: Site) -> Updated:
     """The operator itself."""
-    return _on_rows(site, site.node.op, **{**site.node.attrs, "axis": -1})
+    return _on_rows(site, site.node.op, axis=-1, **_without_axis(site.node))
 
 
 @lowering("rows", "LayerNormalization")
 def layer_normalization(site: Site) -> Updated:
     """The operator itself, with its scale and bias."""
     parameters = [site.constant(value) for value in site.node.inputs[1:] if not value.is_empty()]
-    return _on_rows(site, site.node.op, *parameters, **{**site.node.attrs, "axis": -1})
+    return _on_rows(site, site.node.op, *parameters, axis=-1, **_without_axis(site.node))
+
+
+def _without_axis(node: gs.Node) -> dict[str, Any]:
+    return {name: value for name, value in node.attrs.items() if name != "axis"}
 
 
 @lowering("rows", "LRN")

@@ -83,12 +83,14 @@ def selected(node: gs.Node, region: Region) -> Indices:
         axis, indices = node.attrs.get("axis", 0) % 4, np.asarray(node.inputs[1].values)
         if axis != region.channel_axis or indices.ndim != 1:
             raise NoRule(f"Gather along axis {axis} by indices of {indices.ndim} axes, not along the channels")
-        return every[indices]
+        chosen: Indices = every[indices]
+        return chosen
     axes = sliced_axes(node)
     if axes != {region.channel_axis}:
         raise NoRule(f"Slice along the axes {sorted(axes)}, not along the channels or the cells alone")
     (start,), (stop,), (step,) = numbers(node, 1), numbers(node, 2), numbers(node, 4) or [1]  # type: ignore[misc]
-    return every[slice(start, None if stop < -region.channels else stop, step)]
+    taken: Indices = every[slice(start, None if stop < -region.channels else stop, step)]
+    return taken
 
 
 @region_rule("MatMul")

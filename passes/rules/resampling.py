@@ -74,7 +74,7 @@ def _alone(node: gs.Node, region: Region) -> bytes:
     names = ["map", *(f"c{n}" if f"c{n}" in known else "" for n in range(len(node.inputs) - 1))]
     attributes = {key: value for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
     made = helper.make_node(node.op, names, ["out"], **attributes)
-    shape = ["n", *region.map, 1] if region.last else ["n", 1, *region.map]
+    shape: list[str | int | None] = ["n", *region.map, 1] if region.last else ["n", 1, *region.map]
     value = helper.make_tensor_value_info("map", TensorProto.FLOAT, shape)
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
     graph = helper.make_graph([made], "probe", [value], [out], constants)

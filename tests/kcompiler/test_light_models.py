@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from networks import with_random_weights
 
 import kcompiler
 from kcompiler.runtime.check import check, sample_positions
@@ -27,26 +26,6 @@ MODELS = [
     "bvlc_alexnet",
     "zfnet512",
 ]
-
-
-def with_random_weights(path: Path, target: Path) -> Path:
-    """ConstantOfShape weights of two axes or more become He-scaled random ones; scales and variances stay as they are."""
-    model = onnx.load(path)
-    rng = np.random.default_rng(0)
-    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    kept = []
-    for node in model.graph.node:
-        if node.op_type != "ConstantOfShape" or len(shapes[node.input[0]]) < 2:
-            kept.append(node)
-            continue
-        shape = shapes[node.input[0]]
-        values = rng.standard_normal(shape).astype(np.float32) * np.sqrt(2 / np.prod(shape[1:]))
-        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
-        model.graph.input.append(onnx.helper.make_tensor_value_info(node.output[0], 1, shape.tolist()))
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-    onnx.save(model, target)
-    return target
 
 
 @pytest.mark.parametrize("weights", ["constant", "random"])
