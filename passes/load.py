@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from kcompiler.passes.rules.cells import MERGES, POINTWISE
 from kcompiler.runtime.errors import ModelError
 
 Shape = tuple[int, int, int]
@@ -26,7 +27,8 @@ class Source:
         path: the file.
         model: its proto, external weights left on disk.
         image: name of the image input.
-        layout: of the image input: "NHWC" if nothing but Transposes to channels first read it, as TensorFlow exports do.
+        layout: of the image input: "NHWC" if it goes to Transposes to channels first, as in TensorFlow's exports, with nothing
+            but arithmetic on its cells before.
         shape: (channels, height, width) of the image, whatever the layout.
         sha256: of the file and, after it, its external data files in order of name.
     """
@@ -121,9 +123,23 @@ def to_channels_first(graph: onnx.GraphProto, image: str) -> list[onnx.NodeProto
 
 
 def _layout(graph: onnx.GraphProto, image: str) -> Layout:
-    readers = [node for node in graph.node if image in node.input]
-    is_output = any(value.name == image for value in graph.output)
-    return "NHWC" if readers and not is_output and len(to_channels_first(graph, image)) == len(readers) else "NCHW"
+    """NHWC if everything that is made of the image goes, cell by cell, to a Transpose to channels first."""
+    outputs = {value.name for value in graph.output}
+    waiting, seen, transposed = [image], {image}, False
+    while waiting:
+        name = waiting.pop()
+        if name in outputs:
+            return "NCHW"
+        ends = {id(node) for node in to_channels_first(graph, name)}
+        for node in (node for node in graph.node if name in node.input):
+            if id(node) in ends:
+                transposed = True
+            elif node.op_type not in (*POINTWISE, *MERGES) or len(node.output) != 1:
+                return "NCHW"
+            elif node.output[0] not in seen:
+                seen.add(node.output[0])
+                waiting.append(node.output[0])
+    return "NHWC" if transposed else "NCHW"
 
 
 def _image_shape(path: Path, image: onnx.ValueInfoProto, layout: Layout, given: tuple[int, ...] | None) -> Shape:

@@ -118,7 +118,7 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     image = next(value for value in graph.input if value.name == source.image)
     written_in = image.type.tensor_type.shape.dim[0].dim_value
     if source.layout == "NHWC":
-        _drop_transposes(graph, source.image)
+        _bring_channels_first(graph, source.image)
     image.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [BATCH if free else 1, *source.shape]))
     del graph.input[:]
     graph.input.append(image)
@@ -134,12 +134,22 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
         raise ModelError(f"{source.path}: is built for batches of {written_in}; export it for one image, or with a dynamic batch")
 
 
-def _drop_transposes(graph: onnx.GraphProto, image: str) -> None:
-    """The image comes channels first from now on: what the Transposes to channels first gave is the image itself."""
+def _bring_channels_first(graph: onnx.GraphProto, image: str) -> None:
+    """The image comes channels first from now on: what the Transposes to channels first gave is the image itself.
+
+    What else reads it still has it channels last.
+    """
     dropped = to_channels_first(graph, image)
     outputs = {node.output[0] for node in dropped}
     for node in dropped:
         graph.node.remove(node)
+    others = [node for node in graph.node if image in node.input]
+    for node in others:
+        for index, name in enumerate(node.input):
+            if name == image:
+                node.input[index] = f"{image}/channels_last"
+    if others:
+        graph.node.insert(0, helper.make_node("Transpose", [image], [f"{image}/channels_last"], perm=[0, 2, 3, 1]))
     for node in graph.node:
         for index, name in enumerate(node.input):
             if name in outputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -205,6 +205,11 @@ class Explainer:
     def refinements(self, image: npt.ArrayLike, **settings: Any) -> Iterator[HeatMap]:
         """The same, by the same settings, as ever better maps: the best so far after each batch, at the end the whole one."""
         return Explanation(self, image, Request(**settings), anytime=True).maps(every_batch=True)
+
+    def explain_batch(self, images: Iterable[npt.ArrayLike], **settings: Any) -> Iterator[HeatMap]:
+        """The heat map of each image, one after the other, by the settings of :meth:`explain`."""
+        for image in images:
+            yield self.explain(image, **settings)
 
     def explain_targets(
         self, image: npt.ArrayLike, targets: Sequence[int | str] | int | Literal["all"], **settings: Any

@@ -162,6 +162,13 @@ def test_maps_of_several_targets_are_those_of_each(explainer, image):
         explainer.explain_targets(image, 2, quality=0.9)
 
 
+def test_batches_of_images_are_explained_one_by_one(explainer, image):
+    images = np.stack([image, image[::-1]])
+    maps = list(explainer.explain_batch(images, stride=6, target=1))
+    for found, one in zip(maps, images, strict=True):
+        np.testing.assert_array_equal(found.scores, explainer.explain(one, stride=6, target=1).scores)
+
+
 def test_aggregation_to_pixels(explainer, image):
     found = explainer.explain(image, stride=(3, 4), target=0, edges="cut")
     total, count = np.zeros(SHAPE[1:]), np.zeros(SHAPE[1:])
