@@ -33,7 +33,7 @@ def check_independent(graph: gs.Graph) -> None:
     """
     depends = {graph.inputs[0].name}
     for node in graph.nodes:
-        if node.op in SHAPE_ONLY or not any(value.name in depends for value in _reads(node)):
+        if node.op in SHAPE_ONLY or not any(value.name in depends for value in reads(node)):
             continue
         for value in node.outputs:
             if value.is_empty():
@@ -47,11 +47,11 @@ def check_independent(graph: gs.Graph) -> None:
                 )
 
 
-def _reads(node: gs.Node) -> Iterator[gs.Tensor]:
+def reads(node: gs.Node) -> Iterator[gs.Tensor]:
     """The node's inputs, and what the bodies inside it read from around them."""
     yield from node.inputs
     for value in node.attrs.values():
         if isinstance(value, gs.Graph):
             for inner in value.nodes:
-                yield from _reads(inner)
+                yield from reads(inner)
             yield from value.outputs

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.batch import reads
 from kcompiler.passes.geometry import Spans
 from kcompiler.passes.rules import NoRule, Region, apply_rule
 from kcompiler.passes.rules.cells import GATE, MERGES
@@ -136,18 +137,8 @@ def _needed(graph: gs.Graph, frozen: Collection[str]) -> frozenset[str]:
     for node in reversed(graph.nodes):
         if any(value.name in wanted for value in node.outputs):
             needed.add(node.name)
-            wanted |= {value.name for value in _reads(node) if value.name not in frozen}
+            wanted |= {value.name for value in reads(node) if value.name not in frozen}
     return frozenset(needed)
-
-
-def _reads(node: gs.Node) -> Iterator[gs.Tensor]:
-    """The node's inputs, and what the bodies inside it read."""
-    yield from node.inputs
-    for value in node.attrs.values():
-        if isinstance(value, gs.Graph):
-            for inner in value.nodes:
-                yield from _reads(inner)
-            yield from value.outputs
 
 
 def _propagate(
