@@ -53,8 +53,10 @@ def faithfulness(
 def probability_of(full: FullInference, target: int, logits: str | None) -> Probability:
     """By full inference. ``logits`` is what the model's own softmax reads; None where the explained output is logits."""
 
+    names = () if logits is None else (logits,)
+
     def probability(images: FloatArray) -> FloatArray:
-        outputs = [full.run(images[start : start + BATCH], logits) for start in range(0, len(images), BATCH)]
+        outputs = [full.run(images[start : start + BATCH], *names) for start in range(0, len(images), BATCH)]
         result: FloatArray = softmax(np.concatenate(outputs), axis=1)[:, target]
         return result
 
