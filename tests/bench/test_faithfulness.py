@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bench.faithfulness import STEPS, curve_area, faithfulness, importance_order, points_at
+from bench.faithfulness import STEPS, curve_area, faithfulness, importance_order, points_at, probability_of
 
 from kcompiler.runtime.heatmap import HeatMap
 
@@ -68,3 +68,22 @@ def test_a_patch_points_at_what_it_touches(box, hit):
     scores[2, 2] = 1.0  # the patch over rows and columns 8 to 12
     assert points_at(heat_map(scores, patch=4, stride=4), box) is hit
     assert points_at(heat_map(5.0 - scores, patch=4, stride=4, score="drop"), box) is hit
+
+
+@pytest.mark.parametrize("logits", [None, "logits"])
+def test_probabilities_are_those_of_the_target(logits):
+    """Whether the model's own output is logits, or they are asked for by name."""
+
+    class Full:
+        asked = ()
+
+        def run(self, images, *outputs):
+            self.asked = outputs
+            return images.reshape(len(images), -1)[:, :3]
+
+    images = np.random.default_rng(0).standard_normal((11, 1, 2, 3)).astype(np.float32)
+    full = Full()
+    found = probability_of(full, 2, logits)(images)
+    exponentials = np.exp(images.reshape(11, -1)[:, :3])
+    np.testing.assert_allclose(found, exponentials[:, 2] / exponentials.sum(axis=1), rtol=1e-5)
+    assert full.asked == (() if logits is None else ("logits",))
