@@ -17,6 +17,9 @@ from models.random_weights import randomise
 
 USAGE_ERROR = 2
 
+CONVERTING = ("googlenet", "inception_v3")
+"""Networks whose published weights expect other pixels than torchvision's preprocessing gives."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when the file is written, 2 (with a message) when it cannot be."""
@@ -46,11 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_network(options: argparse.Namespace) -> nn.Module:
     """Network with the weights that the command line asks for, and a softmax behind it if asked for."""
     arguments: dict[str, int | bool] = {"num_classes": options.classes}
-    if options.name == "inception_v3":
+    if options.name in CONVERTING:
         published = options.weights is not None
         arguments["transform_input"] = published if options.transform_input is None else options.transform_input
     elif options.transform_input is not None:
-        raise _UsageError(f"--transform-input is for inception_v3 only, {options.name} has no such switch")
+        raise _UsageError(f"--transform-input is for {' and '.join(CONVERTING)} only, {options.name} has no such switch")
     network = NETWORKS[options.name].build(**arguments)
     if options.weights is None:
         randomise(network, options.seed)
@@ -105,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--transform-input",
         action=argparse.BooleanOptionalAction,
-        help="inception_v3: convert ImageNet-normalised input to [-1, 1], as torchvision's published weights need "
+        help="googlenet, inception_v3: convert ImageNet-normalised input to [-1, 1], as torchvision's published weights need "
         "(default: with --weights yes, else no)",
     )
     outputs = parser.add_mutually_exclusive_group()

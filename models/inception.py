@@ -4,19 +4,15 @@ Parameter and buffer names and shapes are torchvision's, auxiliary head included
 ``strict=True``. The auxiliary head takes part in training only: here it holds its weights and is never run, so an
 export does not contain it.
 
-torchvision's published weights come from TensorFlow and expect pixels in [-1, 1], whereas its preprocessing gives
-ImageNet mean and deviation; ``transform_input=True`` converts inside the network. torchvision switches it on exactly
-when it loads its published weights, and ``models.export`` does so when it is given ``--weights``.
+With ``transform_input=True`` the network itself converts ImageNet-normalised pixels to the [-1, 1] that torchvision's
+published weights expect; ``models.export`` switches it on when it is given ``--weights``.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.inception_block import ConvBNReLU, InceptionBlock, Step
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from models.input_range import input_range
 
 
 class InceptionV3(nn.Module):
@@ -24,12 +20,7 @@ class InceptionV3(nn.Module):
 
     def __init__(self, num_classes: int = 1000, transform_input: bool = False) -> None:
         super().__init__()
-        self.transform_input = transform_input
-        # Not persistent: torchvision's state dicts know nothing of these two.
-        self.input_scale: Tensor
-        self.input_shift: Tensor
-        self.register_buffer("input_scale", 2 * _per_channel(IMAGENET_STD), persistent=False)
-        self.register_buffer("input_shift", 2 * _per_channel(IMAGENET_MEAN) - 1, persistent=False)
+        self.input_range = input_range(transform_input)
         self.Conv2d_1a_3x3 = ConvBNReLU(3, 32, kernel_size=3, stride=2)
         self.Conv2d_2a_3x3 = ConvBNReLU(32, 32, kernel_size=3)
         self.Conv2d_2b_3x3 = ConvBNReLU(32, 64, kernel_size=3, padding=1)
@@ -51,9 +42,7 @@ class InceptionV3(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [N, num_classes], in training mode too: there are no auxiliary logits and no dropout here."""
-        if self.transform_input:
-            image = image * self.input_scale + self.input_shift
-        maps = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(image)))
+        maps = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(self.input_range(image))))
         maps = functional.max_pool2d(maps, kernel_size=3, stride=2)
         maps = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(maps))
         maps = functional.max_pool2d(maps, kernel_size=3, stride=2)
@@ -72,10 +61,6 @@ class AuxiliaryHead(nn.Module):
         self.conv0 = ConvBNReLU(in_channels, 128, kernel_size=1)
         self.conv1 = ConvBNReLU(128, 768, kernel_size=5)
         self.fc = nn.Linear(768, num_classes)
-
-
-def _per_channel(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values).reshape(1, -1, 1, 1)
 
 
 def _block_35(in_channels: int, pool_channels: int) -> InceptionBlock:

@@ -1,8 +1,9 @@
 """Random weights under which a deep network still tells pictures apart.
 
 torch's default initialisation shrinks activations from layer to layer until the logits no longer depend on the
-image. Here every convolution and linear layer gets He initialisation, and every batch normalisation an affine part
-and running statistics that are far from the identity, so that folding it wrongly cannot go unnoticed.
+image. Here every convolution and linear layer gets He initialisation, and every normalisation an affine part, every
+batch normalisation running statistics too, that are far from the identity, so that folding it wrongly cannot go
+unnoticed. Likewise no scale, token or position is left at the zero or the 1e-6 that a training would start from.
 """
 
 import torch
@@ -17,6 +18,9 @@ NORM_BIAS = 0.8
 At 0 a random network is chaotic: each layer amplifies a disturbance by about 1.2, and the 47 layers of Inception v3
 make 1e-4 of rounding. Trained networks are not like that, and such noise would hide real errors of a compiled model.
 """
+
+FREE_DEVIATION = 0.3
+"""Deviation of parameters that are no layer's: scales of residuals, class tokens, positions."""
 
 STATISTICS_DRIFT = 0.2
 """How far running statistics are off the calibration images' own, relative to their deviation."""
@@ -34,7 +38,21 @@ def randomise(network: nn.Module, seed: int) -> None:
             elif isinstance(module, nn.BatchNorm2d):
                 module.weight.uniform_(0.7, 1.3, generator=generator)
                 module.bias.normal_(NORM_BIAS, 0.2, generator=generator)
+            elif isinstance(module, nn.LayerNorm):
+                module.weight.uniform_(0.7, 1.3, generator=generator)
+                module.bias.normal_(0.0, 0.2, generator=generator)
+            else:
+                _randomise_own_parameters(module, generator)
         _calibrate_batch_norms(network, generator)
+
+
+def _randomise_own_parameters(module: nn.Module, generator: torch.Generator) -> None:
+    """Parameters that ``module`` has beside its layers; matrices are taken for weights."""
+    for parameter in module.parameters(recurse=False):
+        if parameter.ndim == 2:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+        else:
+            parameter.normal_(0.0, FREE_DEVIATION, generator=generator)
 
 
 def _calibrate_batch_norms(network: nn.Module, generator: torch.Generator) -> None:

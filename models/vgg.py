@@ -1,28 +1,36 @@
-"""VGG16 (Simonyan and Zisserman, 2015, configuration D), by default without batch normalisation as in the paper.
+"""VGG16 and VGG19 (Simonyan and Zisserman, 2015), by default without batch normalisation as in the paper.
 
 Parameter names and shapes are torchvision's, so its state dicts load with ``strict=True``: ``vgg16``'s, and with
-``batch_norm`` those of ``vgg16_bn``.
+``batch_norm`` those of ``vgg16_bn``; VGG19 likewise.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+Stages = Sequence[Sequence[int]]
 """Output channels of the 3x3 convolutions of each stage; a 2x2 max pool ends every stage."""
+
+STAGES_16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Configuration D of the paper."""
+
+STAGES_19 = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
+"""Configuration E of the paper."""
 
 HEAD_MAP = 7
 """Rows and columns of the feature map that the first fully connected layer was shaped for."""
 
 
-class VGG16(nn.Module):
+class VGG(nn.Module):
     """Image [N, 3, H, W] to logits [N, num_classes]; H and W at least 32, 224 in the paper."""
 
-    def __init__(self, num_classes: int = 1000, batch_norm: bool = False) -> None:
+    def __init__(self, stages: Stages, num_classes: int, batch_norm: bool) -> None:
         super().__init__()
-        self.features = _convolution_stages(batch_norm)
+        self.features = _convolution_stages(stages, batch_norm)
         self.classifier = nn.Sequential(
-            nn.Linear(STAGES[-1][-1] * HEAD_MAP * HEAD_MAP, 4096),
+            nn.Linear(stages[-1][-1] * HEAD_MAP * HEAD_MAP, 4096),
             nn.ReLU(inplace=True),
             nn.Dropout(),
             nn.Linear(4096, 4096),
@@ -37,6 +45,20 @@ class VGG16(nn.Module):
         return logits
 
 
+class VGG16(VGG):
+    """Of 13 convolutions and three fully connected layers."""
+
+    def __init__(self, num_classes: int = 1000, batch_norm: bool = False) -> None:
+        super().__init__(STAGES_16, num_classes, batch_norm)
+
+
+class VGG19(VGG):
+    """Of 16 convolutions and three fully connected layers."""
+
+    def __init__(self, num_classes: int = 1000, batch_norm: bool = False) -> None:
+        super().__init__(STAGES_19, num_classes, batch_norm)
+
+
 class VGG16GlobalPool(nn.Module):
     """VGG16's convolutions under a global average pool and one fully connected layer, for images of any size from 32.
 
@@ -45,8 +67,8 @@ class VGG16GlobalPool(nn.Module):
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
-        self.features = _convolution_stages()
-        self.classifier = nn.Linear(STAGES[-1][-1], num_classes)
+        self.features = _convolution_stages(STAGES_16)
+        self.classifier = nn.Linear(STAGES_16[-1][-1], num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [N, num_classes]."""
@@ -54,10 +76,10 @@ class VGG16GlobalPool(nn.Module):
         return logits
 
 
-def _convolution_stages(batch_norm: bool = False) -> nn.Sequential:
+def _convolution_stages(stages: Stages, batch_norm: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
     in_channels = 3
-    for stage in STAGES:
+    for stage in stages:
         for out_channels in stage:
             layers.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1))
             layers += [nn.BatchNorm2d(out_channels)] if batch_norm else []

@@ -15,10 +15,41 @@ from models.networks import NETWORKS  # noqa: E402
 from models.onnx_export import export_classifier  # noqa: E402
 from models.random_weights import randomise  # noqa: E402
 
-# Largest difference allowed, relative to the deviation of the logits: float32 rounding of up to 94 convolutions.
+# Largest difference allowed, relative to the deviation of the logits: float32 rounding of up to 120 convolutions.
 TOLERANCE = 3e-5
 
-SMALL = {"vgg16": (64, 96), "resnet18": (64, 96), "inception_v3": (75, 80)}
+SMALL = dict.fromkeys(NETWORKS, (64, 96)) | {"inception_v3": (75, 80)}
+
+QUICK = {
+    "torchscript": (
+        "resnet18",
+        "squeezenet1_0",
+        "googlenet",
+        "densenet121",
+        "mobilenet_v1",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "shufflenet_v2_x1_0",
+        "mnasnet1_0",
+        "regnet_x_400mf",
+        "regnet_y_400mf",
+        "efficientnet_b0",
+        "convnext_tiny",
+        "swin_t",
+    ),
+    "dynamo": ("resnet18", "squeezenet1_0"),
+}
+"""Networks that either exporter writes in seconds."""
+
+
+def exports():
+    """Every network, exporter and kind of batch; the default run takes a free batch with resnet18 alone."""
+    for name in NETWORKS:
+        for exporter, quick in QUICK.items():
+            for images in (1, 3):
+                slow = name not in quick or (images > 1 and name != "resnet18")
+                kind = "static" if images == 1 else "dynamic"
+                yield pytest.param(name, exporter, images, marks=[pytest.mark.slow] * slow, id=f"{name}-{exporter}-{kind}")
 
 
 def network_of(name, classes=5):
@@ -38,12 +69,7 @@ def assert_same(found, expected):
     assert np.abs(found - expected).max() <= TOLERANCE * expected.std()
 
 
-@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
-@pytest.mark.parametrize(
-    "name",
-    ["resnet18", pytest.param("vgg16", marks=pytest.mark.slow), pytest.param("inception_v3", marks=pytest.mark.slow)],
-)
-@pytest.mark.parametrize("images", [1, 3], ids=["static", "dynamic"])
+@pytest.mark.parametrize(("name", "exporter", "images"), list(exports()))
 def test_export_equals_torch(tmp_path, name, exporter, images):
     path, network = tmp_path / "model.onnx", network_of(name)
     export_classifier(network, path, size=SMALL[name], exporter=exporter, dynamic_batch=images > 1)
@@ -62,6 +88,16 @@ def test_batch_norm_stays_only_where_asked_for(tmp_path, exporter, keep):
     operators = collections.Counter(node.op_type for node in onnx.load(path).graph.node)
     assert operators["BatchNormalization"] == (20 if keep else 0)
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert_same(outputs_of(path, image.numpy()), network(image).numpy())
+
+
+@pytest.mark.slow
+def test_vit_is_exported_at_its_own_side_without_interpolation(tmp_path):
+    path, network = tmp_path / "model.onnx", network_of("vit_b_16")
+    export_classifier(network, path, size=(224, 224))
+    assert not any(node.op_type == "Resize" for node in onnx.load(path).graph.node)
+    image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert_same(outputs_of(path, image.numpy()), network(image).numpy())
 
@@ -155,7 +191,8 @@ def test_unreadable_weights_are_refused(tmp_path, capsys, content):
         (("inception_v3", "--size", 74), "at least 75"),
         (("resnet18", "--size", 64, 64, 3), "got 3 numbers"),
         (("resnet18", "--classes", 0), "not positive"),
-        (("resnet18", "--transform-input"), "inception_v3 only"),
+        (("resnet18", "--transform-input"), "googlenet and inception_v3 only"),
+        (("alexnet", "--size", 62), "at least 63"),
         (("resnet18", "--logits", "--softmax"), "not allowed with"),
     ],
 )

@@ -28,7 +28,20 @@ def test_batch_norms_are_far_from_the_identity():
             assert (values - identity).abs().mean() > 0.05
 
 
-@pytest.mark.parametrize("name", ["resnet18", "inception_v3"])
+def test_nothing_is_left_as_a_training_would_start():
+    network = NETWORKS["convnext_tiny"].build(num_classes=100)
+    randomise(network, seed=0)
+    # Residuals are scaled by 1e-6 before the first step, biases are zero, and norms are the identity.
+    assert [name for name, parameter in network.named_parameters() if parameter.std() < 0.02] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("resnet18", "inception_v3", "convnext_tiny", "swin_t") else pytest.mark.slow)
+        for name in NETWORKS
+    ],
+)
 def test_logits_tell_images_apart_and_are_of_moderate_size(name):
     network = NETWORKS[name].build(num_classes=100).eval()
     randomise(network, seed=0)
@@ -36,4 +49,4 @@ def test_logits_tell_images_apart_and_are_of_moderate_size(name):
     with torch.no_grad():
         logits = network(smooth_noise(2, side, torch.Generator().manual_seed(1)))
     assert 0.3 < logits.std() < 20
-    assert (logits[0] - logits[1]).std() > 0.05 * logits.std()
+    assert (logits[0] - logits[1]).std() > 0.04 * logits.std()
