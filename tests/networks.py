@@ -100,8 +100,6 @@ def with_random_weights(path: Path, target: Path) -> Path:
 
 Network = Callable[[Builder], str]
 NETWORKS: dict[str, Network] = {}
-STEPPED = ("activations", "comparisons")
-"""Networks with step functions, which turn small differences into large ones."""
 
 
 def tiny(network: Network) -> Network:
@@ -369,10 +367,13 @@ def blocks(b: Builder) -> str:
 
 @tiny
 def comparisons(b: Builder) -> str:
-    x, y = b.conv("image", 4, pads=[1, 1, 1, 1]), b.conv("image", 4, 5, pads=[2, 2, 2, 2])
-    larger = b.node("And", b.node("Greater", x, y), b.node("Not", b.node("Less", y, b.weight(4, 1, 1))))
-    x = b.node("Where", larger, b.conv(x, 4, pads=[1, 1, 1, 1]), b.constant(0.5), channels=4)
+    """Steps are taken by values that have the same bits however they are computed."""
+    x = b.node("MaxPool", "image", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    y = b.node("MaxPool", "image", kernel_shape=[5, 5], pads=[2, 2, 2, 2])
+    larger = b.node("And", b.node("Less", x, y), b.node("Not", b.node("Less", y, b.weight(3, 1, 1))))
     mask = b.node("Cast", b.node("GreaterOrEqual", y, b.constant(0.1)), to=TensorProto.FLOAT)
+    x, y = (b.conv(value, 3, pads=[1, 1, 1, 1]) for value in (x, y))
+    x = b.node("Where", larger, x, b.constant(0.5), channels=3)
     x = b.node("Mean", b.node("Min", x, b.constant(0.9)), mask, b.node("Sum", x, y))
     return b.conv(x, 4, strides=[2, 1])
 
@@ -380,13 +381,16 @@ def comparisons(b: Builder) -> str:
 @tiny
 def norm_pools(b: Builder) -> str:
     x = b.node("LpPool", b.conv("image", 4), kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1])
-    x = b.node("LpPool", b.conv(x, 4), kernel_shape=[2, 2], p=3)
-    return b.node("LpPool", b.conv(x, 4), kernel_shape=[2, 2], p=1, strides=[1, 2])
+    x = b.node("LpPool", b.conv(x, 4, 1), kernel_shape=[2, 2], p=3)
+    x = b.node("LpPool", b.conv(x, 4), kernel_shape=[2, 2], p=1, strides=[1, 2])
+    return b.node("Mul", x, b.constant(0.1))  # the sums are large
 
 
 @tiny
 def activations(b: Builder) -> str:
-    x = b.conv("image", 4)
+    """Steps are taken by the image itself, which has the same bits however it is read."""
+    x = b.node("Shrink", b.node("Round", b.node("Mul", "image", b.constant(2.5))), bias=0.1)
+    x = b.conv(b.node("Clip", b.node("Ceil", x), b.constant(-3.0), b.constant(3.0)), 4)
     for op in (
         "Sin",
         "Celu",
@@ -405,8 +409,7 @@ def activations(b: Builder) -> str:
         x = b.node(op, x)
         if op in ("Cos", "Selu"):
             x = b.conv(x, 4)
-    x = b.node("HardSwish", b.node("Clip", b.conv(x, 4), b.constant(-1.0), b.constant(6.0)))
-    return b.conv(b.node("Erf", b.node("Shrink", b.node("Round", b.node("Mul", x, b.constant(2.5))), bias=0.1)), 4)
+    return b.conv(b.node("Erf", b.node("HardSwish", b.conv(x, 4))), 4)
 
 
 @tiny

@@ -123,8 +123,11 @@ def test_centres_are_projected_through_strides_and_pads():
 
 def test_patch_spans():
     spans = Spans.of_patch(10, 4)
-    assert spans.start.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert spans.lengths.tolist() == [4] * 7
+    assert spans.before == 3
+    assert spans.start[spans.whole].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert spans.lengths[spans.whole].tolist() == [4] * 7
+    assert spans.start.tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert spans.lengths.tolist() == [1, 2, 3, *[4] * 7, 3, 2, 1]
 
 
 def test_paper_widths_of_the_first_layers_of_vgg16():
