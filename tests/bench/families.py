@@ -29,7 +29,8 @@ from networks import with_random_weights  # noqa: E402 - the tests' own
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 LIGHT_MODELS = (
-    "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet", "vgg19", "zfnet512",
+    "light_bvlc_alexnet", "light_densenet121", "light_inception_v1", "light_inception_v2", "light_resnet50", "light_shufflenet",
+    "light_squeezenet", "light_vgg19", "light_zfnet512",
 )  # fmt: skip
 CONVOLUTIONAL = (
     "alexnet", "vgg16", "vgg19", "resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "squeezenet1_0", "googlenet",
@@ -83,7 +84,7 @@ def models(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str
     """(name, where the graph comes from, file), one after the other."""
     for name in options.names:
         if name in LIGHT_MODELS:
-            yield name, "onnx wheel", with_random_weights(LIGHT / f"light_{name}.onnx", folder / f"{name}.onnx")
+            yield name, "onnx wheel", with_random_weights(LIGHT / f"{name}.onnx", folder / f"{name}.onnx")
             continue
         for exporter in options.exporter:
             path = folder / f"{name}-{exporter}.onnx"
