@@ -100,7 +100,7 @@ class Engine:
         if found != expected or outputs != list(manifest.outputs):
             raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
 
-    def baseline(self, image: FloatArray, fill: Fill | PatchFill = 0.0, positions: int | None = None) -> Baseline:
+    def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
         """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device.
 
         ``positions`` is how many are to be evaluated, if that is known: for few it does not pay, and they run by full inference.

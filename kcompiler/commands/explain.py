@@ -81,7 +81,7 @@ def explain_images(
         request.inputs(path)  # all pictures are read once before the first is explained, so that a bad one costs nothing
     for path in images:
         if compat is not None:
-            _explain_as(compat, request, path, out, force=force)
+            _explain_as(compat, request, path, out, top=top, resume=resume, force=force)
         elif top is not None:
             _explain_largest(request, path, top, out, force=force)
         else:
@@ -192,8 +192,10 @@ def _explain_largest(request: Request, path: Path, count: int, out: Path, *, for
         typer.echo(f"{path}: {heat_map.title}; {', '.join(map(str, files))}")
 
 
-def _explain_as(tool: str, request: Request, path: Path, out: Path, *, force: bool) -> None:
+def _explain_as(tool: str, request: Request, path: Path, out: Path, *, top: int | None, resume: bool, force: bool) -> None:
     """The map that ``tool`` makes, by its own rules for positions and aggregation."""
+    if top is not None or resume:
+        raise UsageError(f"--compat {tool} makes one map anew; leave out --top and --resume")
     plain = Request(request.explainer, request.stride, request.target, request.fill, None, "valid", None, "exact", "auto", None)
     if request != plain:
         raise UsageError(f"--compat {tool} has its own rules: of the other settings, --stride, --target and --fill apply")
@@ -206,17 +208,35 @@ def _explain_as(tool: str, request: Request, path: Path, out: Path, *, force: bo
     elif tool == "xplique":
         found = peers.xplique(explainer, tensor, target, patch_stride=request.stride, occlusion_value=request.fill)
     else:
-        side, step = explainer.manifest.patch[0], stride_pair(request.stride)[0]
-        if request.fill != 0.0 and not isinstance(request.fill, tuple):
-            raise UsageError("--compat monai covers with a bell by default, or with one number (--fill V)")
-        mode = "gaussian" if request.fill == 0.0 else float(np.mean(request.fill))
-        found, _ = peers.monai(explainer, tensor, mode=mode, overlap=1 - step / side)  # type: ignore[arg-type]
+        mode, overlap = _as_monai_says(request)
+        found, _ = peers.monai(explainer, tensor, mode=mode, overlap=overlap)
     content = io.BytesIO()
     np.save(content, found)
     record = {"compat": tool, "target": target, "settings": request.settings(path), "machine": _machine(explainer)}
     files = {f"{path.stem}.npy": content.getvalue(), f"{path.stem}.json": json.dumps(record, indent=1).encode()}
     written = replace_files(out, files, force=force)
     typer.echo(f"{path}: as {tool} makes it, {list(found.shape)}; {', '.join(map(str, written))}")
+
+
+def _as_monai_says(request: Request) -> tuple[Literal["gaussian"] | float, float]:
+    """MONAI's mode and overlap for a fill and a stride.
+
+    Raises:
+        UsageError: it has none for them.
+    """
+    mode: Literal["gaussian"] | float = "gaussian"
+    if isinstance(request.fill, tuple):
+        if len(set(request.fill)) != 1:
+            raise UsageError("--compat monai covers with one number in model units; this colour has another in each channel")
+        mode = request.fill[0]
+    elif not isinstance(request.fill, float):
+        raise UsageError("--compat monai covers with a bell by default, or with one number (--fill V)")
+    patch, steps = request.explainer.manifest.patch, stride_pair(request.stride)
+    overlap = max(0.0, 1 - (steps[0] + 0.5) / patch[0])  # half a pixel more, because MONAI rounds the step down
+    made = tuple(max(int(side * (1 - overlap)), 1) for side in patch)
+    if made != steps:
+        raise UsageError(f"--compat monai has one overlap for y and x: no stride {list(steps)} of patches {list(patch)}")
+    return mode, overlap
 
 
 def fill_record(fill: Fill) -> object:

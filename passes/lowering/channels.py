@@ -60,16 +60,10 @@ def reduce_channels(site: Site) -> Updated:
 
 
 @lowering("rows", "Gather")
-def select_channels(site: Site) -> Updated:
-    """The channels that are taken, side by side."""
-    return take_channels(site)
-
-
 def take_channels(site: Site) -> Updated:
+    """The channels that are taken, side by side."""
     value = site.operand.updated
-    region_of_input = site.region
-    assert region_of_input is not None
-    indices = site.emit.int64(selected(site.node, region_of_input))
+    indices = site.emit.int64(selected(site.node, site.region))
     rows = site.emit("Gather", as_rows(site.emit, value), indices, axis=1)
     return site.computed(rows=rows, tile=value.tile, zeros=value.zeros)
 

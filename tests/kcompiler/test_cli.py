@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from networks import save
 from PIL import Image
 
+from kcompiler.commands.explain import _as_monai_says
 from kcompiler.runtime.preprocessing import Preprocessing
 
 RECIPE = {"size": [24, 28], "resize": "stretch", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3, "channel_order": "RGB",
@@ -154,6 +156,26 @@ def test_explain_makes_maps_as_other_tools_do(work, tmp_path, tool, shape):
     done = kcompiler("explain", bundle, picture, "-o", tmp_path / "no", "--compat", tool, "--edges", "cut", code=2)
     assert "has its own rules" in done.stderr
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("step", ["1", "2", "3", "4", "5"])
+def test_monai_steps_by_the_stride_asked_for(step):
+    """Whatever binary fractions make of one less step over side."""
+    request = SimpleNamespace(fill=0.0, stride=int(step), explainer=SimpleNamespace(manifest=SimpleNamespace(patch=(5, 5))))
+    mode, overlap = _as_monai_says(request)
+    assert (mode, int(5 * (1 - overlap))) == ("gaussian", int(step))
+
+
+def test_what_monai_cannot_do_is_refused(work, tmp_path):
+    bundle, picture = work / "model.kc", work / "picture.png"
+    for arguments, message in (
+        (("--stride", "3x2"), "one overlap"),
+        (("--fill", picture), "covers with a bell"),
+        (("--fill", "10,20,30"), "covers with one number"),
+        (("--top", "2"), "leave out --top"),
+    ):
+        done = kcompiler("explain", bundle, picture, "-o", tmp_path / "out", "--compat", "monai", *arguments, code=2)
+        assert message in done.stderr
 
 
 def test_explain_refuses_to_overwrite(work, tmp_path):
