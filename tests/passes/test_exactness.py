@@ -99,3 +99,17 @@ def test_report_says_that_a_global_average_is_updated(tmp_path):
     (pool,) = [node for node in explainer.manifest.report.nodes if node.operator == "GlobalAveragePool"]
     assert "updated by what changed" in pool.reason
     assert "GlobalAveragePool" not in explainer.manifest.report.incremental_operators
+
+
+INCREMENTAL_TO_THE_HEAD = [
+    "normalised_channels", "channels_last_block", "layer_normalisation_by_hand", "shuffled_channels", "padded_and_cropped", "resized",
+    "blocks", "comparisons", "norm_pools", "activations",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INCREMENTAL_TO_THE_HEAD)
+def test_everything_up_to_the_head_is_incremental(name, tmp_path):
+    """A rule that gives up is exact all the same, only dense."""
+    model = save(name, tmp_path / "model.onnx", 20, 24)
+    bundle = compile_file(model, Options(patch=(4, 6), dense_share=NEVER_DENSE))
+    assert {node.operator for node in bundle.report.nodes if not node.incremental} == {"Flatten", "Gemm"}
