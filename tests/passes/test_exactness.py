@@ -102,8 +102,8 @@ def test_report_says_that_a_global_average_is_updated(tmp_path):
 
 
 INCREMENTAL_TO_THE_HEAD = [
-    "normalised_channels", "channels_last_block", "layer_normalisation_by_hand", "shuffled_channels", "padded_and_cropped", "resized",
-    "blocks", "comparisons", "norm_pools", "activations",
+    "normalised_channels", "channels_last_block", "layer_normalisation_by_hand", "shuffled_channels", "padded_and_cropped",
+    "resized", "blocks", "comparisons", "norm_pools", "activations",
 ]  # fmt: skip
 
 
