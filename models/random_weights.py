@@ -22,6 +22,10 @@ make 1e-4 of rounding. Trained networks are not like that, and such noise would 
 FREE_DEVIATION = 0.3
 """Deviation of parameters that are no layer's: scales of residuals, class tokens, positions."""
 
+WIDEST = 5.0
+"""Deviation of the logits at most. Residuals pile up in a network that was not trained, and to a tolerance for outputs near
+zero the rounding of logits as wide as RegNet's 15 would look like an error."""
+
 STATISTICS_DRIFT = 0.2
 """How far running statistics are off the calibration images' own, relative to their deviation."""
 
@@ -56,7 +60,11 @@ def _randomise_own_parameters(module: nn.Module, generator: torch.Generator) -> 
 
 
 def _calibrate_batch_norms(network: nn.Module, generator: torch.Generator) -> None:
-    """Set every running statistic from what reaches its layer, so that no depth of network drifts off scale."""
+    """Set every running statistic from what reaches its layer, so that no depth of network drifts off scale.
+
+    A last linear layer whose logits are wider than ``WIDEST`` is scaled down to that.
+    """
+    last: list[tuple[nn.Module, Tensor]] = []
 
     def calibrate(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
@@ -68,15 +76,23 @@ def _calibrate_batch_norms(network: nn.Module, generator: torch.Generator) -> No
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
 
+    def remember(layer: nn.Module, _: tuple[Tensor], output: Tensor) -> None:
+        last[:] = [(layer, output)]
+
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
         return
     hooks = [norm.register_forward_pre_hook(calibrate) for norm in norms]
+    hooks += [layer.register_forward_hook(remember) for layer in network.modules() if isinstance(layer, nn.Linear)]
     was_training = network.training
-    network.eval()(smooth_noise(CALIBRATION_IMAGES, CALIBRATION_SIDE, generator))
+    logits = network.eval()(smooth_noise(CALIBRATION_IMAGES, CALIBRATION_SIDE, generator))
     network.train(was_training)
     for hook in hooks:
         hook.remove()
+    for layer, output in last:
+        if output is logits and logits.std() > WIDEST:
+            for parameter in layer.parameters():
+                parameter *= WIDEST / logits.std()
 
 
 def smooth_noise(images: int, side: int, generator: torch.Generator) -> Tensor:

@@ -133,28 +133,34 @@ class _Rewriter:
         self.updated[image.name] = Updated(box, channels, rows=emit("Reshape", patches, emit.int64([-1, channels])))
 
     def _cover_whole(self, image: gs.Tensor) -> gs.Variable:
-        """The covered image [batch, C, H, W] as image * (1 - mask) + fill * mask, which is exact for a mask of zeros and ones.
+        """The covered image [batch, C, H, W], line by line: those that the patch meets are made, all others copied.
 
-        Three passes over whole planes, where pasting gathers row by row of as few numbers as the image has channels.
+        One pass over whole planes, where pasting gathers cell by cell of as few numbers as the image has channels.
         """
         emit, (_, channels, height, width) = self.emit, image.shape
+        patch, width_of_patch = self.plan.patch
         fill = emit.input(FILL, np.float32, [height * width, channels])
         rows = emit("Slice", self._table(image.name), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
-        planes = [
-            emit("Reshape", emit("Transpose", value, perm=[1, 0]), emit.int64([1, channels, height, width]))
-            for value in (rows, fill)
-        ]
-        inside = []
-        for positions, size, patch, axes in (
-            (self.positions_y, height, self.plan.patch[0], [1, 3]),
-            (self.positions_x, width, self.plan.patch[1], [1, 2]),
-        ):
-            cells = emit("Sub", emit.int64(np.arange(size)), emit("Unsqueeze", positions, emit.int64([1])))
-            within = emit("Cast", _within(emit, cells, patch, emit.int64), to=TensorProto.FLOAT)
-            inside.append(emit("Unsqueeze", within, emit.int64(axes)))
-        mask = emit("Mul", *inside)
-        outside = emit("Sub", emit.constant(np.array(1, np.float32)), mask)
-        return emit("Add", emit("Mul", planes[0], outside), emit("Mul", planes[1], mask))
+        planes, covers = (
+            emit("Reshape", emit("Transpose", value, perm=[1, 0]), emit.int64([channels * height, width])) for value in (rows, fill)
+        )
+        first_y, first_x = (emit("Unsqueeze", of, emit.int64([1, 2])) for of in (self.positions_y, self.positions_x))
+        lines = emit("Add", first_y, emit.int64(np.arange(patch)))  # [batch, 1, patch]
+        inside = emit("Max", emit("Min", lines, emit.int64(height - 1)), emit.int64(0))
+        met = emit("Add", emit.int64(np.arange(channels)[:, None] * height), inside)  # [batch, C, patch]
+        within = _within(emit, emit("Sub", emit.int64(np.arange(width)), first_x), width_of_patch, emit.int64)
+        made = emit(
+            "Where", emit("Unsqueeze", within, emit.int64([1])), *(emit("Gather", of, met, axis=0) for of in (covers, planes))
+        )  # [batch, C, patch, width]
+        union = emit("Concat", planes, emit("Reshape", made, emit.int64([-1, width])), axis=0)
+
+        number = emit("Unsqueeze", _ramp(emit, self.positions_y), emit.int64([1, 2]))
+        relative = emit("Sub", emit.int64(np.arange(height)), first_y)  # [batch, 1, H]
+        start = emit("Add", emit("Mul", number, emit.int64(channels * patch)), emit.int64(channels * height))
+        ours = emit("Add", emit("Add", start, relative), emit.int64(np.arange(channels)[:, None] * patch))
+        copied = emit.int64(np.arange(channels * height).reshape(channels, height))
+        index = emit("Where", _within(emit, relative, patch, emit.int64), ours, copied)
+        return emit("Gather", union, index, axis=0)
 
     def _operand(self, value: gs.Tensor) -> Operand | None:
         if value.name not in self.updated:
@@ -221,6 +227,11 @@ class _Rewriter:
 def _within(emit: Emitter, cells: gs.Tensor, patch: int, number: Callable[[int], gs.Constant]) -> gs.Variable:
     """Which of ``cells``, counted from the patch's first, are the patch's."""
     return emit("And", emit("GreaterOrEqual", cells, number(0)), emit("Less", cells, number(patch)))
+
+
+def _ramp(emit: Emitter, positions: gs.Tensor) -> gs.Variable:
+    """int64 [batch]: 0, 1, 2 and so on."""
+    return emit("Range", emit.int64(0), emit("Squeeze", emit("Shape", positions)), emit.int64(1))
 
 
 def table_shape(plan: Plan, name: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Pooling on regions: gather every window and reduce it; or average the change over tiles."""
+"""Pooling on regions: the operator on gathered regions; every window gathered and reduced; or the change averaged over tiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import IntArray, Window
 from kcompiler.passes.index import Reads, contiguous_reads, outer, tile_reads
-from kcompiler.passes.lowering.site import LOWEST_ROW, ZERO_ROW, Site, Updated
+from kcompiler.passes.lowering.site import LOWEST_ROW, ZERO_ROW, Site, Updated, as_rows
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.winograd import FloatMatrix
@@ -51,6 +51,40 @@ def norm_pool(site: Site) -> Updated:
     exponents = [emit.constant(np.array(one, np.float32)) for one in (power, 1 / power)]
     total = emit("ReduceSum", emit("Pow", emit("Abs", windows), exponents[0]), axis, keepdims=0)
     return site.computed(rows=emit("Pow", total, exponents[1]))
+
+
+def _regions_work(shape: Shape) -> Work:
+    """Regions go channels first, and back; a window's cells come from near caches, in which they are half as dear."""
+    read, written = shape.reads * shape.channels, shape.cells * shape.channels
+    moved = shape.union + 3 * read + 3 * written + shape.taps * written / 2
+    return Work(moved=moved, nodes=24 / shape.batch, held=2 * read + 2 * written)
+
+
+def _on_regions(site: Site, pad_row: int) -> gs.Variable:
+    """The operator itself, without padding, on the gathered input regions (padding comes as rows): [batch, C, h, w]."""
+    emit, (y, x) = site.emit, site.windows
+    maps = emit("Transpose", site.cells(site.operand, pad_row), perm=[0, 3, 1, 2])
+    dilations = {"dilations": [y.dilation, x.dilation]} if max(y.dilation, x.dilation) > 1 else {}
+    return emit(site.node.op, maps, kernel_shape=[y.kernel, x.kernel], strides=[y.stride, x.stride], **dilations)
+
+
+@lowering("regions", "MaxPool", work=_regions_work)
+def max_pool_on_regions(site: Site) -> Updated:
+    """Padding is the lowest float, as in the operator."""
+    return site.computed(maps=_on_regions(site, LOWEST_ROW))
+
+
+@lowering("regions", "AveragePool", work=_regions_work)
+def average_pool_on_regions(site: Site) -> Updated:
+    """The mean with zeros for padding, then over the number of cells that count."""
+    emit, (y, x) = site.emit, _counts(site)
+    means = site.computed(maps=_on_regions(site, ZERO_ROW))
+    taps = [window.kernel for window in site.windows]
+    if all(set(counts) == {size} for counts, size in zip((y, x), taps, strict=True)):
+        return means
+    cells = (contiguous_reads(emit, Window.identity(a.size), a) for a in (site.output.y, site.output.x))
+    counted = emit("Mul", _shares(emit, y, x, *cells), emit.constant(np.array(taps[0] * taps[1], np.float32)))
+    return site.computed(rows=emit("Mul", as_rows(emit, means), counted))
 
 
 def _sums(window: Window, tile: int) -> FloatMatrix:
