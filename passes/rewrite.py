@@ -16,11 +16,12 @@ from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import PAD_ROWS, Box, cell_index, contiguous_reads, region_axis, whole_axis
+from kcompiler.passes.index import PAD_ROWS, Axis, Box, cell_index, contiguous_reads, first_of, region_axis
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, updated_head
 from kcompiler.passes.lowering.site import Operand, Site, Updated, as_rows
 from kcompiler.passes.lowering.table import Lowering
+from kcompiler.passes.places import Places
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
 from kcompiler.runtime.manifest import FILL, POSITIONS, TABLE
@@ -50,6 +51,11 @@ class _Rewriter:
         positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
         self.positions_y = self.emit("Gather", positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", positions, self.emit.int64(1), axis=1)
+        image = plan.regions[plan.image]
+        self.places = tuple(
+            Places(self.emit, positions, spans.before, len(spans.start), extents)
+            for spans, positions in ((image.y, self.positions_y), (image.x, self.positions_x))
+        )
         self.source_tensors = source.tensors()
         self.updated: dict[str, Updated] = {}
         self.dense: dict[str, gs.Tensor] = {}
@@ -73,7 +79,7 @@ class _Rewriter:
             value.name = output.name
             value.shape = output.shape
             graph.outputs.append(value)
-        graph.cleanup().toposort()
+        self._finish()
         return Rewritten(graph, tuple(self.tables), self.lowerings, frozenset(self.heads))
 
     def run_whole(self) -> Rewritten:
@@ -102,15 +108,18 @@ class _Rewriter:
             result = self.dense[node.outputs[0].name]
         result.dtype = np.dtype(np.float32)
         self.emit.graph.outputs = [result]
-        self.emit.graph.cleanup().toposort()
+        self._finish()
         return self.emit.graph
 
     def _box(self, region: Region) -> Box:
-        y, x = (
-            region_axis(self.emit, spans, self.emit("Add", positions, self.emit.int64(spans.before)), self.extents)
-            for spans, positions in ((region.y, self.positions_y), (region.x, self.positions_x))
-        )
+        y, x = (region_axis(self.places[along], along, spans) for along, spans in enumerate((region.y, region.x)))
         return Box(y, x)
+
+    def _finish(self) -> None:
+        """The graph is complete but for the places of regions, and for what nothing needs."""
+        for places in self.places:
+            places.finish()
+        self.emit.graph.cleanup().toposort()
 
     def _cover_image(self) -> None:
         """The image's updated region: the patch cut out of the fill, or the image where the box is wider than what it covers."""
@@ -121,14 +130,15 @@ class _Rewriter:
         index = cell_index(emit, box)
         covered, uncovered = (emit("Gather", rows, index, axis=0) for rows in (fill, self._table(image.name)))
         inside = []
-        for axis, positions, patch, across in (
-            (box.y, self.positions_y, self.plan.patch[0], [2, 3]),
-            (box.x, self.positions_x, self.plan.patch[1], [1, 3]),
+        for axis, positions, patch in (
+            (box.y, self.positions_y, self.plan.patch[0]),
+            (box.x, self.positions_x, self.plan.patch[1]),
         ):
-            first = emit("Sub", axis.origin, emit("Cast", positions, to=TensorProto.INT32))
-            steps = emit("Range", emit.int32(0), axis.extent, emit.int32(1))
-            cells = emit("Add", emit("Unsqueeze", first, emit.int64([1])), steps)
-            inside.append(emit("Unsqueeze", _within(emit, cells, patch, emit.int32), emit.int64(across)))
+            assert axis.number is not None
+            position = emit("Unsqueeze", emit("Cast", positions, to=TensorProto.INT32), emit.int64([1, 2, 3]))
+            first = emit("Sub", axis.places.origins(axis.number, 4), position)
+            steps = first_of(emit, np.arange(axis.size), axis.extent(emit), [-1, 1, 1] if axis.along == 0 else [-1, 1])
+            inside.append(_within(emit, emit("Add", first, steps), patch, emit.int32))
         patches = emit("Where", emit("And", *inside), covered, uncovered)
         self.updated[image.name] = Updated(box, channels, rows=emit("Reshape", patches, emit.int64([-1, channels])))
 
@@ -142,7 +152,7 @@ class _Rewriter:
         fill = emit.input(FILL, np.float32, [height * width, channels])
         rows = emit("Slice", self._table(image.name), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
         planes, covers = (
-            emit("Reshape", emit("Transpose", value, perm=[1, 0]), emit.int64([channels * height, width])) for value in (rows, fill)
+            emit("Reshape", emit("Transpose", of, perm=[1, 0]), emit.int64([channels * height, width])) for of in (rows, fill)
         )
         first_y, first_x = (emit("Unsqueeze", of, emit.int64([1, 2])) for of in (self.positions_y, self.positions_x))
         lines = emit("Add", first_y, emit.int64(np.arange(patch)))  # [batch, 1, patch]
@@ -215,8 +225,8 @@ class _Rewriter:
     def _paste(self, name: str) -> gs.Variable:
         region, operand = self.plan.regions[name], Operand(self.updated[name], lambda: self._table(name))
         y, x = (
-            contiguous_reads(self.emit, Window.identity(size), whole_axis(self.emit, size))
-            for size in (region.y.size, region.x.size)
+            contiguous_reads(self.emit, Window.identity(size), Axis(self.places[along], along, None, size))
+            for along, size in enumerate((region.y.size, region.x.size))
         )
         rows = operand.read(self.emit, y, x)
         whole = rows if region.last else self.emit("Transpose", rows, perm=[0, 3, 1, 2])

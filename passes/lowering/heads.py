@@ -38,8 +38,8 @@ def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region)
 
     replaced = emit("ReduceSum", emit("Gather", operand.cached(), cell_index(emit, box), axis=0), emit.int64([1, 2]), keepdims=0)
 
-    area = emit("Cast", emit("Mul", box.y.extent, box.x.extent), to=TensorProto.INT64)
-    shape = emit("Concat", emit.int64([-1]), emit("Unsqueeze", area, emit.int64([0])), emit.int64([channels]), axis=0)
+    area = emit("Cast", emit("Mul", box.y.extent(emit), box.x.extent(emit)), to=TensorProto.INT64)
+    shape = emit("Concat", emit.int64([-1]), area, emit.int64([channels]), axis=0)
     regions = emit("Reshape", _plain_rows(emit, operand), shape)
     added = emit("ReduceSum", regions, emit.int64([1]), keepdims=0)
 

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import IntArray, Window
-from kcompiler.passes.index import Reads, contiguous_reads, outer, tile_reads
+from kcompiler.passes.index import Reads, contiguous_reads, tile_reads
 from kcompiler.passes.lowering.site import LOWEST_ROW, ZERO_ROW, Site, Updated, as_rows
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
@@ -110,7 +110,8 @@ def _tiled_mean(size: int, site: Site) -> Updated:
     if _uniform(y, x):
         return added_to_cached(site, apply_along_both(emit, along_y / y[0], along_x / x[0], cells, "pool"), tile)
     sums = emit("Reshape", apply_along_both(emit, along_y, along_x, cells, "pool"), emit.int64([-1, site.channels]))
-    outputs = (tile_reads(emit, Window.identity(a.size), a, size) for a in (site.output.y, site.output.x))
+    box = site.output
+    outputs = tile_reads(emit, (Window.identity(box.y.size), Window.identity(box.x.size)), box, tile)
     return added_to_cached(site, emit("Mul", sums, _shares(emit, y, x, *outputs)), tile)
 
 
@@ -142,7 +143,6 @@ def _shares(emit: Emitter, counts_y: IntArray, counts_x: IntArray, y: Reads, x: 
     """float32 [rows, 1]: one over the counted cells of each output read (of the last, for those beyond the map)."""
     along = []
     for counts, reads in ((counts_y, y), (counts_x, x)):
-        inverse = np.pad(1 / np.maximum(counts, 1), (0, reads.overhang), mode="edge").astype(np.float32)
-        along.append(emit("Gather", emit.constant(inverse), reads.cells, axis=0))
-    shares = outer(emit, "Mul", y, along[0], x, along[1], emit.constant(np.array(1, np.float32)))
-    return emit("Reshape", shares, emit.int64([-1, 1]))
+        inverse = (1 / np.maximum(counts, 1)).astype(np.float32)
+        along.append(reads.lookup(emit, inverse, inverse[-1]))
+    return emit("Reshape", emit("Mul", *along), emit.int64([-1, 1]))

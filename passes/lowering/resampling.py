@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.geometry import Taps, Window
-from kcompiler.passes.index import WINDOWS, Axis, Reads, outer
+from kcompiler.passes.emit import Array
+from kcompiler.passes.index import Axis, chosen_reads, first_of
 from kcompiler.passes.lowering.channels import take_channels
-from kcompiler.passes.lowering.site import Site, Updated
+from kcompiler.passes.lowering.site import Operand, Site, Updated
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.rules.channels import sliced_axes
 from kcompiler.passes.rules.resampling import taps_of
@@ -25,14 +25,13 @@ def resample(site: Site) -> Updated:
     """The cells that each output is made of, gathered and, where it is not a mere copy, weighted and added up."""
     emit, operand = site.emit, site.operand
     taps = taps_of(site.node, site.region)
-    outputs = [_cells(site, axis) for axis in (site.output.y, site.output.x)]
-    y, x = (_reads(site, one, cells) for one, cells in zip(taps, outputs, strict=True))
-    read = operand.read(emit, y, x)
+    read = _read(site, operand)
     shape = emit.int64([-1, operand.updated.channels])
     if all(one.copies for one in taps):
         return site.computed(rows=emit("Reshape", read, shape))
-    along = [emit("Gather", emit.constant(one.weights), cells, axis=0) for one, cells in zip(taps, outputs, strict=True)]
-    weights = outer(emit, "Mul", y, along[0], x, along[1], emit.constant(np.array(1, np.float32)))
+    weights = emit(
+        "Mul", *(_by_output(site, axis, one.weights) for axis, one in zip((site.output.y, site.output.x), taps, strict=True))
+    )
     weighted = emit("Mul", read, emit("Unsqueeze", weights, emit.int64([5])))
     return site.computed(rows=emit("Reshape", emit("ReduceSum", weighted, emit.int64([3, 4]), keepdims=0), shape))
 
@@ -53,29 +52,30 @@ def space_to_depth(site: Site) -> Updated:
 def depth_to_space(site: Site) -> Updated:
     """The cell that an output lies in, and of its channels those of the place in the block: all others times zero."""
     emit, block = site.emit, int(site.node.attrs["blocksize"])
-    outputs = [_cells(site, axis) for axis in (site.output.y, site.output.x)]
-    y, x = (_reads(site, one, cells) for one, cells in zip(taps_of(site.node, site.region), outputs, strict=True))
-    read = site.operand.read(emit, y, x)
+    read = _read(site, site.operand)
     first = site.attribute("mode", "DCR") == "DCR"  # the place in the block is the slower index of the channels
     sizes = [block, block, site.channels] if first else [site.channels, block, block]
     cells = emit("Reshape", read, emit.int64([-1, *sizes]))
-    places = [
-        emit("Gather", emit.constant(np.eye(block, dtype=np.float32)[np.arange(axis.size) % block]), one, axis=0)
-        for one, axis in zip(outputs, (site.output.y, site.output.x), strict=True)
-    ]
-    place = outer(emit, "Mul", y, places[0], x, places[1], emit.constant(np.array(1, np.float32)))
+    places = (np.eye(block, dtype=np.float32)[np.arange(axis.size) % block] for axis in (site.output.y, site.output.x))
+    place = emit("Mul", *(_by_output(site, axis, one) for axis, one in zip((site.output.y, site.output.x), places, strict=True)))
     mask = emit("Reshape", place, emit.int64([-1, block, block, 1] if first else [-1, 1, block, block]))
     axes = emit.int64([1, 2] if first else [2, 3])
     return site.computed(rows=emit("ReduceSum", emit("Mul", cells, mask), axes, keepdims=0))
 
 
-def _cells(site: Site, axis: Axis) -> gs.Variable:
-    """The cells of the region along an axis: int32 [batch or 1, extent]."""
-    steps = site.emit("Range", site.emit.int32(0), axis.extent, site.emit.int32(1))
-    return site.emit("Add", site.emit("Unsqueeze", axis.origin, site.emit.int64([1])), steps)
+def _read(site: Site, operand: Operand) -> gs.Variable:
+    """The cells that each output is made of: [batch, h, w, taps y, taps x, C]."""
+    y, x = (
+        chosen_reads(_by_output(site, axis, one.cells.astype(np.int32)), one.inputs, axis)
+        for axis, one in zip((site.output.y, site.output.x), taps_of(site.node, site.region), strict=True)
+    )
+    return operand.read(site.emit, y, x)
 
 
-def _reads(site: Site, taps: Taps, outputs: gs.Tensor) -> Reads:
-    """Of every output, the cells it is made of: [batch or 1, extent, taps]."""
-    cells = site.emit("Gather", site.emit.int32(taps.cells), outputs, axis=0)
-    return Reads(cells, Window.identity(taps.inputs), WINDOWS, overhang=1)
+def _by_output(site: Site, axis: Axis, values: Array) -> gs.Variable:
+    """``values`` [outputs, taps] of the region's outputs: [batch, y, 1, taps, 1] along y, [batch, 1, x, 1, taps] along x."""
+    assert axis.number is not None, "a region is computed, not a whole map"
+    emit, last = site.emit, axis.along == 0
+    steps = first_of(emit, np.arange(axis.size), axis.extent(emit), [-1, 1])
+    outputs = emit("Add", axis.places.origins(axis.number, 3 if last else 4), steps)
+    return emit("Gather", emit.constant(values[:, :, None] if last else values), outputs, axis=0)

@@ -127,7 +127,7 @@ def cached_rows(emit: Emitter, box: Box, tile: Tile | None, table: gs.Tensor) ->
     if tile is None:
         index = cell_index(emit, box)
     else:
-        y, x = (tile_reads(emit, Window.identity(a.size), a, size) for a, size in zip((box.y, box.x), tile, strict=True))
+        y, x = tile_reads(emit, (Window.identity(box.y.size), Window.identity(box.x.size)), box, tile)
         index = cached_index(emit, box, y, x, ZERO_ROW)
     return emit("Gather", table, emit("Reshape", index, emit.int64([-1])), axis=0)
 
@@ -210,11 +210,7 @@ class Site:
 
     def tiles(self, tile: Tile) -> tuple[Reads, Reads]:
         """Every input cell of tiles of outputs, along y and x: the index is [cells y, cells x, all tiles]."""
-        y, x = (
-            tile_reads(self.emit, w, axis, size)
-            for w, axis, size in zip(self.windows, (self.output.y, self.output.x), tile, strict=True)
-        )
-        return y, x
+        return tile_reads(self.emit, self.windows, self.output, tile)
 
     def aligned_rows(self, operand: Operand, tile: Tile | None) -> gs.Tensor:
         """An operand on the output's box, rows ordered by ``tile``: as it is if it lies so, else read around its region."""
