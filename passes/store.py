@@ -20,6 +20,8 @@ from kcompiler.runtime.manifest import WEIGHTS
 ALIGNMENT = 4096
 """Offsets are multiples of a memory page, so that a runtime can map the weights instead of reading them."""
 INLINE_BYTES = 1024
+TABLE_BYTES = 1 << 20
+"""Tables of indices (int32) up to this size stay in the model: no other variant has the same."""
 
 
 class WeightsFile:
@@ -64,7 +66,7 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
     replaced = []
     for one in (graph, *subgraphs(graph)):
         for tensor in one.tensors().values():
-            if isinstance(tensor, gs.Constant) and tensor.values.nbytes >= INLINE_BYTES:
+            if isinstance(tensor, gs.Constant) and tensor.values.nbytes >= _inline(tensor.values.dtype):
                 values = tensor.values
                 replaced.append((tensor, values))
                 tensor.values = LazyValues(_external(values, *weights.add(values)))
@@ -76,6 +78,11 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
     weights.flush()
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(path)
+
+
+def _inline(dtype: np.dtype) -> int:
+    """Bytes below which constants stay in the model."""
+    return TABLE_BYTES if dtype == np.int32 else INLINE_BYTES
 
 
 def _external(values: np.ndarray, offset: int, length: int) -> TensorProto:

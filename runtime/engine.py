@@ -14,13 +14,17 @@ from kcompiler.runtime.errors import BundleError, UsageError
 from kcompiler.runtime.fills import PatchFill, apart, collage
 from kcompiler.runtime.full import FullInference, side_by_side
 from kcompiler.runtime.images import Fill, FloatArray, cover, covering
-from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
+from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, WEIGHTS, Manifest, Variant, patch_text
 from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.schedule import Extents, schedule
 from kcompiler.runtime.sessions import Machine, device_of, onnxruntime, open_session
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+
+
+PACKED_BYTES = 128 << 20
+"""Weights of at most this size are packed for matrix products when a session opens, which takes as much memory again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +78,10 @@ class Engine:
 
     @cached_property
     def _incremental(self) -> ort.InferenceSession:
-        # Weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
-        return open_session(self.folder / self.variant.incremental, self.machine, prepack=False)
+        # Many weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
+        weights = self.folder / WEIGHTS
+        prepack = not weights.exists() or weights.stat().st_size <= PACKED_BYTES
+        return open_session(self.folder / self.variant.incremental, self.machine, prepack=prepack)
 
     @cached_property
     def _inputs(self) -> frozenset[str]:
