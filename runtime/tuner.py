@@ -101,7 +101,7 @@ def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) 
     """Of the family chosen on some images, the fastest plan that keeps the promise, judged on the ``second`` part of them.
 
     Where those are too few for any promise, the plan that was chosen, or a more careful one if it takes one to keep the goal on
-    all images together.
+    all images together, and on those that had no part in the choice: what it chose by flatters a plan.
     """
     if best is None:
         return Chosen(None, 0, True, len(second))
@@ -112,8 +112,8 @@ def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) 
         return Chosen(trial, last, True, kept[last])
     if len(second) >= images_needed(goal.share, goal.confidence):
         return Chosen(None, 0, True, len(second))
-    together = trial.most_careless(goal, list(trial.outcomes)) or 0
-    return Chosen(trial, min(chosen, together), False, kept[chosen])
+    careful = (trial.most_careless(goal, images) or 0 for images in (list(trial.outcomes), second))
+    return Chosen(trial, min(chosen, *careful), False, kept[chosen])
 
 
 def split(count: int, goal: Goal) -> tuple[list[int], list[int]]:

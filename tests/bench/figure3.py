@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = (
-    "alexnet", "vgg16", "vgg19", "squeezenet1_0", "resnet18", "resnet50", "mobilenet_v2", "densenet121", "inception_v3",
+    "alexnet", "vgg16", "vgg19", "squeezenet1_0", "resnet18", "resnet50", "mobilenet_v1", "densenet121", "inception_v3",
 )  # fmt: skip
 
 

@@ -90,6 +90,22 @@ def test_too_few_images_are_tuned_on_but_not_promised(demo_maps):
     assert images_needed(goal.share, goal.confidence) > 10
 
 
+def test_a_plan_must_serve_the_images_that_judge_it_where_nothing_can_be_promised():
+    """On all 17 images together the careless plan is good enough, on the 5 that did not choose it is not."""
+    family = Family("two", (SamplingPlan(expected_ssim=0.95), SamplingPlan(expected_ssim=0.8)))
+
+    def outcome(ssim):
+        return Outcome((8,), 0.1, ssim, np.zeros((1, 1), np.float32), np.ones((1, 1), np.bool_))
+
+    good, bad = [outcome(0.99), outcome(0.95)], [outcome(0.99), outcome(0.5)]
+    trial = Trial(family, {image: good if image else bad for image in range(17)}, FREE)
+    goal = Goal(ssim=0.9, share=0.9)
+    chosen = promised((trial, 1), goal, range(5))
+    assert trial.most_careless(goal, range(17)) == 1
+    assert (chosen.number, chosen.promised, chosen.kept) == (0, False, 4)
+    assert promised((trial, 1), goal, range(1, 6)).number == 1
+
+
 def test_no_plan_that_serves_means_exact(demo_maps):
     plans = [Family("drill-down", tuple(SamplingPlan(method="drill-down", step=4, share=r) for r in (0.1, 0.05)))]
     assert fastest(trials(demo_maps[:12], plans), Goal(ssim=0.999, stride=8), range(6)) is None
