@@ -19,7 +19,7 @@ def draw(reports: Mapping[str, Report], file: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.6), dpi=130, layout="constrained")
+    figure = Figure(figsize=(13, 4.6), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     depth, ratio = figure.subplots(1, 2)
     colours = [f"C{number % 10}" for number in range(len(reports))]
@@ -28,7 +28,7 @@ def draw(reports: Mapping[str, Report], file: Path) -> None:
         work = np.cumsum([node.flops for node in layers])
         places = np.r_[0.0, work / work[-1]] if len(layers) else np.array([0.0, 1.0])
         shares = [node.share for node in layers] or [1.0]
-        depth.step(places, [shares[0], *shares], where="pre", color=colour, label=_stem(name))
+        depth.step(places, [shares[0], *shares], where="pre", color=colour)
         sides = [one.patch for one in report.redundancies]
         ratio.plot(sides, [one.paper for one in report.redundancies], "o-", color=colour, label=_stem(name))
         ratio.plot(sides, [one.tight for one in report.redundancies], ":", color=colour)
@@ -41,7 +41,7 @@ def draw(reports: Mapping[str, Report], file: Path) -> None:
     ratio.minorticks_off()
     ratio.plot([], [], "k-", label="worst position (the paper)")
     ratio.plot([], [], "k:", label="mean of all positions")
-    ratio.legend(fontsize=8, ncols=2)
+    figure.legend(*ratio.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     for axes in (depth, ratio):
         axes.grid(alpha=0.3)
     figure.savefig(file)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.commands.explain import fill_record, parse_fill, parse_target, read_input
+from kcompiler.commands.request import fill_record, parse_fill, parse_target, read_input
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import FloatArray

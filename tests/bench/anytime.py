@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kcompiler
-from kcompiler.commands.explain import read_input
+from kcompiler.commands.request import read_input
 from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.quality import ssim
 

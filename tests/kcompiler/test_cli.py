@@ -14,7 +14,7 @@ import pytest
 from networks import save
 from PIL import Image
 
-from kcompiler.commands.explain import _as_monai_says
+from kcompiler.commands.compat import as_monai_says
 from kcompiler.runtime.preprocessing import Preprocessing
 
 RECIPE = {"size": [24, 28], "resize": "stretch", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3, "channel_order": "RGB",
@@ -162,7 +162,7 @@ def test_explain_makes_maps_as_other_tools_do(work, tmp_path, tool, shape):
 def test_monai_steps_by_the_stride_asked_for(step):
     """Whatever binary fractions make of one less step over side."""
     request = SimpleNamespace(fill=0.0, stride=int(step), explainer=SimpleNamespace(manifest=SimpleNamespace(patch=(5, 5))))
-    mode, overlap = _as_monai_says(request)
+    mode, overlap = as_monai_says(request)
     assert (mode, int(5 * (1 - overlap))) == ("gaussian", int(step))
 
 
