@@ -92,7 +92,7 @@ def _calibrate_batch_norms(network: nn.Module, generator: torch.Generator) -> No
     for layer, output in last:
         if output is logits and logits.std() > WIDEST:
             for parameter in layer.parameters():
-                parameter *= WIDEST / logits.std()
+                parameter.mul_(WIDEST / logits.std())
 
 
 def smooth_noise(images: int, side: int, generator: torch.Generator) -> Tensor:

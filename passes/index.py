@@ -150,7 +150,7 @@ class Reads(ABC):
         """How many cells before and behind the origin of a region may be read, and behind its end."""
         before = value.size + self.window.pad + self.overhang
         behind = self.window.input_extent(self.window.outputs) + self.overhang
-        return tuple(-(-cells // ALIKE) * ALIKE for cells in (before, behind))  # type: ignore[return-value]
+        return -(-before // ALIKE) * ALIKE, -(-behind // ALIKE) * ALIKE
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,7 @@ class Places:
         key = "differences", number, other, rank, factor, offset
         if key not in self._given:
             self._given[key] = gs.Variable(self._emit.fresh("distance"))
-            known = number is not None
-            of = _Origins.of(self._spans[number], factor, offset) if known else _Origins.constant(offset, self._count)
+            of = _Origins.constant(offset, self._count) if number is None else _Origins.of(self._spans[number], factor, offset)
             less = _Origins.of(self._spans[other], 1, 0)
             self._differences.setdefault(rank, []).append((of, less, self._given[key]))
         return self._given[key]

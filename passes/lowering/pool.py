@@ -64,8 +64,10 @@ def _on_regions(site: Site, pad_row: int) -> gs.Variable:
     """The operator itself, without padding, on the gathered input regions (padding comes as rows): [batch, C, h, w]."""
     emit, (y, x) = site.emit, site.windows
     maps = emit("Transpose", site.cells(site.operand, pad_row), perm=[0, 3, 1, 2])
-    dilations = {"dilations": [y.dilation, x.dilation]} if max(y.dilation, x.dilation) > 1 else {}
-    return emit(site.node.op, maps, kernel_shape=[y.kernel, x.kernel], strides=[y.stride, x.stride], **dilations)
+    attributes = {"kernel_shape": [y.kernel, x.kernel], "strides": [y.stride, x.stride]}
+    if max(y.dilation, x.dilation) > 1:  # an average has no such attribute in older opsets
+        attributes["dilations"] = [y.dilation, x.dilation]
+    return emit(site.node.op, maps, name=None, **attributes)
 
 
 @lowering("regions", "MaxPool", work=_regions_work)
