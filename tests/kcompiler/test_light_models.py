@@ -5,18 +5,14 @@ Their weights are constants, so that their outputs hardly move; each is also com
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import onnx
 import pytest
-from networks import with_random_weights
+from light_models import LIGHT, with_random_weights
 
 import kcompiler
 from kcompiler.runtime.check import check, random_image, sample_positions
 from kcompiler.runtime.compare import compare
 from kcompiler.runtime.images import fill_image
 
-LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 MODELS = [
     "vgg19",
     "resnet50",
