@@ -15,19 +15,17 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # for models, which is not installed: last, so that an installed kcompiler comes first
 
-from faithfulness import Faithfulness, faithfulness, probability_of  # noqa: E402
+from faithfulness import faithfulness, probability_of  # noqa: E402
+from fidelity_table import Judged, Pace, report  # noqa: E402
 
 import kcompiler  # noqa: E402
 from kcompiler.runtime.bench import FULL_BATCHES, _time_compiled, _time_full, spread  # noqa: E402
@@ -37,8 +35,7 @@ from kcompiler.runtime.images import FloatArray, fill_image  # noqa: E402
 from kcompiler.runtime.manifest import file_record, read_manifest  # noqa: E402
 from kcompiler.runtime.plans import Tuned  # noqa: E402
 from kcompiler.runtime.positions import make_grid  # noqa: E402
-from kcompiler.runtime.promise import least_share  # noqa: E402
-from kcompiler.runtime.quality import Quality, quality  # noqa: E402
+from kcompiler.runtime.quality import quality  # noqa: E402
 from kcompiler.runtime.trials import Goal, Sample  # noqa: E402
 from kcompiler.runtime.tuner import split, tune  # noqa: E402
 from models.findings import DATA_SETS, Box, picture  # noqa: E402
@@ -63,30 +60,6 @@ class Example:
     def right(self) -> bool:
         """Whether the classifier is: the map is of what it says."""
         return self.exact.target == self.label
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """An unseen picture.
-
-    Attributes:
-        share: of the positions, evaluated.
-        seconds, exact_seconds: of the tuned and of the exact explanation (the latter from a sample of its positions).
-        speedup, exact_speedup: of each, over full inference of all positions, timed right before and after it.
-        faithful, exact_faithful: of each map; pointing only for findings that the classifier recognises.
-    """
-
-    seed: int
-    label: int
-    right: bool
-    quality: Quality
-    share: float
-    seconds: float
-    exact_seconds: float
-    speedup: float
-    exact_speedup: float
-    faithful: Faithfulness
-    exact_faithful: Faithfulness
 
 
 class Clock:
@@ -156,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     clock = Clock(explainer, unseen[0].image)
     judged = [judge(explainer, one, tuned, clock) for one in tqdm(unseen, desc="unseen pictures")]
     every = [*known.taken, *unseen]
-    report(explainer, clock, tuned, judged, every, DATA_SETS[options.data_set].labels)
+    pace = Pace(len(clock.positions), clock.size, clock.ticks)
+    right = [one.right for one in every]
+    report(explainer.manifest.model, pace, tuned, judged, right, DATA_SETS[options.data_set].labels)
     print(
         f"tuning on {tuned.evidence.images} of {tuned.evidence.given} pictures: {spent:.0f} s with all exact maps, "
         f"{spent / tuned.evidence.exact_seconds:.1f} times an exact map"
@@ -247,94 +222,6 @@ def judge(explainer: Explainer, example: Example, quality_kept: Tuned, clock: Cl
         faithful=faithfulness(tuned, image, clock.fill, probability, box),
         exact_faithful=faithfulness(exact, image, clock.fill, probability, box),
     )  # fmt: skip
-
-
-Judgement = Callable[[Sequence[Judged]], str]
-
-
-def rows(goal: float) -> dict[str, Judgement]:
-    """The lines of the table, each of some pictures."""
-    return {
-        "unseen pictures": lambda some: str(len(some)),
-        f"SSIM >= {goal:g}": lambda some: f"{statistics.fmean(one.quality.ssim >= goal for one in some):.0%}",
-        "SSIM, 10th percentile": lambda some: f"{np.percentile([one.quality.ssim for one in some], 10):.3f}",
-        "SSIM, median": _median(lambda one: one.quality.ssim),
-        "Pearson, median": _median(lambda one: one.quality.pearson),
-        "top-5% overlap, median": _median(lambda one: one.quality.top_overlap),
-        "rendered SSIM, median": _median(lambda one: one.quality.rendered_ssim),
-        "positions evaluated, mean": lambda some: f"{statistics.fmean(one.share for one in some):.1%}",
-        "seconds, exact": _median(lambda one: one.exact_seconds, "{:.2f}"),
-        "seconds, tuned": _median(lambda one: one.seconds, "{:.2f}"),
-        "speed-up over full, exact": _range(lambda one: one.exact_speedup),
-        "speed-up over full, tuned": _range(lambda one: one.speedup),
-        "deletion AUC, exact / tuned": _both(lambda one: one.deletion),
-        "insertion AUC, exact / tuned": _both(lambda one: one.insertion),
-        "points at the finding, exact / tuned": _pointing,
-    }
-
-
-def _median(value: Callable[[Judged], float], form: str = "{:.3f}") -> Judgement:
-    return lambda some: form.format(statistics.median(map(value, some)))
-
-
-def _range(value: Callable[[Judged], float]) -> Judgement:
-    return lambda some: f"{_median(value, '{:.1f}x')(some)} ({min(map(value, some)):.1f}-{max(map(value, some)):.1f})"
-
-
-def _both(value: Callable[[Faithfulness], float]) -> Judgement:
-    def judgement(some: Sequence[Judged]) -> str:
-        exact, tuned = ([value(one) for one in each] for each in _faithful(some))
-        return f"{statistics.fmean(exact):.3f} / {statistics.fmean(tuned):.3f}"
-
-    return judgement
-
-
-def _pointing(some: Sequence[Judged]) -> str:
-    exact, tuned = ([one.pointing for one in each if one.pointing is not None] for each in _faithful(some))
-    return f"{sum(exact)} / {sum(tuned)} of {len(exact)}" if exact else "-"
-
-
-def _faithful(some: Sequence[Judged]) -> tuple[list[Faithfulness], list[Faithfulness]]:
-    return [one.exact_faithful for one in some], [one.faithful for one in some]
-
-
-def report(
-    explainer: Explainer, clock: Clock, tuned: Tuned, judged: Sequence[Judged], every: Sequence[Example], labels: Sequence[str]
-) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    groups = {name: [one for one in judged if one.label == number] for number, name in enumerate(labels)}
-    groups = {**{name: some for name, some in groups.items() if some}, "all": list(judged)}
-    table = Table("", *groups, box=None, title=explainer.manifest.model)
-    for name, judgement in rows(tuned.ssim).items():
-        table.add_row(name, *map(judgement, groups.values()))
-    console.print(table, ablation(clock, tuned, judged))
-    failures = sum(one.quality.ssim < tuned.ssim for one in judged)
-    most = 1 - least_share(len(judged) - failures, len(judged), tuned.confidence)
-    promised = "promised" if tuned.promised else "NOT promised (too few calibration images)"
-    right = sum(one.right for one in every)
-    for line in (
-        f"plan: {tuned.plan!r}",
-        f"SSIM >= {tuned.ssim:g} on {tuned.share:.0%} of images with {tuned.confidence:.0%} confidence: {promised}; "
-        f"{tuned.evidence.kept} of {tuned.evidence.held_out} held-out calibration images kept it",
-        f"failure rate: {failures} of {len(judged)} unseen pictures, at most {most:.0%} with {tuned.confidence:.0%} confidence",
-        f"the classifier is right on {right} of these {len(every)} pictures",
-        f"full inference: {statistics.median(clock.ticks) * 1e3:.2f} ms a position at batch {clock.size} "
-        f"({min(clock.ticks) * 1e3:.2f}-{max(clock.ticks) * 1e3:.2f}), {len(clock.positions)} positions",
-    ):
-        console.print(line, soft_wrap=True, highlight=False)
-
-
-def ablation(clock: Clock, tuned: Tuned, judged: Sequence[Judged]) -> Table:
-    """Each family's plan that was the fastest to keep the goal on the first half of the calibration images, or its first."""
-    count = len(clock.positions)
-    full = count * statistics.median(clock.ticks)
-    exact = statistics.median(one.exact_seconds for one in judged)
-    table = Table("families", "positions", "predicted s", f"SSIM >= {tuned.ssim:g}", "predicted speed-up", box=None)
-    for name, evaluated, seconds, kept in (("exact", float(count), exact, 1.0), *tuned.evidence.candidates):
-        table.add_row(name, f"{evaluated / count:.1%}", f"{seconds:.2f}", f"{kept:.0%}", f"{full / seconds:.1f}x")
-    return table
 
 
 def _parser() -> argparse.ArgumentParser:
