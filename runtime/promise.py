@@ -31,6 +31,15 @@ def images_needed(share: float, confidence: float) -> int:
     return int(np.ceil(np.log(1.0 - confidence) / np.log(share)))
 
 
+def expected_of_next(images: int, share: float) -> int:
+    """On how many of some images a plan must be a success for the next one to be, with probability ``share``.
+
+    More than ``images`` where even all are too few. On average over drawn images, not with confidence: an image is as likely to
+    have any rank among the others (conformal prediction, Vovk, Gammerman, Shafer 2005, chapter 2).
+    """
+    return int(np.ceil(share * (images + 1) - 1e-9))
+
+
 def last_promised(kept: Sequence[int], trials: int, share: float, confidence: float) -> int | None:
     """Number of the last plan that can be promised, of plans from the most careful on; None if not even the first can.
 

@@ -118,11 +118,12 @@ class Trial:
         """The same family on the images of both."""
         return replace(self, outcomes={**self.outcomes, **other.outcomes})
 
-    def most_careless(self, goal: Goal, images: Sequence[int]) -> int | None:
-        """The last plan such that it, and every more careful one, meets the goal on its share of ``images``."""
+    def most_careless(self, goal: Goal, images: Sequence[int], needed: float | None = None) -> int | None:
+        """The last plan such that it, and every more careful one, meets the goal on its share (or ``needed``) of ``images``."""
+        needed = goal.share * len(images) if needed is None else needed
         last = None
         for number in range(len(self.family.plans)):
-            if self.kept(number, goal, images) < goal.share * len(images):
+            if self.kept(number, goal, images) < needed:
                 break
             last = number
         return last

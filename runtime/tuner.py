@@ -19,7 +19,7 @@ from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import FloatArray, described_fill
 from kcompiler.runtime.plans import EVERYTHING, Evidence, SamplingPlan, Tuned
 from kcompiler.runtime.positions import Grid
-from kcompiler.runtime.promise import images_needed, last_promised, least_share
+from kcompiler.runtime.promise import expected_of_next, images_needed, last_promised, least_share
 from kcompiler.runtime.quality import Quality, quality
 from kcompiler.runtime.racing import measured_costs, race, worthwhile
 from kcompiler.runtime.trials import (
@@ -100,8 +100,9 @@ def fastest(trials: Sequence[Trial], goal: Goal, images: Sequence[int], within: 
 def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) -> Chosen:
     """Of the family chosen on some images, the fastest plan that keeps the promise, judged on the ``second`` part of them.
 
-    Where those are too few for any promise, the plan that was chosen, or a more careful one if it takes one to keep the goal on
-    all images together, and on those that had no part in the choice: what it chose by flatters a plan.
+    Where those are too few for any promise, the plan that was chosen, or the first more careful one that keeps the goal on its
+    share of those that had no part in the choice, and on so many of all images together that it is to be expected of the next
+    one, too (:func:`~kcompiler.runtime.promise.expected_of_next`).
     """
     if best is None:
         return Chosen(None, 0, True, len(second))
@@ -112,7 +113,11 @@ def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) 
         return Chosen(trial, last, True, kept[last])
     if len(second) >= images_needed(goal.share, goal.confidence):
         return Chosen(None, 0, True, len(second))
-    careful = (trial.most_careless(goal, images) or 0 for images in (list(trial.outcomes), second))
+    every = list(trial.outcomes)
+    needed = expected_of_next(len(every), goal.share)
+    careful = [trial.most_careless(goal, second) or 0, trial.most_careless(goal, every, min(needed, len(every))) or 0]
+    if needed > len(every):  # not even if all keep it: then with something to spare
+        careful[1] = max(careful[1] - 1, 0)
     return Chosen(trial, min(chosen, *careful), False, kept[chosen])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kcompiler.runtime.promise import images_needed, last_promised, least_share, promises
+from kcompiler.runtime.promise import expected_of_next, images_needed, last_promised, least_share, promises
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(29, 29), (45, 46), (10, 20), (1, 5)])
@@ -42,3 +42,15 @@ def test_promises_of_many_plans_hold_together():
         last = last_promised(kept.tolist(), 40, 0.9, 0.95)
         broken += last is not None and true_shares[last] < 0.9
     assert broken / 2000 <= 0.06
+
+
+def test_what_is_expected_of_the_next_image_holds_on_average():
+    """The threshold that so many of 14 images meet, met by a fifteenth in at least 0.9 of draws."""
+    rng = np.random.default_rng(5)
+    qualities = rng.random((20000, 15))
+    needed = expected_of_next(14, 0.9)
+    thresholds = np.sort(qualities[:, :14], axis=1)[:, 14 - needed]
+    assert (qualities[:, 14] >= thresholds).mean() >= 0.9
+    assert needed == 14
+    assert expected_of_next(8, 0.9) == 9, "eight images are too few"
+    assert expected_of_next(29, 0.9) == 27

@@ -90,20 +90,27 @@ def test_too_few_images_are_tuned_on_but_not_promised(demo_maps):
     assert images_needed(goal.share, goal.confidence) > 10
 
 
-def test_a_plan_must_serve_the_images_that_judge_it_where_nothing_can_be_promised():
-    """On all 17 images together the careless plan is good enough, on the 5 that did not choose it is not."""
-    family = Family("two", (SamplingPlan(expected_ssim=0.95), SamplingPlan(expected_ssim=0.8)))
+@pytest.mark.parametrize(
+    ("bad", "judges", "number"),
+    [
+        ([], range(12), 2),  # 12 of 12 are what 0.9 of 13 takes
+        ([11], range(5), 1),  # 11 of 12 are not, though 0.9 of 12 takes no more
+        ([0], range(5), 1),  # 4 of the 5 that judge
+        ([], range(8), 2),
+    ],
+)
+def test_where_nothing_can_be_promised_a_plan_must_serve_those_that_judge_and_be_expected_to_serve_the_next(bad, judges, number):
+    family = Family("three", tuple(SamplingPlan(expected_ssim=one) for one in (0.98, 0.95, 0.8)))
 
     def outcome(ssim):
         return Outcome((8,), 0.1, ssim, np.zeros((1, 1), np.float32), np.ones((1, 1), np.bool_))
 
-    good, bad = [outcome(0.99), outcome(0.95)], [outcome(0.99), outcome(0.5)]
-    trial = Trial(family, {image: good if image else bad for image in range(17)}, FREE)
-    goal = Goal(ssim=0.9, share=0.9)
-    chosen = promised((trial, 1), goal, range(5))
-    assert trial.most_careless(goal, range(17)) == 1
-    assert (chosen.number, chosen.promised, chosen.kept) == (0, False, 4)
-    assert promised((trial, 1), goal, range(1, 6)).number == 1
+    good, other = [outcome(one) for one in (0.99, 0.97, 0.95)], [outcome(one) for one in (0.99, 0.97, 0.5)]
+    trial = Trial(family, {image: other if image in bad else good for image in range(12)}, FREE)
+    chosen = promised((trial, 2), Goal(ssim=0.9, share=0.9), judges)
+    assert (chosen.number, chosen.promised) == (number, False)
+    few = Trial(family, dict.fromkeys(range(6), good), FREE)
+    assert promised((few, 2), Goal(ssim=0.9, share=0.9), range(3)).number == 1, "six successes in six are not 0.9 of seven"
 
 
 def test_no_plan_that_serves_means_exact(demo_maps):
