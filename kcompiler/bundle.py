@@ -7,7 +7,8 @@ import weakref
 from pathlib import Path
 
 from kcompiler.runtime.files import replace_folder
-from kcompiler.runtime.manifest import Manifest, Report, is_own_file
+from kcompiler.runtime.manifest import Manifest, is_own_file
+from kcompiler.runtime.report import Report
 
 
 class Bundle:

@@ -43,11 +43,11 @@ from kcompiler.runtime.manifest import (
     Calibration,
     Geometry,
     Manifest,
-    Report,
     Variant,
     file_record,
     patch_text,
 )
+from kcompiler.runtime.report import Report
 from kcompiler.runtime.sessions import Machine, onnxruntime
 
 VERIFIED_POSITIONS = 12

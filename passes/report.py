@@ -12,7 +12,7 @@ from kcompiler.passes import costs
 from kcompiler.passes.choice import Choice
 from kcompiler.passes.plan import Decision, Plan, make_plan
 from kcompiler.passes.rewrite import Rewritten
-from kcompiler.runtime.manifest import UPDATED, NodeReport, Redundancy, Report
+from kcompiler.runtime.report import UPDATED, NodeReport, Redundancy, Report
 
 PATCHES = (4, 8, 16, 32, 64)
 """Sides, in pixels, of the patches whose redundancy is reported whatever the patch compiled for."""

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from kcompiler.commands import options
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.manifest import UPDATED, NodeReport, Report, read_manifest
+from kcompiler.runtime.manifest import read_manifest
+from kcompiler.runtime.report import UPDATED, NodeReport, Report
 
 BAR = 12
 """Characters of a bar that is full."""
