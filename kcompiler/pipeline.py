@@ -181,8 +181,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
         verifier, mark = Verifier(folder, VERIFIED_POSITIONS), weights.mark()
         for analysed in analysed.ever_more_exact(options):  # noqa: B020 - the one that is verified is the one that stays
             weights.rewind(mark)
-            exact = _variant(analysed, "exact", BASELINE, INCREMENTAL)
-            _write_models(analysed, exact, options, folder, weights)
+            exact = _write_variant(analysed, "exact", (BASELINE, INCREMENTAL), options, folder, weights)
             manifest = _manifest(analysed, options, exact, classes, folder)
             _write(folder, manifest)
             comparison = verifier.compared()
@@ -227,19 +226,18 @@ def write_approximate(
     rewritten = incremental_graph(analysed.graph, choice.plan, options.extents, choice.lowerings)
     approximate = replace(analysed, chooser=chooser, choice=choice, rewritten=rewritten)
     name = approximation.name
-    variant = _variant(approximate, name, f"baseline-{name}.onnx", f"incremental-{name}.onnx")
-    _write_models(approximate, variant, options, folder, weights)
-    return [variant]
+    files = f"baseline-{name}.onnx", f"incremental-{name}.onnx"
+    return [_write_variant(approximate, name, files, options, folder, weights)]
 
 
-def _write_models(analysed: Analysed, variant: Variant, options: Options, folder: Path, weights: WeightsFile) -> None:
-    baseline = baseline_graph(analysed.graph, analysed.plan, analysed.rewritten.cached)
-    write_model(baseline, folder / variant.baseline, weights)
-    write_model(analysed.rewritten.graph, folder / variant.incremental, weights, {PATCH_KEY: patch_text(options.patch)})
-
-
-def _variant(analysed: Analysed, name: str, baseline: str, incremental: str) -> Variant:
+def _write_variant(
+    analysed: Analysed, name: str, files: tuple[str, str], options: Options, folder: Path, weights: WeightsFile
+) -> Variant:
+    """Writes the baseline and the incremental model to ``files``."""
     choice, plan, rewritten = analysed.choice, analysed.plan, analysed.rewritten
+    baseline, incremental = files
+    write_model(baseline_graph(analysed.graph, plan, rewritten.cached), folder / baseline, weights)
+    weight_bytes = write_model(rewritten.graph, folder / incremental, weights, {PATCH_KEY: patch_text(options.patch)})
     return Variant(
         name=name,
         threshold=plan.thresholds.everywhere,
@@ -251,6 +249,7 @@ def _variant(analysed: Analysed, name: str, baseline: str, incremental: str) -> 
         incremental=incremental,
         batch=choice.batch,
         few=choice.few,
+        weight_bytes=weight_bytes,
         bytes_per_position=costs.bytes_per_position(analysed.graph, plan, rewritten.lowerings),
         bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
         predicted_speedup=choice.full_seconds / choice.seconds,

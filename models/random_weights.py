@@ -23,8 +23,8 @@ FREE_DEVIATION = 0.3
 """Deviation of parameters that are no layer's: scales of residuals, class tokens, positions."""
 
 WIDEST = 5.0
-"""Deviation of the logits at most. Residuals pile up in a network that was not trained, and to a tolerance for outputs near
-zero the rounding of logits as wide as RegNet's 15 would look like an error."""
+"""Deviation of the logits at most, in networks with batch normalisation. Residuals pile up where nothing was trained, and to a
+tolerance for outputs near zero the rounding of logits as wide as RegNet's 15 would look like an error."""
 
 STATISTICS_DRIFT = 0.2
 """How far running statistics are off the calibration images' own, relative to their deviation."""
@@ -47,7 +47,7 @@ def randomise(network: nn.Module, seed: int) -> None:
                 module.bias.normal_(0.0, 0.2, generator=generator)
             else:
                 _randomise_own_parameters(module, generator)
-        _calibrate_batch_norms(network, generator)
+        _calibrate(network, generator)
 
 
 def _randomise_own_parameters(module: nn.Module, generator: torch.Generator) -> None:
@@ -59,7 +59,7 @@ def _randomise_own_parameters(module: nn.Module, generator: torch.Generator) -> 
             parameter.normal_(0.0, FREE_DEVIATION, generator=generator)
 
 
-def _calibrate_batch_norms(network: nn.Module, generator: torch.Generator) -> None:
+def _calibrate(network: nn.Module, generator: torch.Generator) -> None:
     """Set every running statistic from what reaches its layer, so that no depth of network drifts off scale.
 
     A last linear layer whose logits are wider than ``WIDEST`` is scaled down to that.

@@ -9,14 +9,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Spans
-from kcompiler.passes.lowering.select import shape_of
+from kcompiler.passes.lowering.select import RESAMPLING, shape_of
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.windows import slides, windows_of
 
 FLOAT_BYTES = 4
-RESAMPLING = ("Pad", "Resize", "Slice", "DepthToSpace")
 
 
 def flops(node: gs.Node) -> int:

@@ -25,7 +25,7 @@ FAR = 1 << 29
 PAD_ROWS = 2
 ZERO_ROW = 0
 LOWEST_ROW = 1
-ALIKE = 64
+MARGIN = 64
 """Margins of tables are rounded up to this many cells, so that reads by different windows share them."""
 
 
@@ -147,10 +147,10 @@ class Reads(ABC):
         return emit("Gather", emit.constant(np.concatenate([values, rest])), self.cells, axis=0)
 
     def margins(self, value: Axis) -> tuple[int, int]:
-        """How many cells before and behind the origin of a region may be read, and behind its end."""
+        """How many cells may be read before the origin of a region, and behind its end."""
         before = value.size + self.window.pad + self.overhang
         behind = self.window.input_extent(self.window.outputs) + self.overhang
-        return -(-before // ALIKE) * ALIKE, -(-behind // ALIKE) * ALIKE
+        return -(-before // MARGIN) * MARGIN, -(-behind // MARGIN) * MARGIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,12 +45,12 @@ class Places:
     What is asked for is a tensor at once; the nodes that compute it come with :meth:`finish`.
     """
 
-    def __init__(self, emit: Emitter, positions: gs.Tensor, first: int, count: int, extents: str) -> None:
-        """For ``positions`` (int64 [batch]) from ``first`` on, of ``count`` places.
+    def __init__(self, emit: Emitter, positions: gs.Tensor, before: int, count: int, extents: str) -> None:
+        """For ``positions`` (int64 [batch]) among ``count`` places, ``before`` of which come before position 0.
 
         Regions of a batch are as large as the largest of any place if ``extents`` is "static", of this batch if it is "tight".
         """
-        self._emit, self._positions, self._first, self._count, self._extents = emit, positions, first, count, extents
+        self._emit, self._positions, self._before, self._count, self._extents = emit, positions, before, count, extents
         self._spans: list[Spans] = []
         self._numbers: dict[object, int] = {}
         self._given: dict[object, gs.Variable] = {}
@@ -100,7 +100,7 @@ class Places:
     def finish(self) -> None:
         """Emits what was asked for."""
         emit = self._emit
-        places = emit("Add", self._positions, emit.int64(self._first))
+        places = emit("Add", self._positions, emit.int64(self._before))
         for rank, origins in self._origins.items():
             found = self._moved_inward([of for of, _ in origins], places)
             self._hand_out(found, rank, [value for _, value in origins])

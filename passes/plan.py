@@ -60,7 +60,7 @@ class Plan:
         regions: per value name, the region wherever rules reach, also behind dense nodes.
         incremental: names of the values kept as regions, the image among them.
         decisions: per node, in graph order.
-        all_dense: whether the source graph is kept whole, and only the image is covered incrementally.
+        all_dense: whether the source graph is kept whole, and runs on covered images.
         thresholds: that capped the regions.
         frozen: channels of the gates that are frozen, by value name.
         needed: names of the nodes that something is made of that is not frozen.

@@ -47,14 +47,14 @@ class Rewritten:
 
 class _Rewriter:
     def __init__(self, source: gs.Graph, plan: Plan, extents: str, chosen: Mapping[str, str], emit: Emitter) -> None:
-        self.source, self.plan, self.extents, self.chosen, self.emit = source, plan, extents, chosen, emit
+        self.source, self.plan, self.chosen, self.emit = source, plan, chosen, emit
         positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
         self.positions_y = self.emit("Gather", positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", positions, self.emit.int64(1), axis=1)
         image = plan.regions[plan.image]
         self.places = tuple(
-            Places(self.emit, positions, spans.before, len(spans.start), extents)
-            for spans, positions in ((image.y, self.positions_y), (image.x, self.positions_x))
+            Places(self.emit, along, spans.before, len(spans.start), extents)
+            for spans, along in ((image.y, self.positions_y), (image.x, self.positions_x))
         )
         self.source_tensors = source.tensors()
         self.updated: dict[str, Updated] = {}
@@ -92,7 +92,7 @@ class _Rewriter:
         graph.nodes = graph.nodes[kept:] + graph.nodes[:kept]  # no sorting: it would not see what bodies read from around them
         return Rewritten(graph, tuple(self.tables), {})
 
-    def run_node(self, node: gs.Node, incremental: bool) -> gs.Graph:
+    def run_node(self, node: gs.Node) -> gs.Graph:
         """One node alone: the regions that it reads are cut out of their cached maps."""
         for name in {value.name for value in node.inputs if value.name in self.plan.incremental}:
             region = self.plan.regions[name]
@@ -100,12 +100,8 @@ class _Rewriter:
             cells = self.emit("Gather", self._table(name), cell_index(self.emit, box), axis=0)
             rows = self.emit("Reshape", cells, self.emit.int64([-1, region.channels]))
             self.updated[name] = Updated(box, region.channels, rows=rows)
-        if incremental:
-            self._lower(node)
-            result = as_rows(self.emit, self.updated[node.outputs[0].name])
-        else:
-            self._keep(node)
-            result = self.dense[node.outputs[0].name]
+        self._lower(node)
+        result = as_rows(self.emit, self.updated[node.outputs[0].name])
         result.dtype = np.dtype(np.float32)
         self.emit.graph.outputs = [result]
         self._finish()
@@ -148,28 +144,28 @@ class _Rewriter:
         One pass over whole planes, where pasting gathers cell by cell of as few numbers as the image has channels.
         """
         emit, (_, channels, height, width) = self.emit, image.shape
-        patch, width_of_patch = self.plan.patch
+        patch_height, patch_width = self.plan.patch
         fill = emit.input(FILL, np.float32, [height * width, channels])
         rows = emit("Slice", self._table(image.name), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
         planes, covers = (
             emit("Reshape", emit("Transpose", of, perm=[1, 0]), emit.int64([channels * height, width])) for of in (rows, fill)
         )
         first_y, first_x = (emit("Unsqueeze", of, emit.int64([1, 2])) for of in (self.positions_y, self.positions_x))
-        lines = emit("Add", first_y, emit.int64(np.arange(patch)))  # [batch, 1, patch]
+        lines = emit("Add", first_y, emit.int64(np.arange(patch_height)))  # [batch, 1, patch height]
         inside = emit("Max", emit("Min", lines, emit.int64(height - 1)), emit.int64(0))
-        met = emit("Add", emit.int64(np.arange(channels)[:, None] * height), inside)  # [batch, C, patch]
-        within = _within(emit, emit("Sub", emit.int64(np.arange(width)), first_x), width_of_patch, emit.int64)
+        met = emit("Add", emit.int64(np.arange(channels)[:, None] * height), inside)  # [batch, C, patch height]
+        within = _within(emit, emit("Sub", emit.int64(np.arange(width)), first_x), patch_width, emit.int64)
         made = emit(
             "Where", emit("Unsqueeze", within, emit.int64([1])), *(emit("Gather", of, met, axis=0) for of in (covers, planes))
-        )  # [batch, C, patch, width]
+        )  # [batch, C, patch height, width]
         union = emit("Concat", planes, emit("Reshape", made, emit.int64([-1, width])), axis=0)
 
         number = emit("Unsqueeze", _ramp(emit, self.positions_y), emit.int64([1, 2]))
         relative = emit("Sub", emit.int64(np.arange(height)), first_y)  # [batch, 1, H]
-        start = emit("Add", emit("Mul", number, emit.int64(channels * patch)), emit.int64(channels * height))
-        ours = emit("Add", emit("Add", start, relative), emit.int64(np.arange(channels)[:, None] * patch))
+        start = emit("Add", emit("Mul", number, emit.int64(channels * patch_height)), emit.int64(channels * height))
+        ours = emit("Add", emit("Add", start, relative), emit.int64(np.arange(channels)[:, None] * patch_height))
         copied = emit.int64(np.arange(channels * height).reshape(channels, height))
-        index = emit("Where", _within(emit, relative, patch, emit.int64), ours, copied)
+        index = emit("Where", _within(emit, relative, patch_height, emit.int64), ours, copied)
         return emit("Gather", union, index, axis=0)
 
     def _operand(self, value: gs.Tensor) -> Operand | None:
@@ -260,16 +256,14 @@ def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Map
     return _Rewriter(source, plan, extents, lowerings, Emitter(empty, reserved=source.tensors())).run()
 
 
-def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, lowering: str | None) -> gs.Graph:
-    """One node of ``source`` alone, by ``lowering`` or, where that is None, on full maps: to measure what it takes.
+def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, lowering: str) -> gs.Graph:
+    """One node of ``source`` alone, by ``lowering``: to measure what it takes.
 
     Inputs are ``positions`` and the cached activations that it reads, as in the incremental graph.
     """
     empty = gs.Graph(name="node", opset=source.opset, import_domains=source.import_domains)
-    chosen = {} if lowering is None else {node.name: lowering}
-    return _Rewriter(source, plan, extents, chosen, Emitter(empty, reserved=source.tensors())).run_node(
-        node, lowering is not None
-    )
+    chosen = {node.name: lowering}
+    return _Rewriter(source, plan, extents, chosen, Emitter(empty, reserved=source.tensors())).run_node(node)
 
 
 def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:

@@ -21,7 +21,7 @@ ALIGNMENT = 4096
 """Offsets are multiples of a memory page, so that a runtime can map the weights instead of reading them."""
 INLINE_BYTES = 1024
 TABLE_BYTES = 1 << 20
-"""Tables of indices (int32) up to this size stay in the model: no other variant has the same."""
+"""Tables of indices (int32) below this size stay in the model: they are small beside weights, and few are shared by variants."""
 
 
 class WeightsFile:
@@ -61,8 +61,12 @@ class WeightsFile:
         return self._places[key], data.nbytes
 
 
-def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes ``graph`` to ``path``, its weights to the shared file beside it, and runs the ONNX checker on the result."""
+def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Mapping[str, str] | None = None) -> int:
+    """Writes ``graph`` to ``path``, its weights to the shared file beside it, and runs the ONNX checker on the result.
+
+    Returns:
+        bytes of its weights in that file.
+    """
     replaced = []
     for one in (graph, *subgraphs(graph)):
         for tensor in one.tensors().values():
@@ -78,6 +82,7 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
     weights.flush()
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(path)
+    return sum(values.nbytes for _, values in replaced)
 
 
 def _inline(dtype: np.dtype) -> int:

@@ -28,6 +28,7 @@ class Shape:
         h, w: int64 [batches], extent of the output's region in each batch.
         batch: positions in each.
         table: numbers in the cached maps that are read.
+        samples: cells that an output of a resampling is made of, 1 for other nodes.
     """
 
     channels: int
@@ -38,6 +39,7 @@ class Shape:
     w: Counts
     batch: int
     table: int
+    samples: int = 1
 
     @property
     def taps(self) -> int:

@@ -14,7 +14,7 @@ from kcompiler.runtime.errors import BundleError, UsageError
 from kcompiler.runtime.fills import PatchFill, apart, collage
 from kcompiler.runtime.full import FullInference, side_by_side
 from kcompiler.runtime.images import Fill, FloatArray, cover, covering
-from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, WEIGHTS, Manifest, Variant, patch_text
+from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
 from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.schedule import Extents, schedule
 from kcompiler.runtime.sessions import Machine, device_of, onnxruntime, open_session
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 PACKED_BYTES = 128 << 20
-"""Weights of at most this size are packed for matrix products when a session opens, which takes as much memory again."""
+"""Weights of at most this size are packed for products when a session opens, which takes as much memory again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,10 +78,13 @@ class Engine:
 
     @cached_property
     def _incremental(self) -> ort.InferenceSession:
+        return self.open_incremental()
+
+    def open_incremental(self, profile: Path | None = None) -> ort.InferenceSession:
+        """A session on the incremental model, which profiles into files that begin with ``profile``."""
         # Many weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
-        weights = self.folder / WEIGHTS
-        prepack = not weights.exists() or weights.stat().st_size <= PACKED_BYTES
-        return open_session(self.folder / self.variant.incremental, self.machine, prepack=prepack)
+        prepack = self.variant.weight_bytes <= PACKED_BYTES
+        return open_session(self.folder / self.variant.incremental, self.machine, prepack=prepack, profile=profile)
 
     @cached_property
     def _inputs(self) -> frozenset[str]:

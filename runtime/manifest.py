@@ -17,7 +17,7 @@ from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
 from kcompiler.runtime.report import Report
 
-FORMAT = 6
+FORMAT = 7
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -72,6 +72,7 @@ class Variant(Record):
         baseline, incremental: names of its two models.
         batch: positions in a batch that were predicted fastest.
         few: for fewer positions of an image than this, full inference is predicted to take less time.
+        weight_bytes: of the incremental model.
         bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
         bytes_per_batch: what a batch takes beside that, however small: the largest cached activation, copied.
         predicted_speedup: over full inference, on the machine that the choices were made for.
@@ -88,6 +89,7 @@ class Variant(Record):
     incremental: str
     batch: Positive
     few: NotNegative
+    weight_bytes: NotNegative
     bytes_per_position: Positive
     bytes_per_batch: NotNegative
     predicted_speedup: float

@@ -12,9 +12,8 @@ import numpy as np
 
 from kcompiler.runtime.engine import Baseline
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.manifest import INCREMENTAL
+from kcompiler.runtime.plans import EVERYTHING
 from kcompiler.runtime.positions import IntArray
-from kcompiler.runtime.sessions import open_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class OperatorTime:
 def profile(explainer: Explainer, baseline: Baseline, batches: Sequence[IntArray]) -> list[OperatorTime]:
     """The operators of the incremental model over ``batches`` (positions, int64 [N, 2] each), slowest first."""
     with tempfile.TemporaryDirectory(prefix="kcompiler-profile-") as folder:
-        session = open_session(explainer.folder / INCREMENTAL, explainer.machine, prepack=False, profile=Path(folder, "run"))
+        session = explainer.engines[EVERYTHING.variant].open_incremental(Path(folder, "run"))
         binding = session.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)

@@ -1,7 +1,7 @@
 """What calibration images allow to promise about unseen ones, whatever their distribution.
 
-Whether a plan keeps the quality on an image is a coin with an unknown share of heads. A plan is chosen on one half of the
-images and judged on the other, so its successes there are binomial. Several plans are judged one after the other, from the
+Whether a plan keeps the quality on an image is a coin with an unknown share of heads. A plan is chosen on some of the
+images and judged on the others, so its successes there are binomial. Several plans are judged one after the other, from the
 most careful on, and the first failure ends it: then the confidence holds for all together (fixed sequence testing; Learn
 then Test, Angelopoulos et al. 2021). Bounds are exact (Clopper and Pearson 1934).
 """
@@ -32,10 +32,12 @@ def images_needed(share: float, confidence: float) -> int:
 
 
 def expected_of_next(images: int, share: float) -> int:
-    """On how many of some images a plan must be a success for the next one to be, with probability ``share``.
+    """On how many of some images the most careless plan that is taken must be a success for the next one to be one, too, with
+    probability ``share`` or more.
 
     More than ``images`` where even all are too few. On average over drawn images, not with confidence: an image is as likely to
-    have any rank among the others (conformal prediction, Vovk, Gammerman, Shafer 2005, chapter 2).
+    have any rank among the others (conformal prediction, Vovk, Gammerman, Shafer 2005, chapter 2). Images that chose between
+    families of plans count among the others, which flatters the family: it is an expectation, not a promise.
     """
     return int(np.ceil(share * (images + 1) - 1e-9))
 

@@ -123,7 +123,7 @@ class Trial:
         needed = goal.share * len(images) if needed is None else needed
         last = None
         for number in range(len(self.family.plans)):
-            if self.kept(number, goal, images) < needed:
+            if self.kept(number, goal, images) < needed - 1e-9:
                 break
             last = number
         return last

@@ -72,7 +72,7 @@ class Chosen:
     Attributes:
         promised: whether it can be promised.
         kept: images that had no part in its choice on which it met the goal; of a plan that is not promised, those on which
-            the plan chosen without them did, which is no more careful.
+            it and the plan chosen without them did, which is no more careful.
     """
 
     trial: Trial | None
@@ -102,7 +102,7 @@ def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) 
 
     Where those are too few for any promise, the plan that was chosen, or the first more careful one that keeps the goal on its
     share of those that had no part in the choice, and on so many of all images together that it is to be expected of the next
-    one, too (:func:`~kcompiler.runtime.promise.expected_of_next`).
+    one, too (:func:`~kcompiler.runtime.promise.expected_of_next`); the exact plan, if none does.
     """
     if best is None:
         return Chosen(None, 0, True, len(second))
@@ -115,10 +115,13 @@ def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) 
         return Chosen(None, 0, True, len(second))
     every = list(trial.outcomes)
     needed = expected_of_next(len(every), goal.share)
-    careful = [trial.most_careless(goal, second) or 0, trial.most_careless(goal, every, min(needed, len(every))) or 0]
-    if needed > len(every):  # not even if all keep it: then with something to spare
-        careful[1] = max(careful[1] - 1, 0)
-    return Chosen(trial, min(chosen, *careful), False, kept[chosen])
+    judged, expected = trial.most_careless(goal, second), trial.most_careless(goal, every, min(needed, len(every)))
+    if judged is None or expected is None:
+        return Chosen(None, 0, True, len(second))
+    if needed > len(every):  # not even if all keep it: then a plan more careful than that, if there is one
+        expected = max(expected - 1, 0)
+    number = min(chosen, judged, expected)
+    return Chosen(trial, number, False, min(kept[chosen], kept[number]))
 
 
 def split(count: int, goal: Goal) -> tuple[list[int], list[int]]:

@@ -11,6 +11,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+HUGE = 1e6
+"""Activations are clipped to this behind a layer whose statistics are not right yet."""
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 Array = npt.NDArray[np.float32]
 
@@ -49,9 +51,6 @@ def with_random_weights(path: Path, target: Path) -> Path:
     return target
 
 
-HUGE = 1e6
-
-
 def _statistics(model: onnx.ModelProto, norms: Sequence[onnx.NodeProto]) -> dict[str, Array]:
     """Running means and variances that are those of an image of noise: a layer more is right after each run."""
     if not norms:
@@ -70,7 +69,7 @@ def _statistics(model: onnx.ModelProto, norms: Sequence[onnx.NodeProto]) -> dict
     for _ in norms:
         moments = {}
         for node, value in zip(norms, session.run(names, feeds), strict=True):
-            value = np.clip(np.nan_to_num(value), -HUGE, HUGE)  # behind a layer that is not right yet
+            value = np.clip(np.nan_to_num(value), -HUGE, HUGE)
             moments[node.input[3]], moments[node.input[4]] = value.mean(axis=(0, 2, 3)), value.var(axis=(0, 2, 3)) + 1e-5
         settled = all(
             name in feeds and np.allclose(values, feeds[name], rtol=0.02, atol=0.02) for name, values in moments.items()

@@ -34,7 +34,7 @@ def max_pool(site: Site) -> Updated:
 def average_pool(site: Site) -> Updated:
     """The sum of each window over the number of cells it counts."""
     emit, (y, x) = site.emit, _counts(site)
-    total = emit("ReduceSum", _windows(site, 0), emit.int64([1]), keepdims=0)
+    total = emit("ReduceSum", _windows(site, ZERO_ROW), emit.int64([1]), keepdims=0)
     if _uniform(y, x):
         return site.computed(rows=emit("Mul", total, emit.constant(np.array(1 / (y[0] * x[0]), np.float32))))
     cells = (contiguous_reads(emit, Window.identity(a.size), a) for a in (site.output.y, site.output.x))
@@ -67,7 +67,7 @@ def _on_regions(site: Site, pad_row: int) -> gs.Variable:
     attributes = {"kernel_shape": [y.kernel, x.kernel], "strides": [y.stride, x.stride]}
     if max(y.dilation, x.dilation) > 1:  # an average has no such attribute in older opsets
         attributes["dilations"] = [y.dilation, x.dilation]
-    return emit(site.node.op, maps, name=None, **attributes)
+    return emit(site.node.op, maps, name=None, **attributes)  # a name, for the type checker: it is not among the attributes
 
 
 @lowering("regions", "MaxPool", work=_regions_work)

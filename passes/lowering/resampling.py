@@ -16,7 +16,7 @@ from kcompiler.passes.work import Shape, Work
 
 
 def _gathered(shape: Shape) -> Work:
-    numbers = shape.cells * shape.taps * shape.channels
+    numbers = shape.cells * shape.taps * shape.samples * shape.channels
     return Work(moved=shape.union + 3 * numbers, nodes=20 / shape.batch, held=2 * numbers)
 
 
@@ -75,7 +75,7 @@ def _read(site: Site, operand: Operand) -> gs.Variable:
 def _by_output(site: Site, axis: Axis, values: Array) -> gs.Variable:
     """``values`` [outputs, taps] of the region's outputs: [batch, y, 1, taps, 1] along y, [batch, 1, x, 1, taps] along x."""
     assert axis.number is not None, "a region is computed, not a whole map"
-    emit, last = site.emit, axis.along == 0
+    emit, along_y = site.emit, axis.along == 0
     steps = first_of(emit, np.arange(axis.size), axis.extent(emit), [-1, 1])
-    outputs = emit("Add", axis.places.origins(axis.number, 3 if last else 4), steps)
-    return emit("Gather", emit.constant(values[:, :, None] if last else values), outputs, axis=0)
+    outputs = emit("Add", axis.places.origins(axis.number, 3 if along_y else 4), steps)
+    return emit("Gather", emit.constant(values[:, :, None] if along_y else values), outputs, axis=0)

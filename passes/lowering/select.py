@@ -11,9 +11,12 @@ from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
+from kcompiler.passes.rules.channels import sliced_axes
+from kcompiler.passes.rules.resampling import taps_of
 from kcompiler.passes.rules.windows import slides, windows_of
 from kcompiler.passes.work import Counts, Shape
 
+RESAMPLING = ("Pad", "Resize", "Slice", "DepthToSpace")
 assert all((channels, conv, elementwise, integer, pool, resampling, winograd)), "importing a lowering enters it into the table"
 
 
@@ -47,7 +50,16 @@ def shape_of(node: gs.Node, plan: Plan, h: Counts, w: Counts, batch: int) -> Sha
         w=w,
         batch=batch,
         table=sum(r.channels * r.y.size * r.x.size for r in read),
+        samples=_samples(node, read[0]) if node.op in RESAMPLING else 1,
     )
+
+
+def _samples(node: gs.Node, region: Region) -> int:
+    """Cells of ``region``, which ``node`` resamples, that an output is made of."""
+    if node.op == "Slice" and sliced_axes(node) == {region.channel_axis}:
+        return 1
+    y, x = taps_of(node, region)
+    return y.cells.shape[1] * x.cells.shape[1]
 
 
 def by_name(node: gs.Node, name: str) -> Lowering:

@@ -87,7 +87,7 @@ class Operand:
     cached: Callable[[], gs.Tensor]
 
     def read(self, emit: Emitter, y: Reads, x: Reads, pad_row: int = ZERO_ROW, *, sparse: bool = False) -> gs.Variable:
-        """The cells read, of the cached map with the updated region in it: [*shape that the reads' order names, C].
+        """The cells read, of the cached map with the updated region in it: [*shape that the reads broadcast to, C].
 
         ``sparse`` where a batch reads a small part of the map: that part is copied to stand beside the updated rows, not the map.
         """

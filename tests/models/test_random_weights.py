@@ -5,13 +5,21 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from models.networks import NETWORKS  # noqa: E402
-from models.random_weights import randomise, smooth_noise  # noqa: E402
+from models.random_weights import WIDEST, randomise, smooth_noise  # noqa: E402
 
 
 def resnet(seed):
     network = NETWORKS["resnet18"].build(num_classes=10).eval()
     randomise(network, seed)
     return network
+
+
+def test_residuals_that_pile_up_do_not_widen_the_logits():
+    network = NETWORKS["regnet_y_400mf"].build(num_classes=100).eval()
+    randomise(network, seed=0)
+    with torch.no_grad():
+        logits = network(smooth_noise(2, 224, torch.Generator().manual_seed(1)))
+    assert logits.std() < 1.3 * WIDEST
 
 
 def test_same_seed_same_weights():

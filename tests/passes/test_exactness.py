@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from networks import NETWORKS, save
+from networks import NETWORKS, Builder, save
 
 from kcompiler.options import Options
 from kcompiler.passes.lowering import site
@@ -59,6 +59,20 @@ def test_every_lowering_is_exact_where_it_applies(name, operator, lowering, tmp_
     explainer = assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={operator: lowering}))
     used = {node.lowering for node in explainer.manifest.report.nodes if node.operator == operator and node.incremental}
     assert lowering in used or (lowering.startswith("winograd") and name in ("kernel_below_stride", "dilated"))
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+@pytest.mark.parametrize("lowering", ["regions", "window mean", "tiled mean 2"])
+def test_dilated_average_pools_are_exact(lowering, counted, tmp_path):
+    """Which the operator has from opset 19 on."""
+    builder = Builder()
+    x = builder.relu(builder.conv("image", 4, pads=[1, 1, 1, 1]))
+    pool = {"kernel_shape": [3, 2], "dilations": [2, 3], "pads": [2, 1, 1, 2], "count_include_pad": counted}
+    x = builder.conv(builder.node("AveragePool", x, **pool), 5)
+    onnx.save(builder.model(x, 20, 24, opset=19), tmp_path / "model.onnx")
+    options = Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"AveragePool": lowering})
+    explainer = assert_exact_everywhere(tmp_path / "model.onnx", options)
+    assert lowering in {node.lowering for node in explainer.manifest.report.nodes}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
