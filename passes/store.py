@@ -21,7 +21,8 @@ ALIGNMENT = 4096
 """Offsets are multiples of a memory page, so that a runtime can map the weights instead of reading them."""
 INLINE_BYTES = 1024
 TABLE_BYTES = 1 << 20
-"""Tables of indices (int32) below this size stay in the model: they are small beside weights, and few are shared by variants."""
+"""Integers below this size stay in the model: tables of indices, which variants hardly share, and sizes, which ONNX Runtime must
+read to infer shapes and does not look for in another file."""
 
 
 class WeightsFile:
@@ -87,7 +88,7 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
 
 def _inline(dtype: np.dtype) -> int:
     """Bytes below which constants stay in the model."""
-    return TABLE_BYTES if dtype == np.int32 else INLINE_BYTES
+    return TABLE_BYTES if dtype in (np.int32, np.int64) else INLINE_BYTES
 
 
 def _external(values: np.ndarray, offset: int, length: int) -> TensorProto:

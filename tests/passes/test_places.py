@@ -10,6 +10,7 @@ import pytest
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Spans, Window
 from kcompiler.passes.places import Places
+from kcompiler.passes.store import WeightsFile, write_model
 
 SIZE, PATCH = 24, 5
 
@@ -25,6 +26,21 @@ def regions(spans, batch, extents):
     """(origins, extent) of the regions of a batch, from their definition."""
     lengths = spans.lengths if extents == "static" else spans.lengths[batch + spans.before]
     return np.minimum(spans.start[batch + spans.before], spans.size - lengths.max()), int(lengths.max())
+
+
+def test_a_model_with_hundreds_of_numbers_by_place_can_be_loaded(tmp_path):
+    image, _, _ = axes()
+    emit = Emitter(gs.Graph(name="many", opset=20))
+    places = Places(emit, emit.input("positions", np.int64, ["batch"]), image.before, len(image.start), "tight")
+    number = places.number(image)
+    emit.graph.outputs = [emit("Sum", *(emit("Cast", places.origins(number, 3, offset=n), to=1) for n in range(300)))]
+    emit.graph.outputs[0].dtype, emit.graph.outputs[0].shape = np.dtype(np.float32), ["batch", 1, 1]
+    places.finish()
+    with WeightsFile(tmp_path) as weights:
+        write_model(emit.graph.cleanup().toposort(), tmp_path / "many.onnx", weights)
+    session = onnxruntime.InferenceSession(str(tmp_path / "many.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"positions": np.array([4])})
+    assert found.item() == 300 * 4 + sum(range(300))
 
 
 @pytest.mark.parametrize("extents", ["tight", "static"])
