@@ -59,7 +59,7 @@ def _samples(node: gs.Node, region: Region) -> int:
     if node.op == "Slice" and sliced_axes(node) == {region.channel_axis}:
         return 1
     y, x = taps_of(node, region)
-    return y.cells.shape[1] * x.cells.shape[1]
+    return int(y.cells.shape[1] * x.cells.shape[1])
 
 
 def by_name(node: gs.Node, name: str) -> Lowering:
