@@ -12,7 +12,7 @@ import pytest
 from networks import save
 
 import kcompiler
-from kcompiler.runtime.manifest import FILES, MANIFEST
+from kcompiler.runtime.manifest import FILES, FORMAT, MANIFEST
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def edited(saved, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format=1), "bundle format 1, this kcompiler reads format 6"),
+        (lambda m: m.update(format=1), f"bundle format 1, this kcompiler reads format {FORMAT}"),
         (lambda m: m.pop("format"), "damaged"),
         (lambda m: m.pop("patch"), "wrong or missing: patch"),
         (lambda m: m.update(patch=[0, 4]), "patch"),
