@@ -86,11 +86,9 @@ class Reference:
         engine, names = explainer.exact, explainer.manifest.outputs
         found = engine.evaluate_all(engine.baseline(self.image, self.fill), self.positions, *names)
         parts = zip(names, *(np.split(outputs, len(names), axis=1) for outputs in (found, self.outputs)), strict=True)
-        logits = explainer.manifest.logits
-        return worst({
-            name: compare(part, full, partial(self._unoptimised_part, number), one_scale=name == logits)
-            for number, (name, part, full) in enumerate(parts)
-        })  # fmt: skip
+        return worst(
+            {name: compare(part, full, partial(self._unoptimised_part, n)) for n, (name, part, full) in enumerate(parts)}
+        )
 
     def _unoptimised_part(self, number: int) -> FloatArray:
         """Of one of the outputs."""

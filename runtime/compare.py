@@ -48,9 +48,7 @@ def worst(comparisons: Mapping[str, Comparison]) -> Comparison:
     )
 
 
-def compare(
-    outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], FloatArray], *, one_scale: bool = False
-) -> Comparison:
+def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], FloatArray]) -> Comparison:
     """Compares outputs [N, K] with full inference [N, K] at the same positions.
 
     Two conditions hold together. Outputs: |difference| <= ATOL + RTOL * |full|. Maps (a column is the map of one class):
@@ -65,8 +63,6 @@ def compare(
         outputs: of the compiled model.
         full: of full inference.
         unoptimised: computes full inference without optimisations; called only where it decides.
-        one_scale: whether all columns are sums of the same numbers, as logits are, so that the noise found in one may be met in
-            any other. Probabilities are not: where one is near 1 the others are small, and so is their noise.
     """
     if outputs.shape != full.shape:
         return Comparison(np.inf, np.inf, np.inf, False, f"outputs have shape {outputs.shape}, full inference {full.shape}")
@@ -86,7 +82,7 @@ def compare(
     if len(full) == 1:  # one position is no map
         allowed = np.full_like(allowed, np.inf)
     elif (errors > allowed).any():
-        allowed = np.maximum(allowed, 2 * _noise(full, np.where(finite, unoptimised(), 0), one_scale=one_scale))
+        allowed = np.maximum(allowed, 2 * _noise(full, np.where(finite, unoptimised(), 0)))
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.where(errors > 0, errors / allowed, 0.0)
     worst = float(shares.max())
@@ -100,11 +96,9 @@ def compare(
     return Comparison(float(difference.max()), float(excess.max()), worst, not reasons, "; ".join(reasons))
 
 
-def _noise(full: FloatArray, unoptimised: FloatArray, *, one_scale: bool) -> FloatArray:
+def _noise(full: FloatArray, unoptimised: FloatArray) -> FloatArray:
     """Per column, what float32 leaves undecided, [K]."""
     noise = np.abs(full.astype(np.float64) - unoptimised).max(axis=0)
-    if one_scale:
-        noise = np.full_like(noise, noise.max(initial=0.0))
     magnitude = np.abs(full).max(axis=0)
     relative = float(np.median(noise[magnitude > 0] / magnitude[magnitude > 0])) if magnitude.any() else 0.0
     pooled = np.minimum(noise.max(initial=0.0), relative * magnitude)

@@ -26,20 +26,35 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize("weights", ["constant", "random"])
-@pytest.mark.parametrize("name", MODELS)
+EQUAL_WEIGHTS = pytest.mark.xfail(
+    strict=True, reason="sums of equal weights: logits of up to 1e31, whose maps are flatter than the order of summation"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        pytest.param(name, weights, marks=[EQUAL_WEIGHTS] if (name, weights) == ("vgg19", "constant") else [])
+        for name in MODELS
+        for weights in ("constant", "random")
+    ],
+)
 def test_light_model_equals_full_inference(name, weights, tmp_path):
     path = LIGHT / f"light_{name}.onnx"
     if weights == "random":
         path = with_random_weights(path, tmp_path / "model.onnx")
     explainer = kcompiler.load(kcompiler.compile(path, patch=16), providers=["cpu"])
-    positions = sample_positions(explainer.manifest.shape[1:], (16, 16), 16, seed=1)
-    if weights == "random":
-        comparison = check(explainer, positions, seed=1)
-    else:  # sums of equal weights: logits of up to 1e31, whose maps are flatter than the order of summation
-        image = random_image(explainer.manifest.shape, 1)
-        full = explainer.full_inference().outputs(image, fill_image(0.5, explainer.manifest.shape), positions, (16, 16))
-        comparison = compare(explainer.outputs(image, positions, 0.5), full, lambda: full)
+    comparison = check(explainer, sample_positions(explainer.manifest.shape[1:], (16, 16), 16, seed=1), seed=1)
     assert comparison.agrees, comparison.reason
     dense = [node for node in explainer.manifest.report.nodes if not node.incremental]
     assert all(node.reason for node in dense)
+
+
+def test_output_of_equal_weights_equals_full_inference():
+    """What vgg19's logits do not, its probabilities do, and with no allowance for noise."""
+    explainer = kcompiler.load(kcompiler.compile(LIGHT / "light_vgg19.onnx", patch=16), providers=["cpu"])
+    positions = sample_positions(explainer.manifest.shape[1:], (16, 16), 16, seed=1)
+    image = random_image(explainer.manifest.shape, 1)
+    full = explainer.full_inference().outputs(image, fill_image(0.5, explainer.manifest.shape), positions, (16, 16))
+    comparison = compare(explainer.outputs(image, positions, 0.5), full, lambda: full)
+    assert comparison.agrees, comparison.reason
