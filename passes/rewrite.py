@@ -14,15 +14,17 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from kcompiler.passes.box import Axis, Box, first_of, region_axis
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import PAD_ROWS, Axis, Box, cell_index, contiguous_reads, first_of, region_axis
+from kcompiler.passes.index import PAD_ROWS, cell_index
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, updated_head
 from kcompiler.passes.lowering.site import Operand, Site, Updated, as_rows
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.places import Places
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.reads import contiguous_reads
 from kcompiler.passes.rules import Region
 from kcompiler.runtime.manifest import FILL, POSITIONS, TABLE
 
@@ -160,7 +162,7 @@ class _Rewriter:
         )  # [batch, C, patch height, width]
         union = emit("Concat", planes, emit("Reshape", made, emit.int64([-1, width])), axis=0)
 
-        number = emit("Unsqueeze", _ramp(emit, self.positions_y), emit.int64([1, 2]))
+        number = emit("Cast", self.places[0].ramp(3), to=TensorProto.INT64)
         relative = emit("Sub", emit.int64(np.arange(height)), first_y)  # [batch, 1, H]
         start = emit("Add", emit("Mul", number, emit.int64(channels * patch_height)), emit.int64(channels * height))
         ours = emit("Add", emit("Add", start, relative), emit.int64(np.arange(channels)[:, None] * patch_height))
@@ -233,11 +235,6 @@ class _Rewriter:
 def _within(emit: Emitter, cells: gs.Tensor, patch: int, number: Callable[[int], gs.Constant]) -> gs.Variable:
     """Which of ``cells``, counted from the patch's first, are the patch's."""
     return emit("And", emit("GreaterOrEqual", cells, number(0)), emit("Less", cells, number(patch)))
-
-
-def _ramp(emit: Emitter, positions: gs.Tensor) -> gs.Variable:
-    """int64 [batch]: 0, 1, 2 and so on."""
-    return emit("Range", emit.int64(0), emit("Squeeze", emit("Shape", positions)), emit.int64(1))
 
 
 def table_shape(plan: Plan, name: str) -> list[int]:

@@ -8,8 +8,9 @@ from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import cell_index, contiguous_reads
+from kcompiler.passes.index import cell_index
 from kcompiler.passes.lowering.site import Operand, as_rows
+from kcompiler.passes.reads import contiguous_reads
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.table import numbers
 

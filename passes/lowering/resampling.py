@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.box import Axis, first_of
 from kcompiler.passes.emit import Array
-from kcompiler.passes.index import Axis, chosen_reads, first_of
 from kcompiler.passes.lowering.channels import take_channels
 from kcompiler.passes.lowering.site import Operand, Site, Updated
 from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.reads import chosen_reads
 from kcompiler.passes.rules.channels import sliced_axes
 from kcompiler.passes.rules.resampling import taps_of
 from kcompiler.passes.work import Shape, Work

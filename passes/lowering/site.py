@@ -9,24 +9,21 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from kcompiler.passes.box import Box
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
 from kcompiler.passes.index import (
     LOWEST_ROW,
     ZERO_ROW,
-    Box,
     Layout,
-    Reads,
     cached_index,
     cell_index,
-    contiguous_reads,
     plain_layout,
     row_index,
-    tile_reads,
     tiled_layout,
     updated_index,
-    window_reads,
 )
+from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads, window_reads
 from kcompiler.passes.rules import Region
 
 __all__ = ["LOWEST_ROW", "ZERO_ROW", "Operand", "Site", "Tile", "Updated", "as_rows"]
