@@ -22,7 +22,9 @@ from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING
 from models.demo_pictures import picture
 
 FREE = Costs(0.0, np.array([0, 8, 64]), np.array([0.0, 0.01, 0.06]))
+PICTURES = 240
 CALIBRATION = 62
+SPLITS = 100
 SHAPE = (3, 40, 44)
 
 
@@ -31,21 +33,27 @@ def demo_maps():
     """Exact maps of the demo classifier on unseen pictures of all three labels."""
     explainer = kcompiler.load(kcompiler.compile(DEMO_FOLDER / MODEL, preprocessing=DEMO_FOLDER / PREPROCESSING))
     recipe = explainer.manifest.preprocessing
-    inputs = (recipe.to_input(picture(seed, "test").pixels[None]) for seed in range(6000, 6120))
+    inputs = (recipe.to_input(picture(seed, "test").pixels[None]) for seed in range(6000, 6000 + PICTURES))
     return [explainer.explain(one, stride=8) for one in inputs]
 
 
 def trials(maps, plans):
-    return [Trial(f, {n: outcomes(f, m, recorded(m)) for n, m in enumerate(maps)}, FREE) for f in plans]
+    """On exact maps, as if choosing positions took no time: the clock must not decide which plan is taken here."""
+    timeless = {
+        family.name: {n: [replace(one, seconds=0.0) for one in outcomes(family, m, recorded(m))] for n, m in enumerate(maps)}
+        for family in plans
+    }
+    return [Trial(family, timeless[family.name], FREE) for family in plans]
 
 
 def test_promises_hold_on_unseen_images_over_random_splits(demo_maps):
+    """A share of unseen images is itself uncertain where those are few, hence three times as many as judge the plan."""
     goal = Goal(ssim=0.9, share=0.9, confidence=0.95, stride=8)
-    plans = [f for f in families() if "step 8" not in f.name]
+    plans = [f for f in families() if f.plans[0].step not in (4, 8)]
     plans = [Family(f.name, tuple(replace_step(p) for p in f.plans)) for f in plans]
     found = trials(demo_maps, plans)
     kept, evaluated = [], []
-    for seed in range(20):
+    for seed in range(SPLITS):
         order = np.random.default_rng(seed).permutation(len(demo_maps)).tolist()
         calibration, unseen = order[:CALIBRATION], order[CALIBRATION:]
         first, second = ([calibration[number] for number in part] for part in split(CALIBRATION, goal))
