@@ -152,6 +152,14 @@ def kriging(variant: str, step: int, correlation: float, expected: Sequence[floa
     return Family(f"kriging, step {step}, correlation {correlation:g}, {variant}", plans)
 
 
+def from_most_careful(family: Family) -> Family:
+    """The same family from its most careful plan on: itself, unless it was made to begin later."""
+    if family.method != "kriging":
+        return family
+    plan = family.plans[0]
+    return kriging(plan.variant, plan.step, plan.correlation)
+
+
 def try_family(
     explainer: Explainer, family: Family, samples: Mapping[int, Sample], goal: Goal, costs: Costs, tell: Tell
 ) -> Trial:

@@ -17,13 +17,16 @@ import numpy as np
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import FloatArray, described_fill
+from kcompiler.runtime.judging import Chosen, fastest, judged, split
 from kcompiler.runtime.plans import EVERYTHING, Evidence, SamplingPlan, Tuned
 from kcompiler.runtime.positions import Grid
-from kcompiler.runtime.promise import expected_of_next, images_needed, last_promised, least_share
+from kcompiler.runtime.promise import least_share
 from kcompiler.runtime.quality import Quality, quality
 from kcompiler.runtime.racing import measured_costs, race, worthwhile
+from kcompiler.runtime.simulation import Family
 from kcompiler.runtime.trials import (
     EXPECTED,
+    Costs,
     Goal,
     Sample,
     Tell,
@@ -35,14 +38,10 @@ from kcompiler.runtime.trials import (
 from kcompiler.runtime.tuned import SPOTS, spot_error, spots
 
 LEAST_IMAGES = 2
-CHOOSING = 6
-"""Images that choose a plan; all others may judge it."""
-UNPROMISED = 8
-"""Images that judge a plan which cannot be promised."""
 TIMED = 3
 """Explanations by the chosen plan that are timed."""
 MORE_CAREFUL = 3
-"""Plans more careful than the best of the exact variant that other variants start from."""
+"""Plans more careful than the best of the exact variant that other variants start from while they race."""
 
 
 def check_images(explainer: Explainer, images: Mapping[str, FloatArray]) -> None:
@@ -65,84 +64,14 @@ def check_images(explainer: Explainer, images: Mapping[str, FloatArray]) -> None
         seen[content] = name
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A plan of a trial, None for the exact one.
-
-    Attributes:
-        promised: whether it can be promised.
-        kept: images that had no part in its choice on which it met the goal; of a plan that is not promised, those on which
-            it and the plan chosen without them did, which is no more careful.
-    """
-
-    trial: Trial | None
-    number: int
-    promised: bool
-    kept: int
-
-    @property
-    def plan(self) -> SamplingPlan:
-        return self.trial.family.plans[self.number] if self.trial is not None else EVERYTHING
-
-
-def fastest(trials: Sequence[Trial], goal: Goal, images: Sequence[int], within: float = np.inf) -> tuple[Trial, int] | None:
-    """The trial, and number of its plan, that keeps the goal on its share of ``images`` in least time, less than ``within``."""
-    best, least = None, within
-    for trial in trials:
-        if not trial.ran_on(images):
-            continue  # it fell behind
-        number = trial.most_careless(goal, images)
-        if number is not None and trial.seconds(number, images) < least:
-            best, least = (trial, number), trial.seconds(number, images)
-    return best
-
-
-def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) -> Chosen:
-    """Of the family chosen on some images, the fastest plan that keeps the promise, judged on the ``second`` part of them.
-
-    Where those are too few for any promise, the plan that was chosen, or the first more careful one that keeps the goal on its
-    share of those that had no part in the choice, and on so many of all images together that it is to be expected of the next
-    one, too (:func:`~kcompiler.runtime.promise.expected_of_next`); the exact plan, if none does.
-    """
-    if best is None:
-        return Chosen(None, 0, True, len(second))
-    trial, chosen = best
-    kept = [trial.kept(number, goal, second) for number in range(len(trial.family.plans))]
-    last = last_promised(kept, len(second), goal.share, goal.confidence)
-    if last is not None:
-        return Chosen(trial, last, True, kept[last])
-    if len(second) >= images_needed(goal.share, goal.confidence):
-        return Chosen(None, 0, True, len(second))
-    every = list(trial.outcomes)
-    needed = expected_of_next(len(every), goal.share)
-    judged, expected = trial.most_careless(goal, second), trial.most_careless(goal, every, min(needed, len(every)))
-    if judged is None or expected is None:
-        return Chosen(None, 0, True, len(second))
-    if needed > len(every):  # not even if all keep it: then a plan more careful than that, if there is one
-        expected = max(expected - 1, 0)
-    number = min(chosen, judged, expected)
-    return Chosen(trial, number, False, min(kept[chosen], kept[number]))
-
-
-def split(count: int, goal: Goal) -> tuple[list[int], list[int]]:
-    """Numbers of the images, in random order, that choose a plan, and of those that judge it.
-
-    If there are too few for a promise, more maps could only sharpen an estimate: no more than :data:`UNPROMISED` judge then,
-    and the rest is left out.
-    """
-    order = np.random.default_rng(0).permutation(count).tolist()
-    first = min(CHOOSING, count // 2)
-    held = order[first:]
-    return order[:first], held if len(held) >= images_needed(goal.share, goal.confidence) else held[:UNPROMISED]
-
-
 def tune(
     explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell = lambda *_: None, deadline: float = np.inf
 ) -> Tuned:
     """The fastest plan that keeps ``goal``, from the exact maps of calibration images.
 
     The exact variant's families are simulated on the images that choose; each worthwhile other variant runs the best of them
-    there, about as careful and less; the fastest of all is then judged on images that had no part in that.
+    there, about as careful and less; the fastest of all is then judged on images that had no part in that
+    (:func:`~kcompiler.runtime.judging.judged`).
 
     Args:
         samples: taken one by one as they are needed, so their maps may be made then; not all may be.
@@ -168,11 +97,13 @@ def tune(
         variants = worthwhile(explainer.manifest.variants, costs)
         approximate = [kriging(name, plan.step, plan.correlation, EXPECTED[start:]) for name in variants]
         trials += race(explainer, approximate, known, goal, costs, tell)
-    exact_seconds = statistics.median(sample.exact.seconds for sample in (known | held).values())
-    best = fastest(trials, goal, list(known), exact_seconds)
-    if best is not None:
-        best = best[0].joined(try_family(explainer, best[0].family, held, goal, best[0].costs, tell)), best[1]
-    chosen = promised(best, goal, list(held))
+    every = known | held
+    exact_seconds = statistics.median(sample.exact.seconds for sample in every.values())
+
+    def run(family: Family, costs: Costs, numbers: Sequence[int]) -> Trial:
+        return try_family(explainer, family, {number: every[number] for number in numbers}, goal, costs, tell)
+
+    chosen = judged(trials, goal, (list(known), list(held)), exact_seconds, run)
     exact = costs[EVERYTHING.variant]
     checked = exact.of_round(SPOTS) + (exact.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
     return _tuned(explainer, (known, held), len(samples), goal, chosen, trials, (exact_seconds, checked), tell)
@@ -208,8 +139,8 @@ def _tuned(
     known, held = parts
     exact_seconds, checked = seconds
     every = {**known, **held}
-    judged = {number: _judged(chosen, number, sample) for number, sample in every.items()}
-    unseen = [judged[number].quality for number in held]
+    served = {number: _served(chosen, number, sample) for number, sample in every.items()}
+    unseen = [served[number].quality for number in held]
     timed = []
     for done, number in enumerate(list(held)[:TIMED]):
         tell("timing the plan", done, min(TIMED, len(held)))
@@ -225,9 +156,9 @@ def _tuned(
             pearson=statistics.median(one.pearson for one in unseen),
             top_overlap=statistics.median(one.top_overlap for one in unseen),
             rendered_ssim=statistics.median(one.rendered_ssim for one in unseen),
-            evaluated=statistics.fmean(one.evaluated for one in judged.values()),
+            evaluated=statistics.fmean(one.evaluated for one in served.values()),
             seconds=statistics.median(timed) + (0.0 if chosen.trial is None else checked), exact_seconds=exact_seconds,
-            spot_error=max(one.spot_error for one in judged.values()),
+            spot_error=max(one.spot_error for one in served.values()),
             candidates=tuple(_candidate(one, goal, list(known)) for one in trials),
         ),
     )  # fmt: skip
@@ -243,7 +174,7 @@ def _candidate(trial: Trial, goal: Goal, choosing: Sequence[int]) -> tuple[str, 
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Served:
     """What a plan did on a calibration image; ``evaluated`` is a share of the positions."""
 
     quality: Quality
@@ -251,13 +182,13 @@ class Judged:
     spot_error: float
 
 
-def _judged(chosen: Chosen, image: int, sample: Sample) -> Judged:
+def _served(chosen: Chosen, image: int, sample: Sample) -> Served:
     exact = sample.exact
     if chosen.trial is None:
-        return Judged(quality(exact.scores, exact.scores, exact.unoccluded), 1.0, 0.0)
+        return Served(quality(exact.scores, exact.scores, exact.unoccluded), 1.0, 0.0)
     found = chosen.trial.outcomes[image][chosen.number]
     cells = spots(found.sampled.ravel())
-    return Judged(
+    return Served(
         quality(found.surface, exact.scores, exact.unoccluded),
         found.evaluated / exact.scores.size,
         spot_error(found.surface, cells, exact.scores.ravel()[cells]),

@@ -21,12 +21,13 @@ from kcompiler.commands.request import fill_record, parse_fill, parse_target, re
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import FloatArray
+from kcompiler.runtime.judging import CHOOSING
 from kcompiler.runtime.manifest import add_tuned
 from kcompiler.runtime.plans import Tuned
 from kcompiler.runtime.promise import images_needed
 from kcompiler.runtime.trials import Goal, Sample
 from kcompiler.runtime.tuned import check_budget
-from kcompiler.runtime.tuner import CHOOSING, check_images, tune
+from kcompiler.runtime.tuner import check_images, tune
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 

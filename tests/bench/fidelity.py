@@ -32,12 +32,13 @@ from kcompiler.runtime.bench import FULL_BATCHES, _time_compiled, _time_full, sp
 from kcompiler.runtime.explainer import Explainer  # noqa: E402
 from kcompiler.runtime.heatmap import HeatMap  # noqa: E402
 from kcompiler.runtime.images import FloatArray, fill_image  # noqa: E402
+from kcompiler.runtime.judging import split  # noqa: E402
 from kcompiler.runtime.manifest import file_record, read_manifest  # noqa: E402
 from kcompiler.runtime.plans import Tuned  # noqa: E402
 from kcompiler.runtime.positions import make_grid  # noqa: E402
 from kcompiler.runtime.quality import quality  # noqa: E402
 from kcompiler.runtime.trials import Goal, Sample  # noqa: E402
-from kcompiler.runtime.tuner import split, tune  # noqa: E402
+from kcompiler.runtime.tuner import tune  # noqa: E402
 from models.findings import DATA_SETS, Box, picture  # noqa: E402
 
 PATCH, STRIDE, FILL = 16, 4, 0.0

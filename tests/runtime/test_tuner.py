@@ -12,137 +12,15 @@ from networks import save
 import kcompiler
 from kcompiler.runtime import racing
 from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.judging import CHOOSING, UNPROMISED, split
 from kcompiler.runtime.manifest import add_tuned, read_manifest
-from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
-from kcompiler.runtime.promise import images_needed
+from kcompiler.runtime.plans import SamplingPlan
 from kcompiler.runtime.simulation import Family, Outcome, outcomes, recorded
-from kcompiler.runtime.trials import Costs, Goal, Sample, Trial, families
-from kcompiler.runtime.tuner import CHOOSING, UNPROMISED, check_images, fastest, promised, split, tune
-from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING
-from models.demo_pictures import picture
+from kcompiler.runtime.trials import Costs, Goal, Sample
+from kcompiler.runtime.tuner import check_images, tune
 
 FREE = Costs(0.0, np.array([0, 8, 64]), np.array([0.0, 0.01, 0.06]))
-PICTURES = 240
-CALIBRATION = 62
-SPLITS = 100
 SHAPE = (3, 40, 44)
-
-
-@pytest.fixture(scope="module")
-def demo_maps():
-    """Exact maps of the demo classifier on unseen pictures of all three labels."""
-    explainer = kcompiler.load(kcompiler.compile(DEMO_FOLDER / MODEL, preprocessing=DEMO_FOLDER / PREPROCESSING))
-    recipe = explainer.manifest.preprocessing
-    inputs = (recipe.to_input(picture(seed, "test").pixels[None]) for seed in range(6000, 6000 + PICTURES))
-    return [explainer.explain(one, stride=8) for one in inputs]
-
-
-def trials(maps, plans):
-    """On exact maps, as if choosing positions took no time: the clock must not decide which plan is taken here."""
-    timeless = {
-        family.name: {n: [replace(one, seconds=0.0) for one in outcomes(family, m, recorded(m))] for n, m in enumerate(maps)}
-        for family in plans
-    }
-    return [Trial(family, timeless[family.name], FREE) for family in plans]
-
-
-def test_promises_hold_on_unseen_images_over_random_splits(demo_maps):
-    """A share of unseen images is itself uncertain where those are few, hence three times as many as judge the plan."""
-    goal = Goal(ssim=0.9, share=0.9, confidence=0.95, stride=8)
-    plans = [f for f in families() if f.plans[0].step not in (4, 8)]
-    plans = [Family(f.name, tuple(replace_step(p) for p in f.plans)) for f in plans]
-    found = trials(demo_maps, plans)
-    kept, evaluated = [], []
-    for seed in range(SPLITS):
-        order = np.random.default_rng(seed).permutation(len(demo_maps)).tolist()
-        calibration, unseen = order[:CALIBRATION], order[CALIBRATION:]
-        first, second = ([calibration[number] for number in part] for part in split(CALIBRATION, goal))
-        chosen = promised(fastest(found, goal, first), goal, second)
-        assert chosen.promised
-        if chosen.trial is None:
-            kept.append(1.0)
-            evaluated.append(1.0)
-            continue
-        kept.append(chosen.trial.kept(chosen.number, goal, unseen) / len(unseen))
-        evaluated.append(chosen.trial.evaluated(chosen.number, unseen) / demo_maps[0].scores.size)
-    assert np.mean(np.array(kept) >= goal.share) >= 0.95, kept
-    assert np.mean(evaluated) < 0.6, "and yet something is saved"
-
-
-def replace_step(plan: SamplingPlan) -> SamplingPlan:
-    """For a grid of stride 8: half as many cells a side between coarse ones."""
-    return plan.model_copy(
-        update={
-            "step": 3 if plan.method == "kriging" else 2,
-            "share": max(plan.share, 0.7) if plan.method == "kriging" else plan.share,
-        }
-    )
-
-
-def test_outcomes_of_one_run_are_those_of_each_plan_alone(demo_maps):
-    plans = tuple(SamplingPlan(step=3, share=0.5, expected_ssim=expected) for expected in (0.95, 0.85, 0.7))
-    exact = demo_maps[0]
-    together = outcomes(Family("kriging", plans), exact, recorded(exact))
-    alone = [outcomes(Family("kriging", (plan,)), exact, recorded(exact))[0] for plan in plans]
-    assert [one.rounds for one in together] == [one.rounds for one in alone]
-    assert [one.ssim for one in together] == [one.ssim for one in alone]
-
-
-def test_too_few_images_are_tuned_on_but_not_promised(demo_maps):
-    goal = Goal(stride=8)
-    plans = [Family("kriging", tuple(SamplingPlan(step=3, share=0.8, expected_ssim=e) for e in (0.99, 0.97, 0.9)))]
-    found = trials(demo_maps[:20], plans)
-    chosen = promised(fastest(found, goal, range(10)), goal, range(10, 20))
-    assert not chosen.promised
-    assert chosen.trial is not None
-    assert images_needed(goal.share, goal.confidence) > 10
-
-
-@pytest.mark.parametrize(
-    ("bad", "judges", "number"),
-    [
-        ([], range(12), 2),  # 12 of 12 are what 0.9 of 13 takes
-        ([11], range(5), 1),  # 11 of 12 are not, though 0.9 of 12 takes no more
-        ([0], range(5), 1),  # 4 of the 5 that judge
-        ([], range(8), 2),
-    ],
-)
-def test_where_nothing_can_be_promised_a_plan_must_serve_those_that_judge_and_be_expected_to_serve_the_next(bad, judges, number):
-    family = Family("three", tuple(SamplingPlan(expected_ssim=one) for one in (0.98, 0.95, 0.8)))
-
-    def outcome(ssim):
-        return Outcome((8,), 0.1, ssim, np.zeros((1, 1), np.float32), np.ones((1, 1), np.bool_))
-
-    good, other = [outcome(one) for one in (0.99, 0.97, 0.95)], [outcome(one) for one in (0.99, 0.97, 0.5)]
-    trial = Trial(family, {image: other if image in bad else good for image in range(12)}, FREE)
-    chosen = promised((trial, 2), Goal(ssim=0.9, share=0.9), judges)
-    assert (chosen.number, chosen.promised) == (number, False)
-    few = Trial(family, dict.fromkeys(range(6), good), FREE)
-    assert promised((few, 2), Goal(ssim=0.9, share=0.9), range(3)).number == 1, "six successes in six are not 0.9 of seven"
-
-
-def test_no_plan_that_serves_means_exact(demo_maps):
-    plans = [Family("drill-down", tuple(SamplingPlan(method="drill-down", step=4, share=r) for r in (0.1, 0.05)))]
-    assert fastest(trials(demo_maps[:12], plans), Goal(ssim=0.999, stride=8), range(6)) is None
-    assert fastest(trials(demo_maps[:12], plans), Goal(ssim=0.01, stride=8), range(6), within=0.0) is None
-    assert promised(None, Goal(), range(6)).plan == EVERYTHING
-
-
-def test_a_few_random_images_choose_and_the_others_judge():
-    first, second = split(40, Goal())
-    assert (len(first), len(second)) == (CHOOSING, 40 - CHOOSING)
-    assert sorted([*first, *second]) == list(range(40))
-    assert (first, second) == split(40, Goal()), "the same again"
-    assert sorted(first) != list(range(CHOOSING))
-    assert [len(part) for part in split(2, Goal())] == [1, 1]
-
-
-def test_where_nothing_can_be_promised_few_images_judge():
-    needed = images_needed(0.9, 0.95)
-    assert len(split(CHOOSING + needed, Goal())[1]) == needed
-    first, second = split(CHOOSING + needed - 1, Goal())
-    assert (len(first), len(second)) == (CHOOSING, UNPROMISED)
-    assert not {*first} & {*second}
 
 
 def test_costs_grow_with_rounds_and_beyond_what_was_timed():
