@@ -40,7 +40,7 @@ from kcompiler.runtime.tuned import SPOTS, spot_error, spots
 LEAST_IMAGES = 2
 TIMED = 3
 """Explanations by the chosen plan that are timed."""
-MORE_CAREFUL = 3
+MORE_CAREFUL = 5
 """Plans more careful than the best of the exact variant that other variants start from while they race."""
 
 
