@@ -98,6 +98,11 @@ class Field:
         for tile in self._tiles:
             tile.mean[:] = level
 
+    def expect(self, cells: IntArray) -> None:
+        """Says that ``cells`` are likely to be planned next, which then takes less time; others may be planned as well."""
+        for tile in self._tiles:
+            tile.expect(cells)
+
     def plan(self, cell: int) -> None:
         """Counts ``cell`` as measured from now on; its value is told by :meth:`measure`, in the order of plans."""
         for tile in self._of[cell]:
@@ -122,8 +127,10 @@ class _Tile:
     def __init__(self, cells: IntArray, own: IntArray, lengths: tuple[float, float]) -> None:
         """``cells`` [rows, cols] of the grid, of which ``own`` [N] are this tile's to tell about."""
         rows, cols = (np.arange(size) / length for size, length in zip(cells.shape, lengths, strict=True))
-        self._correlation = correlation(np.hypot(rows[:, None], cols[None, :])).astype(np.float32)
-        self._y, self._x = np.divmod(np.arange(cells.size), cells.shape[1])
+        quarter = correlation(np.hypot(rows[:, None], cols[None, :])).astype(np.float32)
+        half = np.concatenate([quarter[:0:-1], quarter])
+        self._correlation = np.concatenate([half[:, :0:-1], half], axis=1)  # of what lies [-rows, rows] x [-cols, cols] away
+        self._shape = cells.shape
         self._places = {int(cell): place for place, cell in enumerate(cells.ravel())}
         self.own, self.own_set = own, frozenset(own.tolist())
         self.own_places = np.array([self._places[cell] for cell in own.tolist()])
@@ -131,14 +138,27 @@ class _Tile:
         self.mean, self.variance = np.zeros(cells.size), np.ones(cells.size)
         self._planned: list[tuple[int, float]] = []
         self._measured = 0
+        self._expected: dict[int, int] = {}
+        self._products, self._before = np.empty((0, cells.size), np.float32), 0
+
+    def expect(self, cells: IntArray) -> None:
+        """Multiplies out at once what planning ``cells`` would have to multiply with the factors so far."""
+        places = [self._places[cell] for cell in cells.tolist() if cell in self._places]
+        before = len(self._planned)
+        self._expected, self._before = {place: number for number, place in enumerate(places)}, before
+        self._products = self.factors[places, :before] @ self.factors[:, :before].T
 
     def plan(self, cell: int) -> None:
         place, count = self._places[cell], len(self._planned)
         if count == self.factors.shape[1]:
             self.factors = np.concatenate([self.factors, np.empty((len(self.factors), count), np.float32)], axis=1)
-        covariance = self._correlation[abs(self._y - self._y[place]), abs(self._x - self._x[place])]
+        (rows, cols), (y, x) = self._shape, divmod(place, self._shape[1])
+        away = self._correlation[rows - 1 - y : 2 * rows - 1 - y, cols - 1 - x : 2 * cols - 1 - x]
+        covariance, first = away.ravel(), 0
+        if place in self._expected:
+            covariance, first = covariance - self._products[self._expected[place]], self._before
         # Not a product of BLAS: its threads take longer to meet than so small a product takes.
-        covariance = covariance - np.einsum("ij,j->i", self.factors[:, :count], self.factors[place, :count])
+        covariance = covariance - np.einsum("ij,j->i", self.factors[:, first:count], self.factors[place, first:count])
         covariance[np.abs(covariance) < NOTHING] = 0.0  # products of next to nothing end in denormal numbers, which are slow
         variance = max(float(covariance[place]), 0.0) + NUGGET
         self.factors[:, count] = covariance / np.sqrt(variance)

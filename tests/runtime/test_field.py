@@ -81,3 +81,21 @@ def test_tiles_give_what_one_piece_gives(monkeypatch):
     assert np.abs(whole.mean - tiled.mean).max() < 0.15
     assert np.abs(whole.variance - tiled.variance).max() < 0.01
     assert len(whole.surprises) == len(tiled.surprises) == 400
+
+
+def test_expected_cells_are_planned_alike_and_so_are_others():
+    """Whatever is expected, and when: variances and means are those of planning without it."""
+    shape, lengths = (20, 90), (1.5, 2.0)  # two tiles
+    order = np.random.default_rng(0).permutation(shape[0] * shape[1])[:90]
+    plain, told = Field(shape, lengths), Field(shape, lengths)
+    for number, cell in enumerate(order):
+        if number in (0, 30, 60):
+            told.expect(order[number : number + 30 : 2])
+        for field in (plain, told):
+            field.plan(int(cell))
+    for field in (plain, told):
+        field.start_from(0.5)
+        for cell in order:
+            field.measure(float(np.sin(cell)))
+    np.testing.assert_allclose(told.variance, plain.variance, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(told.mean, plain.mean, rtol=0, atol=1e-4)
