@@ -23,10 +23,13 @@ Doubles = npt.NDArray[np.float64]
 
 LEAST_ROUND = 64
 """Positions of a round at the least: fewer would not fill a batch, and take up to 1.4 times as long each."""
-WIDER = 3.0
-"""Correlation lengths of the surroundings that tell where no cell nearby was measured."""
-WIDER_WEIGHT, PRIOR_WEIGHT = 0.002, 0.0002
-"""Weight of the mean surprise in those surroundings, and there of that of all cells, over the surprise of one measured cell."""
+PRIOR_WEIGHT = 0.0005
+"""Weight of the mean surprise of all cells where none nearby was measured, over that of one measured cell.
+
+Between coarse cells neighbours weigh about as much. With 0.002 calm parts were taken for as restless as a finding far away, and
+for an SSIM of 0.9 on all but one picture of each of five data sets 12% more positions were evaluated. A prior from
+wider surroundings (3 or 5 lengths) was no better.
+"""
 STABILISER = 0.03**2
 """SSIM's second constant, over the squared data range (Wang et al. 2004)."""
 LIKELY = 4
@@ -235,20 +238,13 @@ class Kriging:
         return field.planned[before:]
 
     def _amplitude(self) -> Doubles:
-        """Variance of the field's increments around every cell, from how wrong its predictions were nearby.
-
-        Where nothing was measured nearby, the wider surroundings tell; the mean of the whole map would take a flat part that is
-        far from a finding for as restless as the finding.
-        """
+        """Variance of the field's increments around every cell, from how wrong its predictions were nearby."""
         field = self._field
         surprises, counts = np.zeros(len(self._scores)), np.zeros(len(self._scores))
         surprises[field.measured] = field.surprises
         counts[field.measured] = 1.0
-        result: Doubles = np.full(len(self._scores), np.mean(field.surprises))
-        for reach, weight in ((WIDER, PRIOR_WEIGHT), (1.0, WIDER_WEIGHT)):  # each around what the one before found
-            lengths = [reach * length for length in self._lengths]
-            near = [gaussian_filter(one.reshape(self._shape), lengths, mode="constant").ravel() for one in (surprises, counts)]
-            result = (near[0] + weight * result) / (near[1] + weight)
+        near = [gaussian_filter(one.reshape(self._shape), self._lengths, mode="constant").ravel() for one in (surprises, counts)]
+        result: Doubles = (near[0] + PRIOR_WEIGHT * np.mean(field.surprises)) / (near[1] + PRIOR_WEIGHT)
         return result
 
     def _contrast(self) -> Doubles:

@@ -90,7 +90,7 @@ def test_more_careful_plans_evaluate_more_and_come_closer():
 
 
 def test_a_finding_does_not_make_calm_parts_far_away_restless():
-    """With the mean of the whole map for their prior, the loss would be expected to be 2.4 times what it is."""
+    """With four times the prior that the whole map has now, the loss would be expected to be 2.4 times what it is."""
     y, x = np.mgrid[0 : GRID.shape[0], 0 : GRID.shape[1]]
     scores = (0.02 * np.sin(1.1 * x + 0.6 * y) - 3 * np.exp(-((y - 7) ** 2 + (x - 8) ** 2) / 4)).astype(np.float32)
     sampler, _ = run(SamplingPlan(step=6, share=0.2, expected_ssim=0.999), scores)
