@@ -13,6 +13,11 @@ def _ungrouped(node: gs.Node, windows: Windows) -> bool:
     return bool(node.attrs.get("group", 1) == 1)
 
 
+def takes_cell_by_cell(node: gs.Node, windows: Windows) -> bool:
+    """Whether every output is of one cell of the input, the one in its place: a 1x1 convolution of stride 1."""
+    return node.op == "Conv" and all(window.kernel == window.stride == 1 and not window.pad for window in windows)
+
+
 def _weights(shape: Shape) -> float:
     return shape.taps * shape.channels / shape.group * shape.outputs / shape.batch
 
@@ -48,7 +53,7 @@ def conv_as_gemm(site: Site) -> Updated:
     y, x = site.windows
     weights, *bias = site.node.inputs[1:]
     depth = y.kernel * x.kernel * operand.updated.channels
-    if depth == operand.updated.channels and operand.updated.box == site.output and y.stride == x.stride == 1:
+    if takes_cell_by_cell(site.node, site.windows) and operand.updated.box == site.output:
         rows, tile = as_rows(emit, operand.updated), operand.updated.tile
     else:
         rows, tile = emit("Reshape", site.patches(operand), emit.int64([-1, depth])), None
@@ -62,7 +67,9 @@ def conv_as_gemm(site: Site) -> Updated:
 def conv_on_regions(site: Site) -> Updated:
     """The convolution itself, without padding, over the gathered input regions (padding comes as rows of zeros)."""
     emit, (y, x) = site.emit, site.windows
-    maps = emit("Transpose", site.cells(site.operand), perm=[0, 3, 1, 2])
+    maps = site.operand.updated.maps if takes_cell_by_cell(site.node, site.windows) and site.aligned(site.operand, None) else None
+    if maps is None:
+        maps = emit("Transpose", site.cells(site.operand), perm=[0, 3, 1, 2])
     return site.computed(
         maps=emit(
             "Conv",
