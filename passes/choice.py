@@ -16,7 +16,6 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.budget import Candidate, within_budget
 from kcompiler.passes.costs import flops
 from kcompiler.passes.lowering import select
-from kcompiler.passes.lowering.conv import takes_cell_by_cell
 from kcompiler.passes.lowering.heads import is_head
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering
 from kcompiler.passes.plan import EXACT, Plan, Thresholds, make_plan, mean_share
@@ -257,9 +256,7 @@ class _Priced:
         seconds = self._tail(plan) + sum(candidate.seconds for candidate in chosen.values())
         full = sum(self.dense.values()) + self.paste(plan.regions[plan.image])
         error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))
-        names = {name: candidate.lowering.name for name, candidate in chosen.items()}
-        lowerings = in_the_layout_of_inputs(self.chooser.graph, plan, names, self.chooser.prefer)
-        return Choice(plan, lowerings, self.size, seconds, full, error)
+        return Choice(plan, {name: c.lowering.name for name, c in chosen.items()}, self.size, seconds, full, error)
 
     def of(self, plan: Plan, lowerings: Mapping[str, str]) -> float:
         """Seconds a position by ``lowerings``."""
@@ -283,36 +280,6 @@ class _Priced:
     def _is_head(self, node: gs.Node, plan: Plan) -> bool:
         read = node.inputs[0].name if node.inputs else ""
         return read in plan.incremental and is_head(node, plan.regions[read])
-
-
-def in_the_layout_of_inputs(
-    graph: gs.Graph, plan: Plan, lowerings: Mapping[str, str], prefer: Mapping[str, str]
-) -> dict[str, str]:
-    """``lowerings``, but 1x1 convolutions of regions that are held as maps run on those: rows would have to be made of them.
-
-    Unless a lowering is preferred for them.
-    """
-    found, as_maps = dict(lowerings), set()
-    for node in graph.nodes:
-        name = found.get(node.name)
-        if name is None:
-            continue
-        source, output = node.inputs[0].name, node.outputs[0].name
-        as_it_lies = source in as_maps and _same_cells(plan.regions[source], plan.regions[output])
-        free = node.name not in prefer and node.op not in prefer
-        if name == "gemm" and free and as_it_lies and takes_cell_by_cell(node, select.windows(node, plan.regions[output])):
-            found[node.name] = name = "regions"
-        if name == "regions" or (as_it_lies and name in ("pointwise", "scale and shift")):
-            as_maps.add(output)
-    return found
-
-
-def _same_cells(one: Region, other: Region) -> bool:
-    """Whether two regions are of the same cells, wherever the patch is."""
-    return all(
-        a.size == b.size and np.array_equal(a.start, b.start) and np.array_equal(a.stop, b.stop)
-        for a, b in ((one.y, other.y), (one.x, other.x))
-    )
 
 
 def _numbers(value: gs.Tensor) -> int:

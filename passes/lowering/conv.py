@@ -13,11 +13,6 @@ def _ungrouped(node: gs.Node, windows: Windows) -> bool:
     return bool(node.attrs.get("group", 1) == 1)
 
 
-def takes_cell_by_cell(node: gs.Node, windows: Windows) -> bool:
-    """Whether every output is of one cell of the input, the one in its place: a 1x1 convolution of stride 1."""
-    return node.op == "Conv" and all(window.kernel == window.stride == 1 and not window.pad for window in windows)
-
-
 def _weights(shape: Shape) -> float:
     return shape.taps * shape.channels / shape.group * shape.outputs / shape.batch
 
@@ -46,6 +41,7 @@ def _regions_work(shape: Shape) -> Work:
 def conv_as_gemm(site: Site) -> Updated:
     """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 takes the rows as they are.
 
+    A region held as maps is convolved by it as it is: ONNX Runtime's blocked layout is faster than making rows for a Gemm.
     The weights are brought from [M, C, kh, kw] to [kh * kw * C, M] by nodes on the constant, which ONNX Runtime folds
     when it loads the session: the bundle stores them once.
     """
@@ -53,7 +49,9 @@ def conv_as_gemm(site: Site) -> Updated:
     y, x = site.windows
     weights, *bias = site.node.inputs[1:]
     depth = y.kernel * x.kernel * operand.updated.channels
-    if takes_cell_by_cell(site.node, site.windows) and operand.updated.box == site.output:
+    if depth == operand.updated.channels and operand.updated.box == site.output and y.stride == x.stride == 1:
+        if operand.updated.maps is not None:
+            return _convolved(site, operand.updated.maps)
         rows, tile = as_rows(emit, operand.updated), operand.updated.tile
     else:
         rows, tile = emit("Reshape", site.patches(operand), emit.int64([-1, depth])), None
@@ -66,12 +64,14 @@ def conv_as_gemm(site: Site) -> Updated:
 @lowering("regions", "Conv", work=_regions_work)
 def conv_on_regions(site: Site) -> Updated:
     """The convolution itself, without padding, over the gathered input regions (padding comes as rows of zeros)."""
-    emit, (y, x) = site.emit, site.windows
-    maps = site.operand.updated.maps if takes_cell_by_cell(site.node, site.windows) and site.aligned(site.operand, None) else None
-    if maps is None:
-        maps = emit("Transpose", site.cells(site.operand), perm=[0, 3, 1, 2])
+    return _convolved(site, site.emit("Transpose", site.cells(site.operand), perm=[0, 3, 1, 2]))
+
+
+def _convolved(site: Site, maps: gs.Tensor) -> Updated:
+    """The convolution, without padding, of ``maps`` [batch, C, h, w]."""
+    y, x = site.windows
     return site.computed(
-        maps=emit(
+        maps=site.emit(
             "Conv",
             maps,
             *(site.constant(value) for value in site.node.inputs[1:] if not value.is_empty()),

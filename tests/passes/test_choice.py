@@ -79,20 +79,17 @@ def test_calibration_measures_and_stays_exact(tmp_path):
 
 
 def test_1x1_convolutions_take_maps_as_they_are(tmp_path):
-    """What a depthwise convolution leaves as maps is not made rows of, unless that is asked for."""
+    """What a depthwise convolution leaves as maps is not made rows of."""
     builder = Builder()
     x = builder.conv("image", 32, 3, pads=[1, 1, 1, 1])
     x = builder.relu(builder.conv(x, 32, 3, pads=[1, 1, 1, 1], group=32))
     x = builder.conv(builder.relu(builder.conv(x, 64, 1)), 32, 3, pads=[1, 1, 1, 1])
     save_onnx(builder.model(builder.node("GlobalAveragePool", x), 96, 96), tmp_path / "model.onnx")
     bundle = kcompiler.compile(tmp_path / "model.onnx", patch=8)
-    chosen = [node.lowering for node in bundle.report.nodes if node.operator == "Conv"]
-    assert chosen[1:3] == ["regions", "regions"]
+    assert [node.lowering for node in bundle.report.nodes if node.operator == "Conv"][1:3] == ["regions", "gemm"]
     graph = gs.import_onnx(load_onnx(bundle.folder / "incremental.onnx", load_external_data=False))
     (pointwise,) = (node for node in graph.nodes if node.op == "Conv" and node.attrs["kernel_shape"] == [1, 1])
     assert [pointwise.i().op, pointwise.i().i().op] == ["Relu", "Conv"], "no Transpose between"
-    asked = compile_file(tmp_path / "model.onnx", Options((8, 8), prefer={"Conv": "gemm"}))
-    assert [node.lowering for node in asked.report.nodes if node.operator == "Conv"][1:3] == ["regions", "gemm"]
 
 
 def test_a_model_that_would_not_gain_runs_whole(tmp_path):
