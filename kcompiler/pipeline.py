@@ -20,6 +20,7 @@ from kcompiler.passes.batch import BatchError, subgraphs
 from kcompiler.passes.calibrate import Measured, measured_rates
 from kcompiler.passes.choice import Choice, Chooser, geometries
 from kcompiler.passes.commute import convolve_before_pooling
+from kcompiler.passes.distribute import convolve_before_joining
 from kcompiler.passes.load import Source, load
 from kcompiler.passes.logits import expose_logits
 from kcompiler.passes.normalise import normalise, select_output
@@ -111,6 +112,11 @@ class Analysed:
                 yield last
 
 
+def cheaper_on_regions(graph: gs.Graph) -> gs.Graph:
+    """The same outputs but for rounding, from nodes in another order; ``graph`` itself if there is nothing to exchange."""
+    return convolve_before_joining(convolve_before_pooling(graph))
+
+
 def analyse(path: Path, options: Options, scratch: Path) -> Analysed:
     """Loads, normalises, plans, rewrites and lowers. ``scratch`` must outlive the result: weights are mapped from it."""
     try:
@@ -128,7 +134,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") 
     normalised = normalise(source, output, scratch, free_batch=not one_by_one)
     logits = expose_logits(normalised)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
-    graph = normalised if dense else convolve_before_pooling(normalised)
+    graph = normalised if dense else cheaper_on_regions(normalised)
     machine = Machine(("cpu",), options.threads)
     rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
     direct = options.convolution == "direct"

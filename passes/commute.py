@@ -8,12 +8,11 @@ Requires a normalised graph. Ensures: the same outputs but for rounding, under t
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
+from kcompiler.passes.linear import across_channels
 
 
 def convolve_before_pooling(graph: gs.Graph) -> gs.Graph:
@@ -39,12 +38,7 @@ def _pair(graph: gs.Graph, pool: gs.Node) -> bool:
         return False
     conv = pooled.outputs[0]
     return (
-        conv.op == "Conv"
-        and conv.inputs[0] is pooled
-        and all(isinstance(value, gs.Constant) for value in conv.inputs[1:])
-        and conv.attrs.get("group", 1) == 1
-        and prod(conv.inputs[1].shape[2:]) == 1
-        and not any(conv.attrs.get("pads") or [0])
+        across_channels(conv, pooled)
         and all(stride == 1 for stride in conv.attrs.get("strides") or [1])
         and conv.inputs[1].shape[0] < conv.inputs[1].shape[1]
     )

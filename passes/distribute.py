@@ -1,0 +1,76 @@
+"""Distributing: 1x1 convolutions that alone read a Concat work on its parts and are summed, where few channels come of many.
+
+Convolution is linear across channels, so that only the order of the sum changes. The parts are not brought to one region and
+copied side by side, each is convolved on the smaller region that is its own, and the fewer channels behind are.
+
+Requires a normalised graph. Ensures: the same outputs but for rounding, under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.emit import Emitter
+from kcompiler.passes.linear import across_channels
+
+FEWER = 2
+"""Times that the channels of the parts outnumber those to sum: bringing a number to another region and adding it takes about
+9 passes over it, joining it with others 4."""
+
+
+def convolve_before_joining(graph: gs.Graph) -> gs.Graph:
+    """A copy of ``graph`` with every such Concat gone; ``graph`` itself if there is none."""
+    if not any(_distributes(graph, node) for node in graph.nodes):
+        return graph
+    graph = graph.copy()
+    emit = Emitter(graph)
+    for join in [node for node in graph.nodes if _distributes(graph, node)]:
+        for conv in list(join.outputs[0].outputs):
+            _distribute(emit, join, conv)
+    return graph.cleanup().toposort()
+
+
+def _distributes(graph: gs.Graph, join: gs.Node) -> bool:
+    """Whether ``join`` is a Concat of channels, and only 1x1 convolutions to far fewer channels read it."""
+    if join.op != "Concat" or any(output is join.outputs[0] for output in graph.outputs):
+        return False
+    shapes = [value.shape for value in join.inputs]
+    if any(shape is None or len(shape) < 3 or not isinstance(shape[1], int) for shape in shapes):
+        return False
+    if len(shapes) < 2 or join.attrs["axis"] not in (1, 1 - len(shapes[0])):
+        return False
+    convs = join.outputs[0].outputs
+    if not convs or not all(across_channels(conv, join.outputs[0]) for conv in convs):
+        return False
+    summed = len(shapes) * sum(conv.inputs[1].shape[0] for conv in convs)
+    return bool(FEWER * summed <= sum(shape[1] for shape in shapes))
+
+
+def _distribute(emit: Emitter, join: gs.Node, conv: gs.Node) -> None:
+    """The first part's convolution has the bias."""
+    output, weights, bias = conv.outputs[0], conv.inputs[1], conv.inputs[2:]
+    ends = np.cumsum([0, *(part.shape[1] for part in join.inputs)])
+    convolved = []
+    for part, (first, last) in zip(join.inputs, pairwise(ends), strict=True):
+        taken = emit.constant(np.ascontiguousarray(np.asarray(weights.values)[:, first:last]), f"{weights.name}/part")
+        convolved.append(_node(emit, "Conv", f"{conv.name}/part", [part, taken, *bias], output, conv.attrs))
+        bias = []
+    conv.outputs = []
+    total = convolved[0]
+    for part in convolved[1:]:
+        total = _node(emit, "Add", f"{conv.name}/sum", [total, part], output, {})
+    (last_sum,) = total.inputs
+    last_sum.outputs = [output]
+
+
+def _node(
+    emit: Emitter, operator: str, name: str, inputs: Sequence[gs.Tensor], like: gs.Tensor, attributes: Mapping[str, object]
+) -> gs.Variable:
+    """The output of a new node, of the type and shape of ``like``."""
+    value = gs.Variable(emit.fresh(name), like.dtype, like.shape)
+    emit.graph.nodes.append(gs.Node(operator, value.name, dict(attributes), list(inputs), [value]))
+    return value

@@ -1,0 +1,74 @@
+"""1x1 convolutions of joined branches become sums where that is allowed and pays, and change no number but by rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime
+import pytest
+from networks import Builder
+
+from kcompiler.passes.distribute import convolve_before_joining
+
+
+def network(
+    *outputs: int, axis: int = 1, kernel: int = 1, bias: bool = True, stride: int = 1, reader: str = "", parts: int = 3
+) -> onnx.ModelProto:
+    """Branches of 8 channels each, joined, and a convolution to each number of ``outputs``."""
+    builder = Builder()
+    branches = [builder.relu(builder.conv("image", 8, kernel, pads=[kernel // 2] * 4)) for kernel in (1, 3, 5)[:parts]]
+    joined = builder.node("Concat", *branches, axis=axis, channels=8 * (1 if axis == 2 else parts))
+    pads = [kernel // 2] * 4
+    convs = [builder.conv(joined, n, kernel, bias=bias, pads=pads, strides=[stride] * 2) for n in outputs]
+    readers = [builder.node(reader, joined)] if reader else []
+    y = builder.node("Concat", *convs, *readers, axis=1, channels=sum(outputs)) if len(convs + readers) > 1 else convs[0]
+    return onnx.shape_inference.infer_shapes(builder.model(builder.relu(y), 9, 11))
+
+
+def run(model: onnx.ModelProto) -> np.ndarray:
+    image = np.random.default_rng(1).standard_normal((1, 3, 9, 11), dtype=np.float32)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": image})[0]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        network(4), network(2, 2), network(4, axis=-3), network(4, bias=False), network(3, stride=2), network(4, parts=2)
+    ],
+    ids=["one", "two readers", "axis from behind", "no bias", "strided", "two parts"],
+)  # fmt: skip
+def test_sums_give_the_same_outputs(model):
+    graph = convolve_before_joining(gs.import_onnx(model))
+    assert sum(node.op == "Concat" for node in graph.nodes) < sum(node.op_type == "Concat" for node in model.graph.node)
+    exchanged = gs.export_onnx(graph)
+    onnx.checker.check_model(exchanged, full_check=True)
+    np.testing.assert_allclose(run(exchanged), run(model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [network(5), network(2, 3), network(4, kernel=3), network(4, reader="Relu"), network(2, axis=2)],
+    ids=["too many channels", "too many in all", "3x3 convolution", "another reader", "joined along y"],
+)
+def test_others_stay(model):
+    graph = gs.import_onnx(model)
+    assert convolve_before_joining(graph) is graph
+
+
+def test_alike_convolutions_keep_their_own_outputs():
+    model = network(2, 2)
+    first, second = [node for node in model.graph.node if node.op_type == "Conv"][-2:]
+    second.input[1:] = first.input[1:]
+    np.testing.assert_allclose(
+        run(gs.export_onnx(convolve_before_joining(gs.import_onnx(model)))), run(model), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_source_graph_stays_as_it_is():
+    graph = gs.import_onnx(network(4))
+    before = [node.op for node in graph.nodes]
+    convolve_before_joining(graph)
+    assert [node.op for node in graph.nodes] == before
+    assert [node.outputs[0].name for node in graph.nodes] == [node.output[0] for node in network(4).graph.node]
