@@ -219,6 +219,25 @@ def pre_activation(b: Builder) -> str:
 
 
 @tiny
+def densely_connected(b: Builder) -> str:
+    x = b.conv("image", 4, strides=[2, 2], pads=[1, 1, 1, 1])
+    for _ in range(2):
+        y = b.relu(b.conv(b.relu(b.batch_norm(x)), 6, 1))
+        y = b.conv(y, 3, pads=[1, 1, 1, 1])
+        x = b.node("Concat", x, y, axis=1, channels=b.channels[x] + 3)
+    return b.conv(b.relu(b.batch_norm(x)), 3, 1)
+
+
+@tiny
+def squeezed_and_expanded(b: Builder) -> str:
+    x = b.relu(b.conv("image", 3, strides=[2, 2]))
+    for channels in (3, 4):
+        wide = [b.relu(b.conv(x, 8, 1)), b.relu(b.conv(x, 8, pads=[1, 1, 1, 1]))]
+        x = b.relu(b.conv(b.node("Concat", *wide, axis=1, channels=16), channels, 1))
+    return x
+
+
+@tiny
 def per_channel_arithmetic(b: Builder) -> str:
     x = b.node("Mul", "image", b.weight(CHANNELS, 1, 1))
     x = b.node("PRelu", b.conv(b.node("Add", b.weight(1, CHANNELS, 1, 1), x, channels=CHANNELS), 4), b.weight(4, 1, 1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site, Updated, as_rows
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.work import Shape, Work
@@ -42,23 +44,39 @@ def conv_as_gemm(site: Site) -> Updated:
     """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 takes the rows as they are.
 
     A region held as maps is convolved by it as it is: ONNX Runtime's blocked layout is faster than making rows for a Gemm.
+    What scales and shifts the channels of rows goes into the weights and the bias.
     The weights are brought from [M, C, kh, kw] to [kh * kw * C, M] by nodes on the constant, which ONNX Runtime folds
     when it loads the session: the bundle stores them once.
     """
     emit, operand = site.emit, site.operand
     y, x = site.windows
-    weights, *bias = site.node.inputs[1:]
+    weights = site.node.inputs[1]
+    scaled: Scaled | None = None
     depth = y.kernel * x.kernel * operand.updated.channels
     if depth == operand.updated.channels and operand.updated.box == site.output and y.stride == x.stride == 1:
         if operand.updated.maps is not None:
             return _convolved(site, operand.updated.maps)
-        rows, tile = as_rows(emit, operand.updated), operand.updated.tile
+        scaled, tile = operand.updated.scaled, operand.updated.tile
+        rows = scaled.rows if scaled is not None else as_rows(emit, operand.updated)
     else:
         rows, tile = emit("Reshape", site.patches(operand), emit.int64([-1, depth])), None
     columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
     matrix = emit("Reshape", columns, emit.int64([depth, site.channels]))
-    products = emit("Gemm", rows, matrix, *(site.constant(value) for value in bias if not value.is_empty()))
+    if scaled is not None:
+        matrix = emit("Mul", matrix, emit.constant(scaled.factor.astype(np.float32)[:, None], f"{weights.name}/factors"))
+    products = emit("Gemm", rows, matrix, *_bias(site, scaled))
     return site.computed(rows=products, tile=tile)
+
+
+def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
+    """What is added to the products, if anything is: the node's bias and what a 1x1 convolution makes of the offsets."""
+    weights, *bias = site.node.inputs[1:]
+    given = [value for value in bias if not value.is_empty()]
+    if scaled is None:
+        return [site.constant(value) for value in given]
+    shift = np.asarray(weights.values, dtype=np.float64).reshape(site.channels, -1) @ scaled.offset
+    shifted = sum((np.asarray(value.values, dtype=np.float64) for value in given), shift)
+    return [site.emit.constant(shifted.astype(np.float32), f"{weights.name}/shifts")]
 
 
 @lowering("regions", "Conv", work=_regions_work)

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Array
 from kcompiler.passes.index import PAD_ROWS
+from kcompiler.passes.lowering.scaled import Numbers, Scaled
 from kcompiler.passes.lowering.site import Site, Tile, Updated, cached_rows
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.rules.cells import MERGES, POINTWISE
@@ -35,7 +36,8 @@ def apply_pointwise(site: Site) -> Updated:
     def apply(value: gs.Tensor, _: tuple[int, ...]) -> gs.Tensor:
         return site.as_held(site.emit(site.node.op, site.as_typed(value, source), *parameters, **site.node.attrs))
 
-    return _on_layout(site, site.operand.updated, apply)
+    scaled = site.operand.updated.scaled if site.node.op == "Relu" else None
+    return _on_layout(site, site.operand.updated, apply, scaled.clipped(site.emit) if scaled is not None else None)
 
 
 @lowering("scale and shift", "BatchNormalization")
@@ -49,7 +51,7 @@ def batch_normalization(site: Site) -> Updated:
         scaled = site.emit("Mul", value, _channels(site, factor, shape))
         return site.emit("Add", scaled, _channels(site, offset, shape))
 
-    return _on_layout(site, site.operand.updated, normalise)
+    return _on_layout(site, site.operand.updated, normalise, _scaled(site.operand.updated, factor, offset))
 
 
 @lowering("merge", *MERGES)
@@ -57,7 +59,8 @@ def merge_regions(site: Site) -> Updated:
     """Elementwise over branches brought to the union box, or with constants."""
     operands = [operand for operand in site.inputs if operand is not None]
     if len(operands) == 1 and not any(_varies(site, value) for value in site.node.inputs):
-        return _on_layout(site, operands[0].updated, lambda value, shape: _elementwise(site, [value], shape))
+        value = operands[0].updated
+        return _on_layout(site, value, lambda value, shape: _elementwise(site, [value], shape), _scaled_by_constant(site, value))
     tile = site.shared_tile()
     rows = _elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW, tile)
     zeros = site.node.op in ZERO_FOR_ZEROS and len(operands) == len(site.inputs) and site.zeros(operands, tile)
@@ -100,14 +103,32 @@ def _from_cell_to_cell(site: Site, constant: gs.Constant, tile: Tile | None) -> 
     return cached_rows(site.emit, site.output, tile, site.emit.constant(table, f"{site.node.name}/map"))
 
 
-def _on_layout(site: Site, value: Updated, compute: Callable[[gs.Tensor, tuple[int, ...]], gs.Tensor]) -> Updated:
+def _scaled(value: Updated, factor: Numbers | float, offset: Numbers | float) -> Scaled | None:
+    """``value``, if it is held as rows, scaled and shifted."""
+    if value.rows is None:
+        return None
+    return (value.scaled or Scaled.plain(value.rows, value.channels)).then(factor, offset)
+
+
+def _scaled_by_constant(site: Site, value: Updated) -> Scaled | None:
+    """The same of a product or sum of ``value`` and a number a channel."""
+    constants = [one for one in site.node.inputs if isinstance(one, gs.Constant)]
+    if site.node.op not in ("Mul", "Add") or len(constants) != 1 or value.channels != site.channels:
+        return None
+    numbers = np.broadcast_to(np.asarray(constants[0].values, dtype=np.float64).reshape(-1), site.channels)
+    return _scaled(value, numbers, 0.0) if site.node.op == "Mul" else _scaled(value, 1.0, numbers)
+
+
+def _on_layout(
+    site: Site, value: Updated, compute: Callable[[gs.Tensor, tuple[int, ...]], gs.Tensor], scaled: Scaled | None = None
+) -> Updated:
     """``compute(region, shape of a number a channel)`` in the layout that the region is held in."""
     if value.rows is not None:
         # Rows in front, of zeros and what became of them, stay unchanged as long as they are finite.
         kept = value.cached is not None and site.node.op not in NOT_ALWAYS_FINITE
         cached = compute(value.cached, PER_ROW) if kept else None
         zeros = value.zeros and site.node.op in ZERO_FOR_ZERO
-        return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile, cached=cached, zeros=zeros)
+        return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile, cached=cached, zeros=zeros, scaled=scaled)
     assert value.maps is not None
     return site.computed(maps=compute(value.maps, PER_MAP))
 

@@ -23,6 +23,7 @@ from kcompiler.passes.index import (
     tiled_layout,
     updated_index,
 )
+from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads, window_reads
 from kcompiler.passes.rules import Region
 
@@ -50,6 +51,7 @@ class Updated:
         cached: rows of the cached activation in the same places and order, where they were needed to compute the region.
         zeros: whether the rows in front that belong to no region (:attr:`Layout.nothing`) are zeros for sure, as they are in
             the cached activation.
+        scaled: ``rows`` as scaled and shifted rows before them, where they are known as that.
     """
 
     box: Box
@@ -59,6 +61,7 @@ class Updated:
     tile: Tile | None = None
     cached: gs.Tensor | None = None
     zeros: bool = False
+    scaled: Scaled | None = None
 
     def layout(self, emit: Emitter) -> Layout:
         return plain_layout(emit, self.box) if self.tile is None else tiled_layout(emit, self.box, self.tile)
@@ -253,5 +256,6 @@ class Site:
         tile: Tile | None = None,
         cached: gs.Tensor | None = None,
         zeros: bool = False,
+        scaled: Scaled | None = None,
     ) -> Updated:
-        return Updated(self.output, self.channels, rows, maps, tile, cached, zeros)
+        return Updated(self.output, self.channels, rows, maps, tile, cached, zeros, scaled)

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
+from everywhere import NEVER_DENSE, assert_exact_everywhere
 from networks import NETWORKS, Builder, save
 
 from kcompiler.options import Options
 from kcompiler.passes.lowering import site
 from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.check import check
-from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.positions import make_grid
 
-NEVER_DENSE = 2.0
 PATCHES = [(1, 1), (5, 5), (4, 7)]
 IMAGES = [(20, 20), (17, 24)]
-
-
-def assert_exact_everywhere(model: Path, options: Options) -> Explainer:
-    bundle = compile_file(model, options)
-    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
-    rows, cols = (range(1 - side, size) for side, size in zip(options.patch, explainer.manifest.shape[1:], strict=True))
-    everywhere = np.array([(y, x) for y in rows for x in cols])  # cut off by the edges, too
-    comparison = check(explainer, everywhere, fill=(0.7, -1.2, 3.0), seed=1)
-    assert comparison.agrees, comparison.reason
-    return explainer
 
 
 @pytest.mark.parametrize("extents", ["tight", "static"])
