@@ -219,6 +219,15 @@ def pre_activation(b: Builder) -> str:
 
 
 @tiny
+def bottleneck(b: Builder) -> str:
+    x = b.relu(b.conv("image", 8, strides=[2, 2], pads=[1, 1, 1, 1]))
+    for _ in range(2):
+        y = b.relu(b.conv(b.relu(b.conv(x, 4, 1)), 4, pads=[1, 1, 1, 1]))
+        x = b.relu(b.node("Add", b.conv(y, 8, 1), x))
+    return b.conv(b.conv(x, 5, pads=[1, 1, 1, 1]), 3, 1)
+
+
+@tiny
 def densely_connected(b: Builder) -> str:
     x = b.conv("image", 4, strides=[2, 2], pads=[1, 1, 1, 1])
     for _ in range(2):

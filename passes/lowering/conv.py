@@ -6,9 +6,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.lowering.scaled import Scaled
-from kcompiler.passes.lowering.site import Site, Updated, as_rows
+from kcompiler.passes.lowering.site import Site, Tile, Updated, as_rows
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.work import Shape, Work
+
+REORDERING = 40.0
+"""Products a number for which to bring rows to another order, which moves each number twice."""
 
 
 def _ungrouped(node: gs.Node, windows: Windows) -> bool:
@@ -58,6 +61,8 @@ def conv_as_gemm(site: Site) -> Updated:
             return _convolved(site, operand.updated.maps)
         scaled, tile = operand.updated.scaled, operand.updated.tile
         rows = scaled.rows if scaled is not None else as_rows(emit, operand.updated)
+        if tile is not None and _better_in_plain_order(site, tile):
+            rows, tile = operand.in_plain_order(emit, rows), None
     else:
         rows, tile = emit("Reshape", site.patches(operand), emit.int64([-1, depth])), None
     columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
@@ -66,6 +71,11 @@ def conv_as_gemm(site: Site) -> Updated:
         matrix = emit("Mul", matrix, emit.constant(scaled.factor.astype(np.float32)[:, None], f"{weights.name}/factors"))
     products = emit("Gemm", rows, matrix, *_bias(site, scaled))
     return site.computed(rows=products, tile=tile)
+
+
+def _better_in_plain_order(site: Site, tile: Tile) -> bool:
+    """Whether to leave the order of tiles: rows that overhang cost products, and later nodes read what is wider behind anew."""
+    return site.channels > site.operand.updated.channels or site.overhang(tile) * site.channels > REORDERING
 
 
 def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:

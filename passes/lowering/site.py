@@ -110,6 +110,16 @@ class Operand:
         value = self.updated
         return value.cached if value.cached is not None else cached_rows(emit, value.box, value.tile, self.cached())
 
+    def in_plain_order(self, emit: Emitter, rows: gs.Tensor) -> gs.Tensor:
+        """``rows``, ordered as the updated ones, region by region, line by line."""
+        value = self.updated
+        if value.tile is None:
+            return rows
+        y, x = (contiguous_reads(emit, Window.identity(axis.size), axis) for axis in (value.box.y, value.box.x))
+        layout = value.layout(emit)
+        index = updated_index(emit, value.box, layout, y, x, base=layout.nothing)
+        return emit("Gather", rows, emit("Reshape", index, emit.int64([-1])), axis=0)
+
     def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
         """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
         value = self.updated
@@ -217,6 +227,8 @@ class Site:
         value = operand.updated
         if self.aligned(operand, tile):
             return as_rows(self.emit, value)
+        if tile is None and value.box == self.output:
+            return operand.in_plain_order(self.emit, as_rows(self.emit, value))
         cells = self.cells(operand) if tile is None else operand.read(self.emit, *self.tiles(tile))
         return self.emit("Reshape", cells, self.emit.int64([-1, value.channels]))
 

@@ -113,3 +113,15 @@ def test_everything_up_to_the_head_is_incremental(name, tmp_path):
     model = save(name, tmp_path / "model.onnx", 20, 24)
     bundle = compile_file(model, Options(patch=(4, 6), dense_share=NEVER_DENSE))
     assert {node.operator for node in bundle.report.nodes if not node.incremental} == {"Flatten", "Gemm"}
+
+
+def test_rows_leave_the_order_of_tiles_before_they_get_wider(tmp_path):
+    """So that the widest rows of a residual block are added as they are, and none are computed of what overhangs."""
+    model = save("bottleneck", tmp_path / "model.onnx", 20, 24)
+    prefer = {"Conv": "gemm", "n4": "winograd 3", "n11": "winograd 4"}
+    bundle = compile_file(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer=prefer))
+    graph = onnx.load(bundle.folder / "incremental.onnx").graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    added = [made_by[name] for node in graph.node if node.op_type == "Add" for name in node.input if name in made_by]
+    widened = [node for node in added if node.op_type == "Gemm"]
+    assert [made_by[node.input[0]].op_type for node in widened] == ["Gather", "Gather"]
