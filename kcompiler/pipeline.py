@@ -112,9 +112,13 @@ class Analysed:
                 yield last
 
 
-def cheaper_on_regions(graph: gs.Graph) -> gs.Graph:
-    """The same outputs but for rounding, from nodes in another order; ``graph`` itself if there is nothing to exchange."""
-    return convolve_before_joining(convolve_before_pooling(graph))
+def cheaper_on_regions(graph: gs.Graph, options: Options) -> gs.Graph:
+    """The same outputs but for rounding, from nodes in another order; ``graph`` itself if there is nothing to exchange.
+
+    Nodes that ``options`` name stay.
+    """
+    named = {*options.prefer, *(node for one in options.approximations for node in one.thresholds.nodes)}
+    return convolve_before_joining(convolve_before_pooling(graph), named)
 
 
 def analyse(path: Path, options: Options, scratch: Path) -> Analysed:
@@ -134,7 +138,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") 
     normalised = normalise(source, output, scratch, free_batch=not one_by_one)
     logits = expose_logits(normalised)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
-    graph = normalised if dense else cheaper_on_regions(normalised)
+    graph = normalised if dense else cheaper_on_regions(normalised, options)
     machine = Machine(("cpu",), options.threads)
     rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
     direct = options.convolution == "direct"

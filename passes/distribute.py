@@ -8,7 +8,7 @@ Requires a normalised graph. Ensures: the same outputs but for rounding, under t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -22,19 +22,22 @@ FEWER = 2
 9 passes over it, joining it with others 4."""
 
 
-def convolve_before_joining(graph: gs.Graph) -> gs.Graph:
-    """A copy of ``graph`` with every such Concat gone; ``graph`` itself if there is none."""
-    if not any(_distributes(graph, node) for node in graph.nodes):
+def convolve_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+    """A copy of ``graph`` with every such Concat gone, but for those that nodes of the names ``kept`` read.
+
+    It is ``graph`` itself if there is none.
+    """
+    if not any(_distributes(graph, node, kept) for node in graph.nodes):
         return graph
     graph = graph.copy()
     emit = Emitter(graph)
-    for join in [node for node in graph.nodes if _distributes(graph, node)]:
+    for join in [node for node in graph.nodes if _distributes(graph, node, kept)]:
         for conv in list(join.outputs[0].outputs):
             _distribute(emit, join, conv)
     return graph.cleanup().toposort()
 
 
-def _distributes(graph: gs.Graph, join: gs.Node) -> bool:
+def _distributes(graph: gs.Graph, join: gs.Node, kept: Collection[str]) -> bool:
     """Whether ``join`` is a Concat of channels, and only 1x1 convolutions to far fewer channels read it."""
     if join.op != "Concat" or any(output is join.outputs[0] for output in graph.outputs):
         return False
@@ -44,7 +47,7 @@ def _distributes(graph: gs.Graph, join: gs.Node) -> bool:
     if len(shapes) < 2 or join.attrs["axis"] not in (1, 1 - len(shapes[0])):
         return False
     convs = join.outputs[0].outputs
-    if not convs or not all(across_channels(conv, join.outputs[0]) for conv in convs):
+    if not convs or not all(across_channels(conv, join.outputs[0]) and conv.name not in kept for conv in convs):
         return False
     summed = len(shapes) * sum(conv.inputs[1].shape[0] for conv in convs)
     return bool(FEWER * summed <= sum(shape[1] for shape in shapes))

@@ -247,13 +247,13 @@ class _Rewriter:
         whole = rows if region.last else self.emit("Transpose", rows, perm=[0, 3, 1, 2])
         if self.source_tensors[name].dtype == np.bool_:
             return self.emit("Cast", whole, to=TensorProto.BOOL)
-        return self.emit("MaxPool", whole, kernel_shape=[1, 1]) if self._better_blocked(name) else whole
+        return self.emit("AveragePool", whole, kernel_shape=[1, 1]) if self._better_blocked(name) else whole
 
     def _better_blocked(self, name: str) -> bool:
         """Whether ONNX Runtime would run what reads a pasted map in its blocked layout, were the map in it.
 
-        Convolutions and pools take any map there, other nodes only go on in it. A maximum over windows of one cell changes
-        nothing, and is a pool.
+        Convolutions and pools take any map there, other nodes only go on in it. A mean over windows of one cell is a pool that
+        changes nothing (a maximum does: minus infinity).
         """
         region = self.plan.regions[name]
         dense = (node for node in self.source_tensors[name].outputs if node.outputs[0].name not in self.plan.incremental)

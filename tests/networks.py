@@ -58,9 +58,9 @@ class Builder:
         )
 
     def model(
-        self, output: str, height: int, width: int, *, classes: int = 5, batch: int | str = 1, opset: int = 18
+        self, output: str, height: int, width: int, *, classes: int | None = 5, batch: int | str = 1, opset: int = 18
     ) -> onnx.ModelProto:
-        """``output`` flattened and mixed by a random Gemm, so that every cell of it moves every output."""
+        """``output`` flattened and mixed by a random Gemm, so that each cell moves each output; or each cell an output."""
         flat = self.node("Flatten", output)
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, CHANNELS, height, width])
         graph = helper.make_graph(self.nodes, "tiny", [image], [], self.weights)
@@ -70,8 +70,10 @@ class Builder:
         )
         size = probe.graph.output[0].type.tensor_type.shape.dim[1].dim_value
         assert size, "the shapes of a tiny network are known"
-        scores = self.node("Gemm", flat, self.weight(size, classes, scale=size**-0.5), self.weight(classes))
-        score = helper.make_tensor_value_info(scores, TensorProto.FLOAT, [batch, classes])
+        scores = flat
+        if classes is not None:
+            scores = self.node("Gemm", flat, self.weight(size, classes, scale=size**-0.5), self.weight(classes))
+        score = helper.make_tensor_value_info(scores, TensorProto.FLOAT, [batch, classes or size])
         graph = helper.make_graph(self.nodes, "tiny", [image], [score], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
         onnx.checker.check_model(model, full_check=True)

@@ -47,7 +47,7 @@ def conv_as_gemm(site: Site) -> Updated:
     """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 takes the rows as they are.
 
     A region held as maps is convolved by it as it is: ONNX Runtime's blocked layout is faster than making rows for a Gemm.
-    What scales and shifts the channels of rows goes into the weights and the bias.
+    What scales the channels of rows goes into the weights.
     The weights are brought from [M, C, kh, kw] to [kh * kw * C, M] by nodes on the constant, which ONNX Runtime folds
     when it loads the session: the bundle stores them once.
     """
@@ -59,7 +59,8 @@ def conv_as_gemm(site: Site) -> Updated:
     if depth == operand.updated.channels and operand.updated.box == site.output and y.stride == x.stride == 1:
         if operand.updated.maps is not None:
             return _convolved(site, operand.updated.maps)
-        scaled, tile = operand.updated.scaled, operand.updated.tile
+        known, tile = operand.updated.scaled, operand.updated.tile
+        scaled = known if known is not None and known.centred else None
         rows = scaled.rows if scaled is not None else as_rows(emit, operand.updated)
         if tile is not None and _better_in_plain_order(site, tile):
             rows, tile = operand.in_plain_order(emit, rows), None
@@ -79,10 +80,10 @@ def _better_in_plain_order(site: Site, tile: Tile) -> bool:
 
 
 def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
-    """What is added to the products, if anything is: the node's bias and what a 1x1 convolution makes of the offsets."""
+    """What is added to the products, if anything is: the node's bias, and what a 1x1 convolution makes of constant channels."""
     weights, *bias = site.node.inputs[1:]
     given = [value for value in bias if not value.is_empty()]
-    if scaled is None:
+    if scaled is None or not scaled.offset.any():
         return [site.constant(value) for value in given]
     shift = np.asarray(weights.values, dtype=np.float64).reshape(site.channels, -1) @ scaled.offset
     shifted = sum((np.asarray(value.values, dtype=np.float64) for value in given), shift)

@@ -7,10 +7,8 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import Window
 from kcompiler.passes.index import cell_index
 from kcompiler.passes.lowering.site import Operand, as_rows
-from kcompiler.passes.reads import contiguous_reads
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.table import numbers
 
@@ -41,7 +39,7 @@ def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region)
 
     area = emit("Cast", emit("Mul", box.y.extent(emit), box.x.extent(emit)), to=TensorProto.INT64)
     shape = emit("Concat", emit.int64([-1]), area, emit.int64([channels]), axis=0)
-    regions = emit("Reshape", _plain_rows(emit, operand), shape)
+    regions = emit("Reshape", operand.in_plain_order(emit, as_rows(emit, operand.updated)), shape)
     added = emit("ReduceSum", regions, emit.int64([1]), keepdims=0)
 
     change = emit("Sub", added, replaced)
@@ -51,11 +49,3 @@ def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region)
     if node.op == "GlobalAveragePool" or node.attrs.get("keepdims", 1):
         sizes = [-1, 1, 1, channels] if region.last else [-1, channels, 1, 1]
     return emit("Reshape", emit("Add", cached, change), emit.int64(sizes))
-
-
-def _plain_rows(emit: Emitter, operand: Operand) -> gs.Tensor:
-    """The region's rows, region by region."""
-    if operand.updated.tile is None:
-        return as_rows(emit, operand.updated)
-    y, x = (contiguous_reads(emit, Window.identity(axis.size), axis) for axis in (operand.updated.box.y, operand.updated.box.x))
-    return operand.read(emit, y, x)

@@ -1,9 +1,13 @@
-"""Scales and shifts of channels that are put off until a convolution can take them into its weights.
+"""Scales of channels that are put off until a convolution can take them into its weights.
 
 Rows that batch normalisation and arithmetic scale are computed as ever, and known beside that as a factor and an offset of
-the rows before. Through a Relu that stays so: relu(a x + b) is a max(x, -b / a) + b where a > 0 and a min(x, -b / a) + b
-where a < 0. Only a Gemm asks for that form, which leaves one pass over the activation of three or more (DenseNet reads its
-widest activations so, and residual networks that activate before they convolve); nodes that nothing reads are dropped.
+the rows before. A Relu makes factors of that: relu(a x + b) is a max(x + b / a, 0) where a > 0 and a min(x + b / a, 0) where
+a < 0. Only a Gemm asks for that form, which leaves two passes over the activation of three to five (DenseNet reads its widest
+activations so, and residual networks that activate before they convolve); nodes that nothing reads are dropped.
+
+The offset stays in front of the products. It could join the bias behind them, for one pass more, but what is not far from zero
+would come out as the difference of two sums as large as the offsets: of channels whose mean is far more than their deviation
+nothing near float32's precision was left.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ Numbers = npt.NDArray[np.float64]
 NOTHING = 1e-30
 """Factors up to this make a constant of a channel: what it varies by is below all rounding, and nothing is divided by it."""
 LARGEST = 1e30
-"""Of a bound. Beyond it a channel is not what a network computes with, and float32 might overflow."""
+"""Of what is added to rows. Beyond it a channel is not what a network computes with, and float32 might overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +39,16 @@ class Scaled:
     def plain(cls, rows: gs.Tensor, channels: int) -> Scaled:
         return cls(rows, np.ones(channels), np.zeros(channels))
 
+    @property
+    def varies(self) -> npt.NDArray[np.bool_]:
+        """Which channels are not constants: bool [C]."""
+        return np.asarray(abs(self.factor) > NOTHING)
+
+    @property
+    def centred(self) -> bool:
+        """Whether only constants have an offset, so that it can be added behind a product without a loss of precision."""
+        return not np.any(self.offset[self.varies])
+
     def then(self, factor: Numbers | float, offset: Numbers | float) -> Scaled | None:
         """What is scaled and shifted once more, or None where that overflows float32."""
         with np.errstate(invalid="ignore"):  # infinities
@@ -45,14 +59,20 @@ class Scaled:
 
     def clipped(self, emit: Emitter) -> Scaled | None:
         """The Relu of it, or None where that cannot be told in float32."""
-        varies = abs(self.factor) > NOTHING
-        factor = np.where(varies, self.factor, 0.0)
-        offset = np.where(varies, self.offset, np.maximum(self.offset, 0.0))
-        bounds = -offset / np.where(varies, factor, 1.0)
-        if not np.all(abs(bounds) < LARGEST):
+        shift = np.where(self.varies, self.offset, 0.0) / np.where(self.varies, self.factor, 1.0)
+        if not np.all(abs(shift) < LARGEST):
             return None
-        rows, limits = self.rows, np.finfo(np.float32)
-        for operator, bounded, free in (("Max", factor > 0, limits.min), ("Min", factor < 0, limits.max)):
-            if bounded.any():
-                rows = emit(operator, rows, emit.constant(np.where(bounded, bounds, free).astype(np.float32), "bounds"))
-        return Scaled(rows, factor, offset)
+        rows = emit("Add", self.rows, _row(emit, shift)) if shift.any() else self.rows
+        negative = self.varies & (self.factor < 0)
+        if not negative.any():
+            rows = emit("Relu", rows)
+        else:
+            if not negative.all():
+                rows = emit("Max", rows, _row(emit, np.where(negative, -np.inf, 0.0)))
+            rows = emit("Min", rows, _row(emit, np.where(negative, 0.0, np.inf)))
+        constants = np.where(self.varies, 0.0, np.maximum(self.offset, 0.0))
+        return Scaled(rows, np.where(self.varies, self.factor, 0.0), constants)
+
+
+def _row(emit: Emitter, numbers: Numbers) -> gs.Constant:
+    return emit.constant(numbers.astype(np.float32), "channels")

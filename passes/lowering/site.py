@@ -223,7 +223,7 @@ class Site:
         return tile_reads(self.emit, self.windows, self.output, tile)
 
     def aligned_rows(self, operand: Operand, tile: Tile | None) -> gs.Tensor:
-        """An operand on the output's box, rows ordered by ``tile``: as it is if it lies so, else read around its region."""
+        """An operand on the output's box, rows ordered by ``tile``: as it is if it lies so, else reordered or read anew."""
         value = operand.updated
         if self.aligned(operand, tile):
             return as_rows(self.emit, value)

@@ -33,4 +33,13 @@ def test_pasted_maps_enter_the_blocked_layout_where_what_reads_them_goes_on_in_i
     explainer = assert_exact_everywhere(tail(tmp_path / "model.onnx", reader, channels), Options(patch=(4, 6), dense_share=0.5))
     report = explainer.manifest.report
     assert [node.operator for node in report.nodes if node.incremental] == ["Conv", "Relu"]
-    assert report.incremental_operators.get("MaxPool", 0) == expected
+    assert report.incremental_operators.get("AveragePool", 0) == expected
+
+
+def test_infinities_enter_as_they_are(tmp_path):
+    builder = Builder()
+    x = builder.node("Log", builder.relu(builder.conv("image", 16, pads=[1, 1, 1, 1])))
+    y = builder.conv("image", 16, 11, pads=[5, 5, 5, 5])
+    onnx.save(builder.model(builder.node("Add", x, y), 12, 12, classes=None), tmp_path / "model.onnx")
+    explainer = assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=(4, 4), dense_share=0.5))
+    assert explainer.manifest.report.incremental_operators["AveragePool"] == 1

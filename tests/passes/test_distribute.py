@@ -57,6 +57,12 @@ def test_others_stay(model):
     assert convolve_before_joining(graph) is graph
 
 
+def test_what_a_named_convolution_reads_stays():
+    graph = gs.import_onnx(network(2, 2))
+    name = next(node.name for node in reversed(graph.nodes) if node.op == "Conv")
+    assert convolve_before_joining(graph, {name}) is graph
+
+
 def test_alike_convolutions_keep_their_own_outputs():
     model = network(2, 2)
     first, second = [node for node in model.graph.node if node.op_type == "Conv"][-2:]

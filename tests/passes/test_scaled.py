@@ -1,6 +1,8 @@
-"""Scales and shifts that a 1x1 convolution takes into its weights: through a Relu, of both signs, down to nothing."""
+"""Scales that a 1x1 convolution takes into its weights: through a Relu, of both signs, down to nothing, far from zero."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -54,6 +56,14 @@ def test_scales_that_overflow_are_not_told(numbers):
     assert Scaled.plain(rows, 2).then(*(np.array([1, number]) for number in numbers)) is None
 
 
+def taken_into_weights(model: Path, options: Options) -> tuple[int, ...]:
+    """Channels of each convolution that scales its weights: factors are the only columns of floats in the compiled model."""
+    bundle = compile_file(model, options)
+    weights = onnx.load(bundle.folder / "incremental.onnx", load_external_data=False).graph.initializer
+    factors = [one for one in weights if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) == 2 and one.dims[1] == 1]
+    return tuple(sorted(one.dims[0] for one in factors))
+
+
 def network(scale: str, form: str, reader: str) -> onnx.ModelProto:
     """Channels scaled in the form of some exporter, and what reads the Relu behind."""
     builder = Builder()
@@ -84,13 +94,37 @@ def network(scale: str, form: str, reader: str) -> onnx.ModelProto:
 def test_what_reads_scaled_channels_is_exact(scale, form, reader, tmp_path):
     onnx.save(network(scale, form, reader), tmp_path / "model.onnx")
     options = Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"Conv": "gemm"})
-    explainer = assert_exact_everywhere(tmp_path / "model.onnx", options)
-    taken = explainer.manifest.report.incremental_operators.get("Relu", 0) == 0
-    assert taken == (reader in ("1x1", "1x1 without bias"))
+    assert_exact_everywhere(tmp_path / "model.onnx", options)
+    assert taken_into_weights(tmp_path / "model.onnx", options) == (CHANNELS,) * (
+        reader in ("1x1", "1x1 without bias", "1x1 and root")
+    )
 
 
-def test_nothing_is_left_of_scales_that_convolutions_take(tmp_path):
+def test_every_scale_of_a_dense_block_is_taken(tmp_path):
     model = save("densely_connected", tmp_path / "model.onnx", 20, 24)
-    bundle = compile_file(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"Conv": "gemm"}))
-    assert bundle.report.normalised_operators["Relu"] == 5
-    assert bundle.report.incremental_operators["Relu"] == 2
+    options = Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"Conv": "gemm"})
+    assert taken_into_weights(model, options) == (4, 7, 10)
+
+
+def test_scales_of_channels_far_from_zero_are_taken_and_exact(tmp_path):
+    """Whose mean is a thousand times their deviation."""
+    builder = Builder()
+    weights, means = builder.weight(32, 3, 3, 3, scale=0.2), builder.rng.standard_normal(32) * 1000
+    x = builder.node("Conv", "image", weights, builder.constant(means), channels=32, pads=[1, 1, 1, 1])
+    x = builder.node("Abs", x)
+    given = [np.ones(32), np.zeros(32), abs(means), np.ones(32)]
+    x = builder.relu(builder.node("BatchNormalization", x, *(builder.constant(numbers) for numbers in given)))
+    onnx.save(builder.model(builder.relu(builder.conv(x, 16, 1)), 12, 12), tmp_path / "model.onnx")
+    options = Options(patch=(4, 4), dense_share=NEVER_DENSE, prefer={"Conv": "gemm"})
+    assert_exact_everywhere(tmp_path / "model.onnx", options)
+    assert taken_into_weights(tmp_path / "model.onnx", options) == (32,)
+
+
+def test_infinities_stay_what_they_are(tmp_path):
+    """Clipped channels of one sign are not clipped at all on the other side."""
+    builder = Builder()
+    x = builder.node("Log", builder.relu(builder.conv("image", 4, strides=[2, 2])))
+    x = builder.node("Mul", x, builder.constant([[[0.1]], [[-0.1]], [[0.2]], [[-0.3]]]))
+    x = builder.relu(builder.node("Add", x, builder.constant([[[1.0]], [[-0.1]], [[0.2]], [[0.5]]])))
+    onnx.save(builder.model(builder.conv(x, 5, 1), 12, 12, classes=None), tmp_path / "model.onnx")
+    assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=(4, 4), dense_share=NEVER_DENSE, prefer={"Conv": "gemm"}))
