@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.bundle import Bundle
 from kcompiler.options import Approximation, Options, check_labels, check_options
 from kcompiler.passes import costs
+from kcompiler.passes.baseline import baseline_graph
 from kcompiler.passes.batch import BatchError, subgraphs
 from kcompiler.passes.calibrate import Measured, measured_rates
 from kcompiler.passes.choice import Choice, Chooser, geometries
@@ -26,7 +27,7 @@ from kcompiler.passes.logits import expose_logits
 from kcompiler.passes.normalise import normalise, select_output
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.report import make_report
-from kcompiler.passes.rewrite import Rewritten, baseline_graph, incremental_graph
+from kcompiler.passes.rewrite import Rewritten, incremental_graph
 from kcompiler.passes.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
 from kcompiler.passes.work import DEFAULT_RATES

@@ -1,8 +1,7 @@
-"""Rewriting: from the plan to the two graphs of a bundle.
+"""Rewriting: from the plan to the incremental graph.
 
-``baseline_graph`` computes, as rows, every activation of the uncovered image that is read around an updated region or
-that a change is added to. ``incremental_graph`` takes those, a fill and a batch of positions, and recomputes the regions
-only; from the frontier of the plan on it pastes them into full maps and runs the source nodes unchanged (the dense tail).
+It takes the cached activations that ``baseline`` leaves, a fill and a batch of positions, and recomputes the regions only;
+from the frontier of the plan on it pastes them into full maps and runs the source nodes unchanged (the dense tail).
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from kcompiler.passes.baseline import table_shape
 from kcompiler.passes.box import Axis, Box, first_of, region_axis
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import PAD_ROWS, cell_index
+from kcompiler.passes.index import cell_index
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, updated_head
 from kcompiler.passes.lowering.site import Operand, Site, Updated, as_rows
@@ -265,14 +265,6 @@ def _within(emit: Emitter, cells: gs.Tensor, patch: int, number: Callable[[int],
     return emit("And", emit("GreaterOrEqual", cells, number(0)), emit("Less", cells, number(patch)))
 
 
-def table_shape(plan: Plan, name: str) -> list[int]:
-    """[rows, C] of the table of a cached value: its cells, then the rows of padding."""
-    if name in plan.frozen:
-        return [1 + PAD_ROWS, plan.frozen[name]]
-    region = plan.regions[name]
-    return [region.y.size * region.x.size + PAD_ROWS, region.channels]
-
-
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str]) -> Rewritten:
     """Rewrites ``source`` (normalised) by ``plan``; ``lowerings`` names one for every incremental node."""
     if plan.all_dense:
@@ -289,28 +281,3 @@ def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, loweri
     empty = gs.Graph(name="node", opset=source.opset, import_domains=source.import_domains)
     chosen = {node.name: lowering}
     return _Rewriter(source, plan, extents, chosen, Emitter(empty, reserved=source.tensors())).run_node(node)
-
-
-def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:
-    """The source graph for one image, cut to what gives the ``cached`` values, as rows [H * W + 2, C].
-
-    The last two rows are what windows read outside the map: zeros (convolution) and the lowest float (max pooling).
-    """
-    graph = source.copy()
-    graph.outputs = []
-    tensors = graph.tensors()
-    emit = Emitter(graph)
-    for name in cached:
-        shape = table_shape(plan, name)
-        value = tensors[name]
-        if value.dtype == np.bool_:
-            value = emit("Cast", value, to=TensorProto.FLOAT, name=f"{name}/numbers")
-        rows_already = name in plan.frozen or plan.regions[name].last  # a gate has but one cell
-        last = value if rows_already else emit("Transpose", value, perm=[0, 2, 3, 1], name=f"{name}/last")
-        rows = emit("Reshape", last, emit.int64([-1, shape[1]]), name=f"{name}/rows")
-        pads = np.zeros((PAD_ROWS, shape[1]), np.float32)
-        pads[1] = np.finfo(np.float32).min
-        table = emit("Concat", rows, emit.constant(pads, f"pads/{shape[1]}"), axis=0, name=TABLE + name)
-        table.dtype, table.shape = np.dtype(np.float32), shape
-        graph.outputs.append(table)
-    return graph.cleanup()

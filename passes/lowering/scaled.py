@@ -5,9 +5,9 @@ the rows before. A Relu makes factors of that: relu(a x + b) is a max(x + b / a,
 a < 0. Only a Gemm asks for that form, which leaves two passes over the activation of three to five (DenseNet reads its widest
 activations so, and residual networks that activate before they convolve); nodes that nothing reads are dropped.
 
-The offset stays in front of the products. It could join the bias behind them, for one pass more, but what is not far from zero
-would come out as the difference of two sums as large as the offsets: of channels whose mean is far more than their deviation
-nothing near float32's precision was left.
+The offset stays in front of the products. Joined to the bias behind them it would save one pass more, but what comes out near
+zero would be the difference of two sums as large as the offsets: nothing of float32's precision was left of channels whose
+mean is far more than their deviation.
 """
 
 from __future__ import annotations

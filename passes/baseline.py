@@ -1,0 +1,48 @@
+"""The baseline graph: every activation of the uncovered image that is read around an updated region or that a change is added to.
+
+Each is a table of rows, a cell a row, channels last, as the incremental graph (``rewrite``) takes it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from kcompiler.passes.emit import Emitter
+from kcompiler.passes.index import PAD_ROWS
+from kcompiler.passes.plan import Plan
+from kcompiler.runtime.manifest import TABLE
+
+
+def table_shape(plan: Plan, name: str) -> list[int]:
+    """[rows, C] of the table of a cached value: its cells, then the rows of padding."""
+    if name in plan.frozen:
+        return [1 + PAD_ROWS, plan.frozen[name]]
+    region = plan.regions[name]
+    return [region.y.size * region.x.size + PAD_ROWS, region.channels]
+
+
+def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:
+    """The source graph for one image, cut to what gives the ``cached`` values, as rows [H * W + 2, C].
+
+    The last two rows are what windows read outside the map: zeros (convolution) and the lowest float (max pooling).
+    """
+    graph = source.copy()
+    graph.outputs = []
+    tensors = graph.tensors()
+    emit = Emitter(graph)
+    for name in cached:
+        shape = table_shape(plan, name)
+        value = tensors[name]
+        if value.dtype == np.bool_:
+            value = emit("Cast", value, to=TensorProto.FLOAT, name=f"{name}/numbers")
+        rows_already = name in plan.frozen or plan.regions[name].last  # a gate has but one cell
+        last = value if rows_already else emit("Transpose", value, perm=[0, 2, 3, 1], name=f"{name}/last")
+        rows = emit("Reshape", last, emit.int64([-1, shape[1]]), name=f"{name}/rows")
+        pads = np.zeros((PAD_ROWS, shape[1]), np.float32)
+        pads[1] = np.finfo(np.float32).min
+        table = emit("Concat", rows, emit.constant(pads, f"pads/{shape[1]}"), axis=0, name=TABLE + name)
+        table.dtype, table.shape = np.dtype(np.float32), shape
+        graph.outputs.append(table)
+    return graph.cleanup()
