@@ -29,18 +29,8 @@ from kcompiler.passes.rules import Region
 from kcompiler.runtime.manifest import FILL, POSITIONS, TABLE
 
 GO_ON_BLOCKED = (
-    "Add",
-    "Sum",
-    "Mul",
-    "Concat",
-    "BatchNormalization",
-    "Relu",
-    "LeakyRelu",
-    "Sigmoid",
-    "Tanh",
-    "Clip",
-    "HardSigmoid",
-)
+    "Add", "Sum", "Mul", "Concat", "BatchNormalization", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid",
+)  # fmt: skip
 """Operators that ONNX Runtime runs in its blocked layout where their inputs are in it."""
 BLOCK = 16
 """Channels of a block, at most."""
