@@ -128,3 +128,12 @@ def test_infinities_stay_what_they_are(tmp_path):
     x = builder.relu(builder.node("Add", x, builder.constant([[[1.0]], [[-0.1]], [[0.2]], [[0.5]]])))
     onnx.save(builder.model(builder.conv(x, 5, 1), 12, 12, classes=None), tmp_path / "model.onnx")
     assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=(4, 4), dense_share=NEVER_DENSE, prefer={"Conv": "gemm"}))
+
+
+def test_offsets_do_not_go_behind_the_products(tmp_path):
+    """Without a Relu between them nothing centres the rows, so the convolution takes them as they are scaled."""
+    builder = Builder()
+    x = builder.batch_norm(builder.node("Abs", builder.conv("image", 4, pads=[1, 1, 1, 1])))
+    onnx.save(builder.model(builder.relu(builder.conv(x, 5, 1)), 12, 12), tmp_path / "model.onnx")
+    options = Options(patch=(4, 4), dense_share=NEVER_DENSE, prefer={"Conv": "gemm"})
+    assert taken_into_weights(tmp_path / "model.onnx", options) == ()
