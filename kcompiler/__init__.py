@@ -89,7 +89,7 @@ def compile(
         freeze_gates: adds, of the exact model and of each of ``thresholds``, a variant that keeps gates (a number a channel made
             of the whole map, as in squeeze and excite) as they are for the uncovered image, if the model has any.
         calibrate: measure the candidate algorithms of each layer on this machine, instead of predicting what they take.
-        threads: of one operator while measuring; None is ONNX Runtime's default.
+        threads: of the CPU while measuring; None is one for each physical core.
         preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or its JSON file.
 
     Raises:
@@ -155,8 +155,8 @@ def load(
         bundle: path of a bundle, or one just compiled.
         providers: ONNX Runtime execution providers in order of preference ("cpu" and "cuda" for short). None: CUDA where
             this ONNX Runtime has it and it starts, else the CPU.
-        threads: threads of one operator; None leaves it to ONNX Runtime.
-        memory: bytes that a batch of positions may take, beside weights and cached activations.
+        threads: of the CPU that work at once; None is one for each physical core that this process may use.
+        memory: bytes that the batches of positions under way may take, beside weights and cached activations.
 
     Raises:
         BundleError: not a bundle, incomplete, altered, or of another version.

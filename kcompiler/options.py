@@ -43,7 +43,7 @@ class Options:
         convolution: "auto" or "direct" (no transformed-domain convolutions).
         preprocessing: recipe for reading pictures, and labels.
         calibrate: whether to measure the convolution algorithms on this machine, instead of predicting what they take.
-        threads: of one operator while calibrating; None is ONNX Runtime's default.
+        threads: of the CPU while calibrating; None is one for each physical core.
         dense_share: a node whose mean region covers more of its map than this runs dense; None decides by predicted times.
         approximations: the variants to compile beside the exact one.
         prefer: lowering by operator or node name, where it applies.

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,9 +19,12 @@ from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.images import FloatArray, cover, fill_image
 from kcompiler.runtime.positions import IntArray, make_grid
+from kcompiler.runtime.workers import Workers
 
 FULL_BATCHES = (1, 8, 16)
 FILL = 0.5
+MOST_AT_ONCE = 16
+"""Batches of full inference side by side."""
 DRILL_DOWN = 16
 """Positions of a step that refines a map."""
 STATUS = Path("/proc/self/status")
@@ -59,10 +62,12 @@ class Benchmark:
 
     Attributes:
         positions: of the whole grid; ``sampled`` of them were run on the compiled path in each round.
-        full: seconds a position by batch size; ``best_batch`` has the smallest median.
+        full: seconds a position by batch size, all threads on one batch after the other; ``best_batch`` has the smallest median.
+        full_side_by_side: the same with several batches at once, as the compiled path has them; empty if it has not.
         compiled: seconds a position, the baseline pass shared out over the grid.
         drill_down: full (best batch) over compiled for DRILL_DOWN positions alone, the baseline pass included.
         speedup: median over rounds of full (best batch) over compiled; ``slowest_speedup`` and ``fastest_speedup`` the extremes.
+        speedup_side_by_side: over full inference side by side at its best batch size; None if that was not measured.
         flops: of one full inference.
         redundancy: full over recomputed FLOPs, the bound of an engine of direct convolutions.
         largest_error: against full inference; ``agrees`` whether within tolerance.
@@ -78,12 +83,14 @@ class Benchmark:
     batch: int
     rounds: int
     full: dict[int, Measured]
+    full_side_by_side: dict[int, Measured]
     best_batch: int
     compiled: Measured
     drill_down: float
     speedup: float
     slowest_speedup: float
     fastest_speedup: float
+    speedup_side_by_side: float | None
     flops: int
     redundancy: float
     largest_error: float
@@ -127,37 +134,45 @@ def benchmark(
         explainer.evaluate_all(baseline, probe), reference,
         lambda: explainer.full_inference(optimise=False).outputs(image, fill, probe, manifest.patch),
     )  # fmt: skip
-    sizes = [size for size in FULL_BATCHES if size <= manifest.largest_batch] or [1]
-    for size in sizes:
-        _time_full(full, image, fill, positions, manifest.patch, size)
-    full_rounds: dict[int, list[float]] = {size: [] for size in sizes}
+    ways = [TimedFull(full, size, Workers(1)) for size in FULL_BATCHES if size <= manifest.largest_batch]
+    aside, share = explainer.machine.divided(MOST_AT_ONCE)
+    if aside > 1:
+        single = explainer.full_inference(machine=share)
+        ways += [TimedFull(single, way.batch, Workers(aside)) for way in ways]
+    full_rounds: list[list[float]] = [[] for _ in ways]
+    for way in ways:
+        way.seconds(image, fill, positions, manifest.patch)
     compiled_rounds: list[float] = []
     few = positions[np.linspace(0, len(positions) - 1, min(DRILL_DOWN, len(positions))).round().astype(int)]
     drill_rounds: list[float] = []
     explainer.evaluate_all(baseline, few)
-    _time_compiled(explainer, baseline, chosen)
+    time_compiled(explainer, baseline, chosen)
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
-        for size, seconds in full_rounds.items():
-            seconds.append(_time_full(full, image, fill, positions, manifest.patch, size))
+        for way, seconds in zip(ways, full_rounds, strict=True):
+            seconds.append(way.seconds(image, fill, positions, manifest.patch))
         start = time.perf_counter()
         explainer.unoccluded(explainer.baseline(image, FILL))
         once = time.perf_counter() - start
-        compiled_rounds.append(_time_compiled(explainer, baseline, chosen) + once / len(positions))
+        compiled_rounds.append(time_compiled(explainer, baseline, chosen) + once / len(positions))
         start = time.perf_counter()
         explainer.outputs(image, few, FILL)
         drill_rounds.append((time.perf_counter() - start) / len(few))
-    best = min(full_rounds, key=lambda size: statistics.median(full_rounds[size]))
-    ratios = [whole / part for whole, part in zip(full_rounds[best], compiled_rounds, strict=True)]
-    drills = [whole / part for whole, part in zip(full_rounds[best], drill_rounds, strict=True)]
+    in_turn = {way.batch: rounds for way, rounds in zip(ways, full_rounds, strict=True) if way.workers.count == 1}
+    at_once = {way.batch: rounds for way, rounds in zip(ways, full_rounds, strict=True) if way.workers.count > 1}
+    best = _best(in_turn)
+    ratios = _ratios(in_turn[best], compiled_rounds)
     peaks: tuple[Memory | None, Memory | None] = (None, None)
     if memory:
         tell("peak memory")
         peaks = peak_memory(explainer, "full", best), peak_memory(explainer, "compiled", explainer.batch)
     return Benchmark(
         model=manifest.model, shape=manifest.shape, patch=manifest.patch, stride=stride, positions=len(positions), sampled=count,
-        batch=explainer.batch, rounds=rounds, full={size: Measured.of(seconds) for size, seconds in full_rounds.items()},
-        best_batch=best, compiled=Measured.of(compiled_rounds), drill_down=statistics.median(drills),
+        batch=explainer.batch, rounds=rounds, full={size: Measured.of(seconds) for size, seconds in in_turn.items()},
+        full_side_by_side={size: Measured.of(seconds) for size, seconds in at_once.items()},
+        best_batch=best, compiled=Measured.of(compiled_rounds),
+        drill_down=statistics.median(_ratios(in_turn[best], drill_rounds)),
+        speedup_side_by_side=statistics.median(_ratios(at_once[_best(at_once)], compiled_rounds)) if at_once else None,
         flops=manifest.report.flops, speedup=statistics.median(ratios), slowest_speedup=min(ratios),
         fastest_speedup=max(ratios), redundancy=manifest.report.redundancy_tight, largest_error=compared.largest_error,
         agrees=compared.agrees, memory_full=peaks[0], memory_compiled=peaks[1],
@@ -172,22 +187,42 @@ def spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntAr
     return [positions[parts[number]] for number in numbers]
 
 
-def _time_full(
-    full: FullInference, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int], size: int
-) -> float:
-    """Seconds a position at batch ``size``, over at least 16 images: covering them is part of the work."""
-    runs = max(1, 16 // size)
-    start = time.perf_counter()
-    for number in range(runs):
-        chosen = positions[np.arange(number * size, number * size + size) % len(positions)]
-        full.run(cover(image, fill, chosen, patch))
-    return (time.perf_counter() - start) / (runs * size)
+@dataclass(frozen=True, slots=True)
+class TimedFull:
+    """A way to run full inference.
+
+    Attributes:
+        batch: images in each batch.
+        workers: run so many batches at once.
+    """
+
+    full: FullInference
+    batch: int
+    workers: Workers
+
+    def seconds(self, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int]) -> float:
+        """A position, over at least 16 images: covering them is part of the work."""
+        runs = max(self.workers.count, 16 // self.batch)
+        numbers = [np.arange(first, first + self.batch) % len(positions) for first in range(0, runs * self.batch, self.batch)]
+        start = time.perf_counter()
+        for _ in self.workers.map(lambda part: self.full.run(cover(image, fill, positions[part], patch)), numbers):
+            pass
+        return (time.perf_counter() - start) / (runs * self.batch)
 
 
-def _time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[IntArray]) -> float:
+def _best(rounds: Mapping[int, Sequence[float]]) -> int:
+    return min(rounds, key=lambda size: statistics.median(rounds[size]))
+
+
+def _ratios(whole: Sequence[float], part: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(whole, part, strict=True)]
+
+
+def time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[IntArray]) -> float:
+    """Seconds a position, over ``chosen`` batches."""
     start = time.perf_counter()
-    for part in chosen:
-        explainer.evaluate(baseline, part)
+    for _ in explainer.evaluate_batches(baseline, chosen):
+        pass
     return (time.perf_counter() - start) / sum(len(part) for part in chosen)
 
 
@@ -219,7 +254,7 @@ def print_peak(folder: str, path: str, batch: str, threads: str, providers: str)
         full.outputs(image, fill, positions[: 3 * size], manifest.patch, batch=size)
     else:
         baseline = explainer.baseline(image, FILL)
-        for part in spread(explainer, positions, 5 * size):
-            explainer.evaluate(baseline, part)
+        for _ in explainer.evaluate_batches(baseline, spread(explainer, positions, 5 * size)):
+            pass
     status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     print(*(int(status[key].split()[0]) * 1024 for key in ("VmHWM", "RssAnon")))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Var
 from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.schedule import Extents, schedule
 from kcompiler.runtime.sessions import Machine, device_of, onnxruntime, open_session
+from kcompiler.runtime.workers import Workers
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 PACKED_BYTES = 128 << 20
 """Weights of at most this size are packed for products when a session opens, which takes as much memory again."""
+SMALL_BATCH = 8
+"""Positions that each of the batches under way must have memory for, if there are to be several."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,16 +65,20 @@ class Engine:
         """For ``variant`` of the bundle at ``folder``.
 
         Args:
-            memory: bytes that a batch of positions may take, beside weights and cached activations.
+            memory: bytes that the batches under way may take together, beside weights and cached activations.
             full: returns full inference, for what it takes less time for.
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
 
         Raises:
             UsageError: the memory is not enough for one position.
+            ProviderError: ONNX Runtime, or a provider that was asked for, is absent.
         """
         self.folder, self.manifest, self.variant, self.machine = folder, manifest, variant, machine
         self.full, self._graphs = full, graphs
-        self.batch = _batch_within(manifest, variant, memory)
+        several = variant.bytes_per_batch + variant.bytes_per_position * min(variant.batch, SMALL_BATCH)
+        count, self._share = machine.divided(max(memory // several, 1))
+        self.workers = Workers(count)
+        self.batch = _batch_within(manifest, variant, memory // count)
 
     @cached_property
     def _baseline(self) -> ort.InferenceSession:
@@ -84,7 +92,7 @@ class Engine:
         """A session on the incremental model, which profiles into files that begin with ``profile``."""
         # Many weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
         prepack = self.variant.weight_bytes <= PACKED_BYTES
-        return open_session(self.folder / self.variant.incremental, self.machine, prepack=prepack, profile=profile)
+        return open_session(self.folder / self.variant.incremental, self._share, prepack=prepack, profile=profile)
 
     @cached_property
     def _inputs(self) -> frozenset[str]:
@@ -161,23 +169,38 @@ class Engine:
         return Extents.of([(known.work, known.heights, known.widths) for known in self.variant.geometries], self.manifest.patch)
 
     def batches(self, positions: IntArray) -> list[IntArray]:
-        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in."""
-        return schedule(positions, self._extents, self.batch)
+        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in: as many for each worker."""
+        rounds = -(-len(positions) // (self.batch * self.workers.count))
+        size = -(-len(positions) // (max(rounds, 1) * self.workers.count))
+        return schedule(positions, self._extents, max(size, 1))
 
-    def run(self, baseline: Baseline, positions: IntArray, *outputs: str) -> Iterator[tuple[IntArray, FloatArray]]:
+    def run(
+        self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf
+    ) -> Iterator[tuple[IntArray, FloatArray]]:
         """Batch by batch: indices into ``positions`` and outputs float32 [n, K a name].
+
+        Args:
+            deadline: time (of ``time.perf_counter``) from which on no further batch is started.
 
         Raises:
             UsageError: patches are made for each position, and one is cut off by the image's edge.
         """
         if baseline.patches is not None:
-            yield from self._run_patches(baseline, baseline.patches, positions, *outputs)
+            yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline)
             return
-        for part in self.batches(positions):
-            yield part, self.evaluate(baseline, positions[part], *outputs)
+        parts = self.batches(positions)
+        found = self.evaluate_batches(baseline, [positions[part] for part in parts], *outputs, deadline=deadline)
+        yield from zip(parts, found, strict=deadline == np.inf)
+
+    def evaluate_batches(
+        self, baseline: Baseline, batches: Sequence[IntArray], *outputs: str, deadline: float = np.inf
+    ) -> Iterator[FloatArray]:
+        """The same as :meth:`evaluate` for each of ``batches``, in order, several at once."""
+        workers = self.workers if baseline.feeds else Workers(1)  # full inference has all threads for each batch
+        return workers.map(lambda batch: self.evaluate(baseline, batch, *outputs), batches, deadline)
 
     def _run_patches(
-        self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str
+        self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str, deadline: float
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """The same where each position has patches of its own: means over their samples."""
         image, patch = baseline.image[0], self.manifest.patch
@@ -191,10 +214,12 @@ class Engine:
             for sample in range(patches.samples):
                 picture = collage(image, patches.patches(image, group, patch, sample), group)
                 covered = self._covered_by(picture, baseline)
-                for place, part in enumerate(parts):
-                    totals[place] = totals[place] + self.evaluate(covered, group[part], *outputs)
+                for place, found in enumerate(self.evaluate_batches(covered, [group[part] for part in parts], *outputs)):
+                    totals[place] = totals[place] + found
             for part, total in zip(parts, totals, strict=True):
                 yield numbers[part], np.asarray(total / np.float32(patches.samples), np.float32)
+            if time.perf_counter() >= deadline:
+                return
 
     def evaluate_all(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
         """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K a name]."""

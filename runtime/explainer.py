@@ -45,7 +45,7 @@ class Explainer:
             folder: a compiled bundle.
             providers: see :class:`Machine`.
             threads: see :class:`Machine`.
-            memory: bytes that a batch of positions may take, beside weights and cached activations.
+            memory: bytes that the batches of positions under way may take, beside weights and cached activations.
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
             owner: what removes the folder when it goes; kept as long as the explainer.
 
@@ -129,6 +129,10 @@ class Explainer:
     def evaluate(self, baseline: Baseline, positions: IntArray) -> FloatArray:
         """See :meth:`Engine.evaluate`."""
         return self.exact.evaluate(baseline, positions)
+
+    def evaluate_batches(self, baseline: Baseline, batches: Sequence[IntArray]) -> Iterator[FloatArray]:
+        """See :meth:`Engine.evaluate_batches`."""
+        return self.exact.evaluate_batches(baseline, batches)
 
     def batches(self, positions: IntArray) -> list[IntArray]:
         """See :meth:`Engine.batches`."""
@@ -257,9 +261,9 @@ class Explainer:
             raise UsageError(f"target is {target!r}, expected 0 to {self.manifest.classes - 1}")
         return int(target)
 
-    def full_inference(self, *, optimise: bool = True) -> FullInference:
-        """Full inference of the same model on the same machine: the reference."""
-        return _full_inference(self.folder, self.manifest, self.machine, optimise=optimise)
+    def full_inference(self, *, optimise: bool = True, machine: Machine | None = None) -> FullInference:
+        """Full inference of the same model on the same machine, or on part of it: the reference."""
+        return _full_inference(self.folder, self.manifest, machine or self.machine, optimise=optimise)
 
 
 def _full_inference(folder: Path, manifest: Manifest, machine: Machine, *, optimise: bool = True) -> FullInference:

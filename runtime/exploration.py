@@ -63,11 +63,11 @@ class Exploration:
             deadline: time (of ``time.perf_counter``) from which on no further batch is started.
         """
         while len(fresh := self._next_round()):
-            for part, outputs in self.engine.run(self.baseline, self.grid.positions[fresh], self._output):
+            for part, outputs in self.engine.run(self.baseline, self.grid.positions[fresh], self._output, deadline=deadline):
                 self._tell(fresh[part], outputs[:, self.target])
                 yield len(part)
-                if time.perf_counter() >= deadline:
-                    return
+            if time.perf_counter() >= deadline:
+                return
         self.done = True
 
     def _next_round(self) -> IntArray:

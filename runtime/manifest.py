@@ -100,7 +100,7 @@ class Calibration(Record):
     """What was measured at compile time, on the machine that the choices are for.
 
     Attributes:
-        threads: of one operator; None is ONNX Runtime's default.
+        threads: of the CPU; None is one for each physical core.
         products: FLOP/s of matrix products.
         moved: bytes/s of passes over activations.
         node: seconds that starting an operator takes.

@@ -142,8 +142,8 @@ def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: floa
     """One row a model, patch and stride; times in milliseconds a position."""
     names = sorted({name for more in extra for name in more})
     table = Table("model", "image", "patch", "stride", "full, ms by batch", *(f"{name}, ms" for name in names),
-                  "compiled, ms (batch)", "speed-up (range)", "R", "over R", "of Gemm peak", "16 positions",
-                  "peak memory full / compiled (private)", "largest error", box=None)  # fmt: skip
+                  "compiled, ms (batch)", "speed-up (range)", "over full side by side", "R", "over R", "of Gemm peak",
+                  "16 positions", "peak memory full / compiled (private)", "largest error", box=None)  # fmt: skip
     for result, more in zip(results, extra, strict=True):
         full = ", ".join(f"{size}: {measured.median * 1e3:.2f}" for size, measured in result.full.items())
         rate = result.flops / result.redundancy / result.compiled.median
@@ -156,6 +156,7 @@ def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: floa
             *(f"{more[name] * 1e3:.2f}" for name in names),
             f"{result.compiled.median * 1e3:.2f} ({result.batch})",
             f"{result.speedup:.2f}x ({result.slowest_speedup:.2f}-{result.fastest_speedup:.2f})",
+            "-" if result.speedup_side_by_side is None else f"{result.speedup_side_by_side:.2f}x",
             f"{result.redundancy:.2f}",
             f"{result.speedup / result.redundancy:.2f}",
             f"{rate / peak:.0%}",

@@ -16,7 +16,7 @@ Patch = Annotated[str, typer.Option(metavar="P | HxW", help="Patch in pixels: a 
 Provider = Annotated[
     list[str] | None, typer.Option(help="ONNX Runtime provider (cpu, cuda, or its full name); repeat for several.")
 ]
-Threads = Annotated[int | None, typer.Option(help="Threads of one operator.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads that work at once (default: one for each physical core).")]
 Calibrate = Annotated[bool, typer.Option("--calibrate", help="Measure the algorithms on this machine, to choose the fastest.")]
 ScoreOption = Annotated[
     Literal["auto", "output", "logit", "drop"],

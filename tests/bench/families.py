@@ -42,7 +42,12 @@ FAST, NEVER_UNDER = 0.9, 0.97
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A model's figures; ``ends`` is where incremental inference ends, and why."""
+    """A model's figures.
+
+    Attributes:
+        side_by_side: speed-up over full inference with several batches at once, one thread each.
+        ends: where incremental inference ends, and why.
+    """
 
     model: str
     source: str
@@ -54,6 +59,7 @@ class Row:
     speedup: float
     slowest: float
     fastest: float
+    side_by_side: float | None
     error: float
     agrees: bool
     ends: str
@@ -102,14 +108,15 @@ def measured(name: str, source: str, path: Path, rounds: int) -> Row:
     return Row(
         name, source, len(report.nodes), sum(node.incremental for node in report.nodes), report.redundancy_paper,
         report.redundancy_tight, report.predicted_speedup, found.speedup, found.slowest_speedup, found.fastest_speedup,
-        found.largest_error, found.agrees, ends,
+        found.speedup_side_by_side, found.largest_error, found.agrees, ends,
     )  # fmt: skip
 
 
 def line(row: Row) -> str:
     return (
         f"| {row.model} | {row.source} | {row.incremental} / {row.nodes - row.incremental} | {row.redundancy_paper:.2f} | "
-        f"{row.redundancy:.2f} | {row.speedup:.2f}x ({row.slowest:.2f}-{row.fastest:.2f}) | {row.error:.0e}"
+        f"{row.redundancy:.2f} | {row.speedup:.2f}x ({row.slowest:.2f}-{row.fastest:.2f}) | "
+        f"{'-' if row.side_by_side is None else f'{row.side_by_side:.2f}x'} | {row.error:.0e}"
         f"{'' if row.agrees else ' DISAGREES'} | {row.ends} |"
     )
 

@@ -28,7 +28,7 @@ from faithfulness import faithfulness, probability_of  # noqa: E402
 from fidelity_table import Judged, Pace, report  # noqa: E402
 
 import kcompiler  # noqa: E402
-from kcompiler.runtime.bench import FULL_BATCHES, _time_compiled, _time_full, spread  # noqa: E402
+from kcompiler.runtime.bench import FULL_BATCHES, TimedFull, spread, time_compiled  # noqa: E402
 from kcompiler.runtime.explainer import Explainer  # noqa: E402
 from kcompiler.runtime.heatmap import HeatMap  # noqa: E402
 from kcompiler.runtime.images import FloatArray, fill_image  # noqa: E402
@@ -39,6 +39,7 @@ from kcompiler.runtime.positions import make_grid  # noqa: E402
 from kcompiler.runtime.quality import quality  # noqa: E402
 from kcompiler.runtime.trials import Goal, Sample  # noqa: E402
 from kcompiler.runtime.tuner import tune  # noqa: E402
+from kcompiler.runtime.workers import Workers  # noqa: E402
 from models.findings import DATA_SETS, Box, picture  # noqa: E402
 
 PATCH, STRIDE, FILL = 16, 4, 0.0
@@ -76,7 +77,7 @@ class Clock:
         sizes = [size for size in FULL_BATCHES if size <= manifest.largest_batch] or [1]
         times = {size: [self._full(size) for _ in range(3)] for size in sizes}  # the first of the three is for warming up
         self.size = min(sizes, key=lambda size: min(times[size][1:]))
-        _time_compiled(explainer, explainer.baseline(image, FILL), self.chosen)
+        time_compiled(explainer, explainer.baseline(image, FILL), self.chosen)
         self.tick()
 
     def tick(self) -> float:
@@ -85,7 +86,8 @@ class Clock:
         return self.ticks[-1]
 
     def _full(self, size: int) -> float:
-        return _time_full(self.full, self.image, self.fill, self.positions, self.explainer.manifest.patch, size)
+        timed = TimedFull(self.full, size, Workers(1))
+        return timed.seconds(self.image, self.fill, self.positions, self.explainer.manifest.patch)
 
     def speedup(self, seconds: float) -> float:
         """Of something that took ``seconds`` just now, and for all positions, over full inference before and after it."""
@@ -97,7 +99,7 @@ class Clock:
         baseline = self.explainer.baseline(image, FILL)
         self.explainer.unoccluded(baseline)
         once = time.perf_counter() - start
-        return once + _time_compiled(self.explainer, baseline, self.chosen) * len(self.positions)
+        return once + time_compiled(self.explainer, baseline, self.chosen) * len(self.positions)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
