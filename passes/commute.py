@@ -1,12 +1,16 @@
-"""Commuting: a 1x1 convolution that alone reads an average pool goes before it, where that leaves fewer channels to pool.
+"""Commuting: average pools and 1x1 convolutions of which one alone reads the other, in the order that takes less work.
 
-Both are linear, the one across channels, the other across cells, so their order does not matter but to rounding. Besides
-the pool's work it saves some of the convolution's: the region is smaller before the pool than behind it.
+Both are linear, the one across cells, the other across channels, so their order does not matter but to rounding. A pool that
+leaves fewer cells goes before the convolution, which then has fewer to compute. One that leaves as many goes behind it where
+that leaves fewer channels to pool; it saves some of the convolution's work, too: the region is smaller before the pool.
 
 Requires a normalised graph. Ensures: the same outputs but for rounding, under the same names.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -42,6 +46,45 @@ def _pair(graph: gs.Graph, pool: gs.Node) -> bool:
         and all(stride == 1 for stride in conv.attrs.get("strides") or [1])
         and conv.inputs[1].shape[0] < conv.inputs[1].shape[1]
     )
+
+
+def pool_before_convolving(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+    """A copy of ``graph`` with pools that leave fewer cells before the 1x1 convolutions that they alone read.
+
+    Pairs with a node of a name in ``kept`` stay. It is ``graph`` itself if there is none to exchange.
+    """
+    if not any(_shrinks(graph, node, kept) for node in graph.nodes):
+        return graph
+    graph = graph.copy()
+    emit = Emitter(graph)
+    for pool in [node for node in graph.nodes if _shrinks(graph, node, kept)]:
+        (conv,) = pool.inputs[0].inputs
+        output = pool.outputs[0]
+        pooled = gs.Variable(emit.fresh(f"{output.name}/channels"), output.dtype)
+        if output.shape is not None:
+            pooled.shape = [output.shape[0], conv.inputs[1].shape[1], *output.shape[2:]]
+        pool.inputs, pool.outputs = [conv.inputs[0]], [pooled]
+        conv.inputs[0], conv.outputs = pooled, [output]
+    return graph.cleanup().toposort()
+
+
+def _shrinks(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
+    """Whether ``pool`` averages what only it reads of a 1x1 convolution to at most half as many cells."""
+    if pool.op not in ("AveragePool", "GlobalAveragePool"):
+        return False
+    value = pool.inputs[0]
+    before, after = value.shape, pool.outputs[0].shape
+    if before is None or after is None or not all(isinstance(size, int) for size in (*before[2:], *after[2:])):
+        return False
+    if 2 * prod(after[2:]) > prod(before[2:]) or len(value.inputs) != 1 or len(value.outputs) != 1:
+        return False
+    (conv,) = value.inputs
+    if {conv.name, pool.name} & {*kept} or any(output is value for output in graph.outputs):
+        return False
+    if not across_channels(conv, conv.inputs[0]) or any(stride != 1 for stride in conv.attrs.get("strides") or [1]):
+        return False
+    # Zeros of the padding that count are no cells that the bias is added to.
+    return len(conv.inputs) == 2 or not pool.attrs.get("count_include_pad")
 
 
 def _exchange(graph: gs.Graph, pool: gs.Node, conv: gs.Node) -> None:

@@ -1,4 +1,4 @@
-"""1x1 convolutions go before average pools where that is allowed and pays, and change no number but by rounding."""
+"""1x1 convolutions and average pools change places where that is allowed and pays, and change no number but by rounding."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
+from everywhere import NEVER_DENSE, assert_exact_everywhere
 from networks import Builder
 
-from kcompiler.passes.commute import convolve_before_pooling
+from kcompiler.options import Options
+from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
 
 POOL = {"kernel_shape": [3, 2], "strides": [1, 1], "pads": [1, 0, 1, 1]}
 
@@ -68,3 +70,86 @@ def test_the_source_graph_stays_as_it_is():
     convolve_before_pooling(graph)
     assert [node.op for node in graph.nodes] == before
     assert [node.name for node in graph.nodes] == [node.name for node in gs.import_onnx(network(POOL, 4)).nodes]
+
+
+HALVING = {"kernel_shape": [2, 3], "strides": [2, 2]}
+
+
+def pooled_behind(
+    pool: dict[str, object], *, bias: bool = True, kernel: int = 1, strides: int = 1, reader: bool = False
+) -> onnx.ModelProto:
+    """A convolution, Relu, a convolution that only the pool reads (or a Relu, too), the pool."""
+    builder = Builder()
+    x = builder.relu(builder.conv("image", 6, pads=[1, 1, 1, 1]))
+    y = builder.conv(x, 5, kernel, bias=bias, pads=[kernel // 2] * 4, strides=[strides, strides])
+    pooled = builder.node("AveragePool", y, **pool) if pool else builder.node("GlobalAveragePool", y)
+    if reader:
+        pooled = builder.node("Add", pooled, builder.node("GlobalAveragePool", builder.relu(y)))
+    return onnx.shape_inference.infer_shapes(builder.model(pooled, 9, 11))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        {},
+        HALVING,
+        {**HALVING, "pads": [1, 1, 0, 1]},
+        {**HALVING, "ceil_mode": 1},
+        {"kernel_shape": [3, 3], "strides": [1, 3], "pads": [1, 1, 1, 1]},
+    ],
+    ids=["global", "halving", "padded", "ceiling", "along one axis"],
+)
+def test_pools_to_fewer_cells_go_first(pool, bias):
+    model = pooled_behind(pool, bias=bias)
+    graph = pool_before_convolving(gs.import_onnx(model))
+    operators = [node.op for node in graph.nodes]
+    assert operators.index(model.graph.node[-3].op_type) == operators.index("Relu") + 1
+    exchanged = gs.export_onnx(graph)
+    onnx.checker.check_model(exchanged, full_check=True)
+    np.testing.assert_allclose(run(exchanged), run(model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_padding_that_counts_has_no_bias(bias):
+    model = pooled_behind({**HALVING, "pads": [1, 1, 1, 1], "count_include_pad": 1}, bias=bias)
+    source = gs.import_onnx(model)
+    graph = pool_before_convolving(source)
+    assert (graph is source) == bias
+    np.testing.assert_allclose(run(gs.export_onnx(graph)), run(model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pooled_behind({"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        pooled_behind(HALVING, kernel=3),
+        pooled_behind(HALVING, strides=2),
+        pooled_behind({}, reader=True),
+    ],
+    ids=["as many cells", "3x3 convolution", "strided convolution", "convolution read twice"],
+)
+def test_other_pairs_stay_behind(model):
+    graph = gs.import_onnx(model)
+    assert pool_before_convolving(graph) is graph
+
+
+def test_pairs_that_are_named_stay():
+    graph = gs.import_onnx(pooled_behind(HALVING))
+    *_, conv, pool, _, _ = graph.nodes
+    assert (conv.op, pool.op) == ("Conv", "AveragePool")
+    assert pool_before_convolving(graph, [conv.name]) is graph
+    assert pool_before_convolving(graph, [pool.name]) is graph
+    assert pool_before_convolving(graph) is not graph
+
+
+@pytest.mark.parametrize("pool", [{}, {"kernel_shape": [2, 2], "strides": [2, 2]}], ids=["global", "halving"])
+def test_regions_through_a_pool_that_went_first_are_exact(pool, tmp_path):
+    builder = Builder()
+    x = builder.relu(builder.conv("image", 20, pads=[1, 1, 1, 1]))
+    y = builder.conv(x, 24, 1)
+    y = builder.node("AveragePool", y, **pool) if pool else builder.node("GlobalAveragePool", y)
+    if pool:
+        y = builder.relu(builder.conv(y, 8, pads=[1, 1, 1, 1]))
+    onnx.save(builder.model(y, 18, 22), tmp_path / "model.onnx")
+    assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=(4, 5), dense_share=NEVER_DENSE))
