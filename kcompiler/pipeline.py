@@ -21,7 +21,7 @@ from kcompiler.passes.batch import BatchError, subgraphs
 from kcompiler.passes.calibrate import Measured, measured_rates
 from kcompiler.passes.choice import Choice, Chooser, geometries
 from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
-from kcompiler.passes.distribute import convolve_before_joining
+from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
 from kcompiler.passes.load import Source, load
 from kcompiler.passes.logits import expose_logits
 from kcompiler.passes.normalise import normalise, select_output
@@ -119,7 +119,8 @@ def cheaper_on_regions(graph: gs.Graph, options: Options) -> gs.Graph:
     Nodes that ``options`` name stay.
     """
     named = {*options.prefer, *(node for one in options.approximations for node in one.thresholds.nodes)}
-    return convolve_before_joining(convolve_before_pooling(pool_before_convolving(graph, named)), named)
+    graph = convolve_before_pooling(pool_before_convolving(graph, named))
+    return convolve_before_joining(pool_before_joining(graph, named), named)
 
 
 def analyse(path: Path, options: Options, scratch: Path) -> Analysed:

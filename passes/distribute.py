@@ -1,7 +1,8 @@
-"""Distributing: 1x1 convolutions that alone read a Concat work on its parts and are summed, where few channels come of many.
+"""Distributing: what alone reads a Concat of channels works on its parts, where that leaves less to bring to one region and join.
 
-Convolution is linear across channels, so that only the order of the sum changes. The parts are not brought to one region and
-copied side by side, each is convolved on the smaller region that is its own, and the fewer channels behind are.
+1x1 convolutions to few channels are summed behind: they are linear across channels, so that only the order of the sum changes.
+Pools to fewer cells are joined behind, each channel as it was. The parts are not brought to one region and copied side by side,
+each is read on the smaller region that is its own, in the order that its rows are in.
 
 Requires a normalised graph. Ensures: the same outputs but for rounding, under the same names.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -37,20 +39,59 @@ def convolve_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.G
     return graph.cleanup().toposort()
 
 
-def _distributes(graph: gs.Graph, join: gs.Node, kept: Collection[str]) -> bool:
-    """Whether ``join`` is a Concat of channels, and only 1x1 convolutions to far fewer channels read it."""
-    if join.op != "Concat" or any(output is join.outputs[0] for output in graph.outputs):
+def pool_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+    """A copy of ``graph`` with every Concat behind the pool to fewer cells that alone reads it.
+
+    Pools of a name in ``kept`` stay. It is ``graph`` itself if there is none.
+    """
+    if not any(_joins_behind(graph, node, kept) for node in graph.nodes):
+        return graph
+    graph = graph.copy()
+    emit = Emitter(graph)
+    for pool in [node for node in graph.nodes if _joins_behind(graph, node, kept)]:
+        (join,) = pool.inputs[0].inputs
+        output = pool.outputs[0]
+        pool.outputs = []
+        pooled = [_node(emit, pool.op, f"{pool.name}/part", [part], output, pool.attrs) for part in join.inputs]
+        for part, value in zip(join.inputs, pooled, strict=True):
+            value.shape = [*part.shape[:2], *output.shape[2:]]
+        join.inputs, join.outputs = pooled, [output]
+    return graph.cleanup().toposort()
+
+
+def _joins_behind(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
+    """Whether ``pool`` leaves at most half the cells of a Concat of channels that nothing else reads."""
+    if pool.op not in ("MaxPool", "AveragePool", "LpPool") or len(pool.outputs) != 1 or pool.name in kept:
+        return False
+    value = pool.inputs[0]
+    before, after = value.shape, pool.outputs[0].shape
+    if before is None or after is None or not all(isinstance(size, int) for size in (*before[1:], *after[1:])):
+        return False
+    if 2 * prod(after[2:]) > prod(before[2:]) or len(value.inputs) != 1 or len(value.outputs) != 1:
+        return False
+    (join,) = value.inputs
+    return _joins_channels(join) and not any(output is value for output in graph.outputs)
+
+
+def _joins_channels(join: gs.Node) -> bool:
+    """Whether ``join`` is a Concat of several maps, channels after channels."""
+    if join.op != "Concat" or len(join.inputs) < 2:
         return False
     shapes = [value.shape for value in join.inputs]
     if any(shape is None or len(shape) < 3 or not isinstance(shape[1], int) for shape in shapes):
         return False
-    if len(shapes) < 2 or join.attrs["axis"] not in (1, 1 - len(shapes[0])):
+    return join.attrs["axis"] in (1, 1 - len(shapes[0]))
+
+
+def _distributes(graph: gs.Graph, join: gs.Node, kept: Collection[str]) -> bool:
+    """Whether ``join`` is a Concat of channels, and only 1x1 convolutions to far fewer channels read it."""
+    if not _joins_channels(join) or any(output is join.outputs[0] for output in graph.outputs):
         return False
     convs = join.outputs[0].outputs
     if not convs or not all(across_channels(conv, join.outputs[0]) and conv.name not in kept for conv in convs):
         return False
-    summed = len(shapes) * sum(conv.inputs[1].shape[0] for conv in convs)
-    return bool(FEWER * summed <= sum(shape[1] for shape in shapes))
+    summed = len(join.inputs) * sum(conv.inputs[1].shape[0] for conv in convs)
+    return bool(FEWER * summed <= sum(value.shape[1] for value in join.inputs))
 
 
 def _distribute(emit: Emitter, join: gs.Node, conv: gs.Node) -> None:

@@ -1,4 +1,4 @@
-"""1x1 convolutions of joined branches become sums where that is allowed and pays, and change no number but by rounding."""
+"""What reads joined branches works on each where that is allowed and pays, and changes no number but by rounding."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
+from everywhere import NEVER_DENSE, assert_exact_everywhere
 from networks import Builder
 
-from kcompiler.passes.distribute import convolve_before_joining
+from kcompiler.options import Options
+from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
 
 
 def network(
@@ -27,8 +29,9 @@ def network(
 
 
 def run(model: onnx.ModelProto) -> np.ndarray:
-    image = np.random.default_rng(1).standard_normal((1, 3, 9, 11), dtype=np.float32)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    shape = session.get_inputs()[0].shape
+    image = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
     return session.run(None, {"image": image})[0]
 
 
@@ -78,3 +81,59 @@ def test_the_source_graph_stays_as_it_is():
     convolve_before_joining(graph)
     assert [node.op for node in graph.nodes] == before
     assert [node.outputs[0].name for node in graph.nodes] == [node.output[0] for node in network(4).graph.node]
+
+
+THIRDS = {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 0]}
+
+
+def pooled(operator: str = "MaxPool", axis: int = 1, reader: str = "", **attributes: object) -> onnx.ModelProto:
+    """Branches of 8, 6 and 4 channels, joined and pooled."""
+    builder = Builder()
+    branches = [builder.relu(builder.conv("image", n, k, pads=[k // 2] * 4)) for n, k in ((8, 1), (6, 3), (4, 5))]
+    if axis == 2:
+        branches = [builder.conv(branch, 4, 1) for branch in branches]
+    joined = builder.node("Concat", *branches, axis=axis, channels=4 if axis == 2 else 18)
+    y = builder.node(operator, joined, **(attributes or THIRDS))
+    if reader:
+        y = builder.node("Concat", y, builder.node(operator, builder.node(reader, joined), **(attributes or THIRDS)), axis=1)
+    return onnx.shape_inference.infer_shapes(builder.model(y, 18, 22))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pooled(), pooled(axis=-3), pooled("AveragePool"), pooled("AveragePool", **THIRDS, count_include_pad=1),
+        pooled("LpPool", **THIRDS, p=2), pooled(**THIRDS, ceil_mode=1),
+    ],
+    ids=["largest", "axis from behind", "mean", "mean with padding", "norm", "ceiling"],
+)  # fmt: skip
+def test_pooled_parts_are_the_same_numbers(model):
+    graph = pool_before_joining(gs.import_onnx(model))
+    operators = [node.op for node in graph.nodes]
+    assert operators.index("Concat") == max(n for n, op in enumerate(operators) if op.endswith("Pool")) + 1
+    exchanged = gs.export_onnx(graph)
+    onnx.checker.check_model(exchanged, full_check=True)
+    np.testing.assert_allclose(run(exchanged), run(model), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pooled(kernel_shape=[3, 3], pads=[1, 1, 1, 1]), pooled(axis=2), pooled(reader="Relu")],
+    ids=["as many cells", "joined along y", "another reader"],
+)
+def test_other_pools_stay(model):
+    graph = gs.import_onnx(model)
+    assert pool_before_joining(graph) is graph
+
+
+def test_a_named_pool_stays():
+    graph = gs.import_onnx(pooled())
+    (pool,) = (node for node in graph.nodes if node.op == "MaxPool")
+    assert pool_before_joining(graph, [pool.name]) is graph
+    assert pool_before_joining(graph) is not graph
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+def test_regions_of_pooled_parts_are_exact(operator, tmp_path):
+    onnx.save(pooled(operator), tmp_path / "model.onnx")
+    assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=(4, 5), dense_share=NEVER_DENSE))
