@@ -169,10 +169,14 @@ class Engine:
         return Extents.of([(known.work, known.heights, known.widths) for known in self.variant.geometries], self.manifest.patch)
 
     def batches(self, positions: IntArray) -> list[IntArray]:
-        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in: as many for each worker."""
-        rounds = -(-len(positions) // (self.batch * self.workers.count))
-        size = -(-len(positions) // (max(rounds, 1) * self.workers.count))
-        return schedule(positions, self._extents, max(size, 1))
+        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in.
+
+        They are smaller than they may be where otherwise some workers would have none in the last round.
+        """
+        count, size = -(-len(positions) // self.batch), self.batch
+        if idle := -count % self.workers.count:
+            size = -(-len(positions) // (count + idle))
+        return schedule(positions, self._extents, size)
 
     def run(
         self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf
