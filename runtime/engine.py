@@ -58,7 +58,7 @@ class Engine:
         variant: Variant,
         machine: Machine,
         memory: int,
-        full: Callable[[], FullInference],
+        full: Callable[[Machine], FullInference],
         *,
         graphs: bool = False,
     ) -> None:
@@ -66,7 +66,7 @@ class Engine:
 
         Args:
             memory: bytes that the batches under way may take together, beside weights and cached activations.
-            full: returns full inference, for what it takes less time for.
+            full: returns full inference on a machine, for what it takes less time for.
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
 
         Raises:
@@ -74,7 +74,7 @@ class Engine:
             ProviderError: ONNX Runtime, or a provider that was asked for, is absent.
         """
         self.folder, self.manifest, self.variant, self.machine = folder, manifest, variant, machine
-        self.full, self._graphs = full, graphs
+        self._full, self._graphs = full, graphs
         several = variant.bytes_per_batch + variant.bytes_per_position * min(variant.batch, SMALL_BATCH)
         count, self._share = machine.divided(max(memory // several, 1))
         self.workers = Workers(count)
@@ -154,7 +154,7 @@ class Engine:
     def evaluate(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
         """One batch of positions, int64 [N, 2], N >= 1: ``outputs`` (none named: the explained one), float32 [N, K a name]."""
         if not baseline.feeds:
-            return self.full().run(cover(baseline.image, baseline.fill, positions, self.manifest.patch), *outputs)
+            return self._whole_model().run(cover(baseline.image, baseline.fill, positions, self.manifest.patch), *outputs)
         binding = self._incremental.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)
@@ -163,6 +163,10 @@ class Engine:
             binding.bind_output(name, "cpu")
         self._incremental.run_with_iobinding(binding)
         return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
+
+    def _whole_model(self) -> FullInference:
+        """Full inference, on a batch's share of the machine if all positions run by it, on all of it if only a few do."""
+        return self._full(self._share if self.variant.whole else self.machine)
 
     @cached_property
     def _extents(self) -> Extents:
@@ -200,7 +204,10 @@ class Engine:
         self, baseline: Baseline, batches: Sequence[IntArray], *outputs: str, deadline: float = np.inf
     ) -> Iterator[FloatArray]:
         """The same as :meth:`evaluate` for each of ``batches``, in order, several at once."""
-        workers = self.workers if baseline.feeds else Workers(1)  # full inference has all threads for each batch
+        several = bool(baseline.feeds) or self.variant.whole
+        if not baseline.feeds:
+            self._whole_model()  # opened before several threads ask for it
+        workers = self.workers if several else Workers(1)
         return workers.map(lambda batch: self.evaluate(baseline, batch, *outputs), batches, deadline)
 
     def _run_patches(

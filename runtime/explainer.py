@@ -67,7 +67,7 @@ class Explainer:
     @cached_property
     def engines(self) -> dict[str, Engine]:
         """By variant name, the exact one first."""
-        full = cache(partial(_full_inference, self.folder, self.manifest, self.machine))  # opened once, and only if needed
+        full = cache(partial(_full_inference, self.folder, self.manifest))  # opened once for a machine, and only if needed
         return {
             variant.name: Engine(self.folder, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
             for variant in self.manifest.variants

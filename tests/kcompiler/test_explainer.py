@@ -11,6 +11,8 @@ from networks import save
 from PIL import Image
 
 import kcompiler
+from kcompiler.options import Options
+from kcompiler.pipeline import compile_file
 from kcompiler.runtime.images import cover, fill_image
 from kcompiler.runtime.positions import make_grid
 
@@ -202,6 +204,42 @@ def test_memory_bounds_the_batch(bundle):
     assert kcompiler.load(bundle, memory=fixed + 3 * each).batch == 3
     with pytest.raises(kcompiler.UsageError, match="allow more"):
         kcompiler.load(bundle, memory=fixed + each - 1)
+
+
+def test_batches_side_by_side_share_memory_and_threads(bundle):
+    fixed, each = bundle.report.bytes_per_batch, bundle.report.bytes_per_position
+    several = kcompiler.load(bundle, providers=["cpu"], threads=6, memory=2 * (fixed + 9 * each) + 1).exact
+    assert (several.workers.count, several.batch) == (2, 9)
+    alone = kcompiler.load(bundle, providers=["cpu"], threads=6, memory=fixed + 9 * each).exact
+    assert (alone.workers.count, alone.batch) == (1, 9)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 40, 97])
+def test_no_worker_is_idle_in_the_last_round(bundle, count):
+    engine = kcompiler.load(bundle, providers=["cpu"], threads=3).exact
+    engine.batch = 8
+    positions = np.random.default_rng(count).integers(0, 16, (count, 2))
+    parts = engine.batches(positions)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(count))
+    assert max(map(len, parts)) <= 8
+    rounds = -(-count // 24)
+    assert -(-len(parts) // 3) == rounds, "no more rounds than it takes"
+    assert len(parts) >= min(count, 3 * rounds - 1), "and in the last one nearly all have a batch"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_batches_side_by_side_give_what_each_gives_alone(whole, image, tmp_path):
+    """Whether by the incremental model or, where nothing of a model is worth it, by full inference."""
+    model = save("residual", tmp_path / "model.onnx", 24, 28)
+    bundle = compile_file(model, Options(patch=(4, 6), dense_share=0.0 if whole else None))
+    engine = kcompiler.load(bundle, providers=["cpu"], threads=4).exact
+    assert (engine.workers.count, engine.variant.whole) == (4, whole)
+    positions = np.array([(y, x) for y in range(0, 16, 2) for x in range(0, 20, 2)])
+    baseline = engine.baseline(image[None], 0.2)
+    parts = engine.batches(positions)
+    found = list(engine.evaluate_batches(baseline, [positions[part] for part in parts]))
+    for part, outputs in zip(parts, found, strict=True):
+        np.testing.assert_array_equal(outputs, engine.evaluate(baseline, positions[part]))
 
 
 @pytest.mark.parametrize(
