@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -119,7 +120,7 @@ def cheaper_on_regions(graph: gs.Graph, options: Options) -> gs.Graph:
     Nodes that ``options`` name stay.
     """
     named = {*options.prefer, *(node for one in options.approximations for node in one.thresholds.nodes)}
-    graph = convolve_before_pooling(pool_before_convolving(graph, named))
+    graph = convolve_before_pooling(pool_before_convolving(graph, named), named)
     return convolve_before_joining(pool_before_joining(graph, named), named)
 
 
@@ -141,7 +142,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") 
     logits = expose_logits(normalised)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else cheaper_on_regions(normalised, options)
-    machine = Machine(("cpu",), options.threads)
+    _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have
     rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
     direct = options.convolution == "direct"
     chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=rates)

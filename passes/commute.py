@@ -18,19 +18,25 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.linear import across_channels
 
+FEWEST_CHANNELS = 32
+"""Of a convolution that pools are worth going before: pooling what it reads moves about as much as computing so many takes."""
 
-def convolve_before_pooling(graph: gs.Graph) -> gs.Graph:
-    """A copy of ``graph`` with every such pair exchanged; ``graph`` itself if there is none."""
-    if not any(_pair(graph, node) for node in graph.nodes):
+
+def convolve_before_pooling(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+    """A copy of ``graph`` with 1x1 convolutions to fewer channels before the pools that they alone read.
+
+    Pairs with a node of a name in ``kept`` stay. It is ``graph`` itself if there is none to exchange.
+    """
+    if not any(_pair(graph, node, kept) for node in graph.nodes):
         return graph
     graph = graph.copy()
     for pool in list(graph.nodes):
-        if _pair(graph, pool):
+        if _pair(graph, pool, kept):
             _exchange(graph, pool, pool.outputs[0].outputs[0])
     return graph.cleanup().toposort()
 
 
-def _pair(graph: gs.Graph, pool: gs.Node) -> bool:
+def _pair(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
     """Whether ``pool`` is an average pool that keeps the map's size, and only a 1x1 convolution to fewer channels reads it."""
     if pool.op != "AveragePool" or any(stride != 1 for stride in pool.attrs.get("strides") or [1]):
         return False
@@ -42,7 +48,8 @@ def _pair(graph: gs.Graph, pool: gs.Node) -> bool:
         return False
     conv = pooled.outputs[0]
     return (
-        across_channels(conv, pooled)
+        not {conv.name, pool.name} & {*kept}
+        and across_channels(conv, pooled)
         and all(stride == 1 for stride in conv.attrs.get("strides") or [1])
         and conv.inputs[1].shape[0] < conv.inputs[1].shape[1]
     )
@@ -60,9 +67,8 @@ def pool_before_convolving(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Gr
     for pool in [node for node in graph.nodes if _shrinks(graph, node, kept)]:
         (conv,) = pool.inputs[0].inputs
         output = pool.outputs[0]
-        pooled = gs.Variable(emit.fresh(f"{output.name}/channels"), output.dtype)
-        if output.shape is not None:
-            pooled.shape = [output.shape[0], conv.inputs[1].shape[1], *output.shape[2:]]
+        shape = [output.shape[0], conv.inputs[1].shape[1], *output.shape[2:]]
+        pooled = gs.Variable(emit.fresh(f"{output.name}/channels"), output.dtype, shape)
         pool.inputs, pool.outputs = [conv.inputs[0]], [pooled]
         conv.inputs[0], conv.outputs = pooled, [output]
     return graph.cleanup().toposort()
@@ -83,8 +89,11 @@ def _shrinks(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
         return False
     if not across_channels(conv, conv.inputs[0]) or any(stride != 1 for stride in conv.attrs.get("strides") or [1]):
         return False
+    if conv.inputs[1].shape[0] < FEWEST_CHANNELS:
+        return False
     # Zeros of the padding that count are no cells that the bias is added to.
-    return len(conv.inputs) == 2 or not pool.attrs.get("count_include_pad")
+    counted = pool.attrs.get("count_include_pad") and (any(pool.attrs.get("pads") or [0]) or pool.attrs.get("ceil_mode"))
+    return len(conv.inputs) == 2 or not counted
 
 
 def _exchange(graph: gs.Graph, pool: gs.Node, conv: gs.Node) -> None:

@@ -25,7 +25,7 @@ FEWER = 2
 
 
 def convolve_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
-    """A copy of ``graph`` with every such Concat gone, but for those that nodes of the names ``kept`` read.
+    """A copy of ``graph`` with every such Concat gone, but for those of the names ``kept`` and those that such nodes read.
 
     It is ``graph`` itself if there is none.
     """
@@ -42,7 +42,7 @@ def convolve_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.G
 def pool_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
     """A copy of ``graph`` with every Concat behind the pool to fewer cells that alone reads it.
 
-    Pools of a name in ``kept`` stay. It is ``graph`` itself if there is none.
+    Pairs with a node of a name in ``kept`` stay. It is ``graph`` itself if there is none.
     """
     if not any(_joins_behind(graph, node, kept) for node in graph.nodes):
         return graph
@@ -61,7 +61,7 @@ def pool_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph
 
 def _joins_behind(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
     """Whether ``pool`` leaves at most half the cells of a Concat of channels that nothing else reads."""
-    if pool.op not in ("MaxPool", "AveragePool", "LpPool") or len(pool.outputs) != 1 or pool.name in kept:
+    if pool.op not in ("MaxPool", "AveragePool", "LpPool") or len(pool.outputs) != 1:
         return False
     value = pool.inputs[0]
     before, after = value.shape, pool.outputs[0].shape
@@ -70,7 +70,8 @@ def _joins_behind(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool
     if 2 * prod(after[2:]) > prod(before[2:]) or len(value.inputs) != 1 or len(value.outputs) != 1:
         return False
     (join,) = value.inputs
-    return _joins_channels(join) and not any(output is value for output in graph.outputs)
+    named = {pool.name, join.name} & {*kept}
+    return _joins_channels(join) and not named and not any(output is value for output in graph.outputs)
 
 
 def _joins_channels(join: gs.Node) -> bool:
@@ -85,7 +86,7 @@ def _joins_channels(join: gs.Node) -> bool:
 
 def _distributes(graph: gs.Graph, join: gs.Node, kept: Collection[str]) -> bool:
     """Whether ``join`` is a Concat of channels, and only 1x1 convolutions to far fewer channels read it."""
-    if not _joins_channels(join) or any(output is join.outputs[0] for output in graph.outputs):
+    if not _joins_channels(join) or join.name in kept or any(output is join.outputs[0] for output in graph.outputs):
         return False
     convs = join.outputs[0].outputs
     if not convs or not all(across_channels(conv, join.outputs[0]) and conv.name not in kept for conv in convs):

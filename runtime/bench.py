@@ -23,8 +23,6 @@ from kcompiler.runtime.workers import Workers
 
 FULL_BATCHES = (1, 8, 16)
 FILL = 0.5
-MOST_AT_ONCE = 16
-"""Batches of full inference side by side."""
 DRILL_DOWN = 16
 """Positions of a step that refines a map."""
 STATUS = Path("/proc/self/status")
@@ -135,10 +133,10 @@ def benchmark(
         lambda: explainer.full_inference(optimise=False).outputs(image, fill, probe, manifest.patch),
     )  # fmt: skip
     ways = [TimedFull(full, size, Workers(1)) for size in FULL_BATCHES if size <= manifest.largest_batch]
-    aside, share = explainer.machine.divided(MOST_AT_ONCE)
-    if aside > 1:
-        single = explainer.full_inference(machine=share)
-        ways += [TimedFull(single, way.batch, Workers(aside)) for way in ways]
+    workers = explainer.exact.workers
+    if workers.count > 1:
+        share = explainer.full_inference(machine=explainer.machine.divided(workers.count)[1])
+        ways += [TimedFull(share, way.batch, workers) for way in ways]
     full_rounds: list[list[float]] = [[] for _ in ways]
     for way in ways:
         way.seconds(image, fill, positions, manifest.patch)
@@ -158,8 +156,9 @@ def benchmark(
         start = time.perf_counter()
         explainer.outputs(image, few, FILL)
         drill_rounds.append((time.perf_counter() - start) / len(few))
-    in_turn = {way.batch: rounds for way, rounds in zip(ways, full_rounds, strict=True) if way.workers.count == 1}
-    at_once = {way.batch: rounds for way, rounds in zip(ways, full_rounds, strict=True) if way.workers.count > 1}
+    timed = list(zip(ways, full_rounds, strict=True))
+    in_turn = {way.batch: seconds for way, seconds in timed if way.workers.count == 1}
+    at_once = {way.batch: seconds for way, seconds in timed if way.workers.count > 1}
     best = _best(in_turn)
     ratios = _ratios(in_turn[best], compiled_rounds)
     peaks: tuple[Memory | None, Memory | None] = (None, None)
@@ -180,9 +179,14 @@ def benchmark(
 
 
 def spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntArray]:
-    """Whole batches of the driver of about ``sample`` positions together, evenly spread over those of the whole grid."""
+    """Whole batches of the driver of about ``sample`` positions together, evenly spread over those of the whole grid.
+
+    They are as many for each worker.
+    """
     parts = explainer.batches(positions)
-    wanted = min(len(parts), max(1, -(-sample // explainer.batch)))
+    workers = explainer.exact.workers.count
+    rounds = -(-sample * len(parts) // (len(positions) * workers))
+    wanted = min(len(parts), max(1, rounds) * workers)
     numbers = np.unique(np.linspace(0, len(parts) - 1, wanted).round().astype(int))
     return [positions[parts[number]] for number in numbers]
 
@@ -202,7 +206,7 @@ class TimedFull:
 
     def seconds(self, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int]) -> float:
         """A position, over at least 16 images: covering them is part of the work."""
-        runs = max(self.workers.count, 16 // self.batch)
+        runs = -(-16 // (self.batch * self.workers.count)) * self.workers.count
         numbers = [np.arange(first, first + self.batch) % len(positions) for first in range(0, runs * self.batch, self.batch)]
         start = time.perf_counter()
         for _ in self.workers.map(lambda part: self.full.run(cover(image, fill, positions[part], patch)), numbers):

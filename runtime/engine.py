@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ class Baseline:
         image: float32 [1, C, H, W].
         fill: float32 [C, H, W], what shows through the patch.
         patches: makes what covers each position, if it is not the same picture for all.
+        side_by_side: whether batches run at once, or each has all threads.
         feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
     """
 
@@ -46,6 +47,7 @@ class Baseline:
     fill: FloatArray
     feeds: dict[str, ort.OrtValue]
     patches: PatchFill | None = None
+    side_by_side: bool = True
 
 
 class Engine:
@@ -75,7 +77,7 @@ class Engine:
         """
         self.folder, self.manifest, self.variant, self.machine = folder, manifest, variant, machine
         self._full, self._graphs = full, graphs
-        several = variant.bytes_per_batch + variant.bytes_per_position * min(variant.batch, SMALL_BATCH)
+        several = variant.bytes_per_batch + variant.bytes_per_position * min(variant.batch, manifest.largest_batch, SMALL_BATCH)
         count, self._share = machine.divided(max(memory // several, 1))
         self.workers = Workers(count)
         self.batch = _batch_within(manifest, variant, memory // count)
@@ -125,8 +127,11 @@ class Engine:
         covered_by = covering(fill, image)
         patches = covered_by if isinstance(covered_by, PatchFill) else None
         picture = image[0] if isinstance(covered_by, PatchFill) else covered_by
-        few = not self._graphs and positions is not None and positions < self.variant.few
-        if few or (self.variant.whole and not self._graphs):
+        whole = self.variant.whole and not self._graphs
+        few = max(self.variant.few, self.workers.count) if whole else self.variant.few
+        if not self._graphs and positions is not None and positions < few:
+            return Baseline(image, picture, {}, patches, side_by_side=False)
+        if whole:
             return Baseline(image, picture, {}, patches)
         binding = self._baseline.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
@@ -154,7 +159,9 @@ class Engine:
     def evaluate(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
         """One batch of positions, int64 [N, 2], N >= 1: ``outputs`` (none named: the explained one), float32 [N, K a name]."""
         if not baseline.feeds:
-            return self._whole_model().run(cover(baseline.image, baseline.fill, positions, self.manifest.patch), *outputs)
+            return self._full_inference(baseline).run(
+                cover(baseline.image, baseline.fill, positions, self.manifest.patch), *outputs
+            )
         binding = self._incremental.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)
@@ -164,9 +171,8 @@ class Engine:
         self._incremental.run_with_iobinding(binding)
         return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
 
-    def _whole_model(self) -> FullInference:
-        """Full inference, on a batch's share of the machine if all positions run by it, on all of it if only a few do."""
-        return self._full(self._share if self.variant.whole else self.machine)
+    def _full_inference(self, baseline: Baseline) -> FullInference:
+        return self._full(self._share if baseline.side_by_side else self.machine)
 
     @cached_property
     def _extents(self) -> Extents:
@@ -196,19 +202,18 @@ class Engine:
         if baseline.patches is not None:
             yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline)
             return
-        parts = self.batches(positions)
-        found = self.evaluate_batches(baseline, [positions[part] for part in parts], *outputs, deadline=deadline)
-        yield from zip(parts, found, strict=deadline == np.inf)
+        yield from self._workers(baseline).map(
+            lambda part: (part, self.evaluate(baseline, positions[part], *outputs)), self.batches(positions), deadline
+        )
 
-    def evaluate_batches(
-        self, baseline: Baseline, batches: Sequence[IntArray], *outputs: str, deadline: float = np.inf
-    ) -> Iterator[FloatArray]:
+    def evaluate_batches(self, baseline: Baseline, batches: Iterable[IntArray], *outputs: str) -> Iterator[FloatArray]:
         """The same as :meth:`evaluate` for each of ``batches``, in order, several at once."""
-        several = bool(baseline.feeds) or self.variant.whole
+        return self._workers(baseline).map(lambda batch: self.evaluate(baseline, batch, *outputs), batches)
+
+    def _workers(self, baseline: Baseline) -> Workers:
         if not baseline.feeds:
-            self._whole_model()  # opened before several threads ask for it
-        workers = self.workers if several else Workers(1)
-        return workers.map(lambda batch: self.evaluate(baseline, batch, *outputs), batches, deadline)
+            self._full_inference(baseline)  # opened before several threads ask for it
+        return self.workers if baseline.side_by_side else Workers(1)
 
     def _run_patches(
         self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str, deadline: float

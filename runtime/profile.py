@@ -23,7 +23,7 @@ class OperatorTime:
     Attributes:
         operator: as ONNX Runtime runs it (fused operators have names of their own).
         count: nodes.
-        seconds: a position.
+        seconds: a position, of a batch that runs alone on the threads that it has among others.
         share: of the time of all operators.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -36,27 +37,29 @@ class Machine:
             raise UsageError(f"threads is {self.threads}, expected 1 to {MOST_THREADS}")
 
     def divided(self, most: int) -> tuple[int, Machine]:
-        """How many batches to run at once, ``most`` or fewer, and what each of them has of this machine.
+        """How many batches to run at once, ``most`` or fewer, and the machine for the session that runs them.
 
         One thread a batch takes less time than all of them on one batch after the other: nothing waits for the slowest part of
         an operator, and what ONNX Runtime does on one thread (small operators, biases, starting each operator) keeps none idle.
-        On CUDA a batch has the whole device.
+        A session is called by a thread for each batch, and those left over are its own, which all batches share. Providers
+        other than the CPU have one batch at a time.
 
         Raises:
             ProviderError: ONNX Runtime, or a provider that was asked for, is absent.
         """
         first = provider_names(self.providers, onnxruntime().get_available_providers())[0]
-        if first == SHORT_NAMES["cuda"]:
+        if first != SHORT_NAMES["cpu"]:
             return 1, self
         threads = self.threads or _cores()
         count = min(threads, most)
-        return count, replace(self, threads=threads // count)
+        return count, replace(self, threads=threads - count + 1)
 
 
 @cache
 def _cores() -> int:
     """Physical cores that this process may use, by its affinity and its container's quota."""
-    cores: int = importlib.import_module("loky").cpu_count(only_physical_cores=True)  # takes 50 ms to import
+    with warnings.catch_warnings(action="ignore"):  # where it cannot tell physical cores, it takes logical ones
+        cores: int = importlib.import_module("loky").cpu_count(only_physical_cores=True)  # takes 50 ms to import
     return cores
 
 
@@ -93,17 +96,17 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
-    # Sessions run in turn: the threads of one that is done must not spin on the cores of the next.
+    # The threads of a session that is done must not spin on the cores of the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
-    if machine.threads is not None:
-        options.intra_op_num_threads = machine.threads
+    wanted = provider_names(machine.providers, ort.get_available_providers())
+    if machine.threads is not None or wanted[0] == SHORT_NAMES["cpu"]:
+        options.intra_op_num_threads = machine.threads or _cores()
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    wanted = provider_names(machine.providers, ort.get_available_providers())
     try:
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
     except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base

@@ -7,10 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property
-from typing import TypeVar
+from typing import Final, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class _NotBegun:
+    """Stands for the result of an item that was not begun."""
+
+
+NOT_BEGUN: Final = _NotBegun()
 
 
 class Workers:
@@ -26,33 +33,55 @@ class Workers:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item], deadline: float = float("inf")) -> Iterator[Result]:
         """``function`` of each item, in order; a single worker is the caller's own thread.
 
-        Whoever stops asking waits for what is under way, and what has not begun never does.
+        Whoever stops asking waits for what is under way, and what has not begun never does. On Ctrl-C the results of what is
+        under way are handed out before it is raised.
 
         Args:
-            deadline: time (of ``time.perf_counter``) from which on no item is begun. The first one is in any case.
+            deadline: time (of ``time.perf_counter``) from which on no item but the first is begun.
         """
+
+        def begin(number: int, item: Item) -> Result | _NotBegun:
+            return function(item) if number == 0 or time.perf_counter() < deadline else NOT_BEGUN
+
         if self.count == 1:
-            for item in items:
-                yield function(item)
-                if time.perf_counter() >= deadline:
-                    return
-            return
-        rest = iter(items)
-        under_way: deque[Future[Result]] = deque()
+            results: Iterator[Result | _NotBegun] = (begin(number, item) for number, item in enumerate(items))
+        else:
+            results = self._side_by_side(begin, items)
+        for result in results:
+            if isinstance(result, _NotBegun):  # nor was any after it: they begin in order
+                break
+            yield result
+
+    def _side_by_side(self, begin: Callable[[int, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        rest = enumerate(items)
+        under_way: deque[tuple[int, Future[Result]]] = deque()
+        handed_out = 0
         try:
             while True:
                 # As many again wait in line: a thread that is done before one that began earlier goes on at once.
-                for item in rest:
-                    under_way.append(self._pool.submit(function, item))
+                for number, item in rest:
+                    under_way.append((number, self._pool.submit(begin, number, item)))
                     if len(under_way) >= 2 * self.count:
                         break
                 if not under_way:
                     return
-                yield under_way.popleft().result()
-                if time.perf_counter() >= deadline:
-                    rest = iter(())
-                    under_way = deque(future for future in under_way if not future.cancel())
+                number, future = under_way[0]
+                result = future.result()
+                handed_out = number + 1
+                yield result
+                under_way.popleft()
+        except KeyboardInterrupt:
+            _cancel(under_way)
+            for number, future in under_way:
+                if number >= handed_out:
+                    yield future.result()
+            raise
         finally:
-            for future in under_way:
-                future.cancel()
-            wait(under_way)
+            _cancel(under_way)
+            wait([future for _, future in under_way])
+
+
+def _cancel(under_way: deque[tuple[int, Future[Result]]]) -> None:
+    """Cancels what has not begun: the newest first, so that what is left is all that began, without a gap."""
+    while under_way and under_way[-1][1].cancel():
+        under_way.pop()

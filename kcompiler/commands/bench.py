@@ -128,7 +128,9 @@ def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:
         return
     grid = make_grid(manifest.shape[1:], manifest.patch, 4).positions
     baseline = explainer.baseline(random_image(manifest.shape, 0))
-    table = Table("operator", "nodes", "ms a position", "share", box=None, title=f"{manifest.model}: incremental model")
+    table = Table(
+        "operator", "nodes", "ms a position, a batch alone", "share", box=None, title=f"{manifest.model}: incremental model"
+    )
     for one in profile_of(explainer, baseline, spread(explainer, grid, positions)):
         table.add_row(one.operator, str(one.count), f"{one.seconds * 1e3:.3f}", f"{one.share:.1%}")
     (Console(stderr=True) if json else _console()).print(table)

@@ -210,6 +210,8 @@ def test_batches_side_by_side_share_memory_and_threads(bundle):
     fixed, each = bundle.report.bytes_per_batch, bundle.report.bytes_per_position
     several = kcompiler.load(bundle, providers=["cpu"], threads=6, memory=2 * (fixed + 9 * each) + 1).exact
     assert (several.workers.count, several.batch) == (2, 9)
+    assert several.machine.divided(2)[1].threads == 5, "the session's own four, and two that call it"
+    assert several.machine.divided(100) == (6, replace(several.machine, threads=1))
     alone = kcompiler.load(bundle, providers=["cpu"], threads=6, memory=fixed + 9 * each).exact
     assert (alone.workers.count, alone.batch) == (1, 9)
 

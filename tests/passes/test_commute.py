@@ -76,12 +76,12 @@ HALVING = {"kernel_shape": [2, 3], "strides": [2, 2]}
 
 
 def pooled_behind(
-    pool: dict[str, object], *, bias: bool = True, kernel: int = 1, strides: int = 1, reader: bool = False
+    pool: dict[str, object], *, outputs: int = 32, bias: bool = True, kernel: int = 1, strides: int = 1, reader: bool = False
 ) -> onnx.ModelProto:
     """A convolution, Relu, a convolution that only the pool reads (or a Relu, too), the pool."""
     builder = Builder()
     x = builder.relu(builder.conv("image", 6, pads=[1, 1, 1, 1]))
-    y = builder.conv(x, 5, kernel, bias=bias, pads=[kernel // 2] * 4, strides=[strides, strides])
+    y = builder.conv(x, outputs, kernel, bias=bias, pads=[kernel // 2] * 4, strides=[strides, strides])
     pooled = builder.node("AveragePool", y, **pool) if pool else builder.node("GlobalAveragePool", y)
     if reader:
         pooled = builder.node("Add", pooled, builder.node("GlobalAveragePool", builder.relu(y)))
@@ -96,9 +96,10 @@ def pooled_behind(
         HALVING,
         {**HALVING, "pads": [1, 1, 0, 1]},
         {**HALVING, "ceil_mode": 1},
+        {**HALVING, "count_include_pad": 1},
         {"kernel_shape": [3, 3], "strides": [1, 3], "pads": [1, 1, 1, 1]},
     ],
-    ids=["global", "halving", "padded", "ceiling", "along one axis"],
+    ids=["global", "halving", "padded", "ceiling", "no padding that counts", "along one axis"],
 )
 def test_pools_to_fewer_cells_go_first(pool, bias):
     model = pooled_behind(pool, bias=bias)
@@ -126,8 +127,9 @@ def test_padding_that_counts_has_no_bias(bias):
         pooled_behind(HALVING, kernel=3),
         pooled_behind(HALVING, strides=2),
         pooled_behind({}, reader=True),
+        pooled_behind({}, outputs=16),
     ],
-    ids=["as many cells", "3x3 convolution", "strided convolution", "convolution read twice"],
+    ids=["as many cells", "3x3 convolution", "strided convolution", "convolution read twice", "few channels"],
 )
 def test_other_pairs_stay_behind(model):
     graph = gs.import_onnx(model)
@@ -143,11 +145,19 @@ def test_pairs_that_are_named_stay():
     assert pool_before_convolving(graph) is not graph
 
 
+def test_named_pairs_of_one_size_stay():
+    graph = gs.import_onnx(network(POOL, 4))
+    _, pool, conv, *_ = graph.nodes
+    assert (pool.op, conv.op) == ("AveragePool", "Conv")
+    assert convolve_before_pooling(graph, [conv.name]) is graph
+    assert convolve_before_pooling(graph, [pool.name]) is graph
+
+
 @pytest.mark.parametrize("pool", [{}, {"kernel_shape": [2, 2], "strides": [2, 2]}], ids=["global", "halving"])
 def test_regions_through_a_pool_that_went_first_are_exact(pool, tmp_path):
     builder = Builder()
     x = builder.relu(builder.conv("image", 20, pads=[1, 1, 1, 1]))
-    y = builder.conv(x, 24, 1)
+    y = builder.conv(x, 32, 1)
     y = builder.node("AveragePool", y, **pool) if pool else builder.node("GlobalAveragePool", y)
     if pool:
         y = builder.relu(builder.conv(y, 8, pads=[1, 1, 1, 1]))

@@ -126,10 +126,11 @@ def test_other_pools_stay(model):
     assert pool_before_joining(graph) is graph
 
 
-def test_a_named_pool_stays():
+@pytest.mark.parametrize("operator", ["MaxPool", "Concat"])
+def test_a_named_pair_stays(operator):
     graph = gs.import_onnx(pooled())
-    (pool,) = (node for node in graph.nodes if node.op == "MaxPool")
-    assert pool_before_joining(graph, [pool.name]) is graph
+    (named,) = (node for node in graph.nodes if node.op == operator)
+    assert pool_before_joining(graph, [named.name]) is graph
     assert pool_before_joining(graph) is not graph
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 
@@ -41,13 +42,46 @@ def test_several_are_under_way_at_once():
     assert list(Workers(2).map(lambda item: (meet.wait(), item)[1], range(4))) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_nothing_is_begun_after_the_deadline(count):
-    work = Watched(0.001)
-    results = list(Workers(count).map(work, range(1000), deadline=time.perf_counter() + 0.02))
-    assert results == [2 * number for number in range(len(results))]
-    assert sorted(work.begun) == list(range(len(results)))  # what had begun was not lost
-    assert 1 <= len(results) < 900
+    """But the first item; and whatever had begun is handed out."""
+    started = {}
+
+    def work(number):
+        started[number] = time.perf_counter()
+        time.sleep(0.004 if number % 2 else 0.001)
+        return number
+
+    deadline = time.perf_counter() + 0.02
+    results = list(Workers(count).map(work, range(1000), deadline))
+    assert results == list(range(len(started)))
+    assert 1 < len(results) < 900
+    assert max(started.values()) < deadline + 0.002  # between looking at the clock and noting the time
+    started.clear()
+    assert list(Workers(count).map(work, range(9), time.perf_counter() - 1)) == [0]
+    assert list(started) == [0]
+
+
+def test_ctrl_c_loses_nothing_that_had_begun(monkeypatch):
+    """Raised while the third result is waited for."""
+    workers, work = Workers(2), Watched(0.002)
+    results = workers.map(work, range(100))
+    assert [next(results), next(results)] == [0, 2]
+    real, calls = Future.result, []
+
+    def interrupted(future, timeout=None):
+        calls.append(future)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(future, timeout)
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    rest = []
+    with pytest.raises(KeyboardInterrupt):
+        rest.extend(iter(results.__next__, None))
+    assert work.at_once == 0
+    assert [0, 2, *rest] == [2 * number for number in sorted(work.begun)]
+    assert 3 <= len(work.begun) <= 6
 
 
 @pytest.mark.parametrize("count", [1, 3])
