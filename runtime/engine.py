@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +39,6 @@ class Baseline:
         image: float32 [1, C, H, W].
         fill: float32 [C, H, W], what shows through the patch.
         patches: makes what covers each position, if it is not the same picture for all.
-        side_by_side: whether batches run at once, or each has all threads.
         feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
     """
 
@@ -47,7 +46,6 @@ class Baseline:
     fill: FloatArray
     feeds: dict[str, ort.OrtValue]
     patches: PatchFill | None = None
-    side_by_side: bool = True
 
 
 class Engine:
@@ -90,11 +88,20 @@ class Engine:
     def _incremental(self) -> ort.InferenceSession:
         return self.open_incremental()
 
-    def open_incremental(self, profile: Path | None = None) -> ort.InferenceSession:
-        """A session on the incremental model, which profiles into files that begin with ``profile``."""
+    @cached_property
+    def _incremental_alone(self) -> ort.InferenceSession:
+        """The same with all threads, for a batch that is the only one."""
+        return self.open_incremental(alone=True) if self.workers.count > 1 else self._incremental
+
+    def open_incremental(self, profile: Path | None = None, *, alone: bool = False) -> ort.InferenceSession:
+        """A session on the incremental model, which profiles into files that begin with ``profile``.
+
+        It is for batches side by side, or for one ``alone`` on all threads.
+        """
         # Many weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
         prepack = self.variant.weight_bytes <= PACKED_BYTES
-        return open_session(self.folder / self.variant.incremental, self._share, prepack=prepack, profile=profile)
+        machine = self.machine if alone else self._share
+        return open_session(self.folder / self.variant.incremental, machine, prepack=prepack, profile=profile)
 
     @cached_property
     def _inputs(self) -> frozenset[str]:
@@ -127,11 +134,8 @@ class Engine:
         covered_by = covering(fill, image)
         patches = covered_by if isinstance(covered_by, PatchFill) else None
         picture = image[0] if isinstance(covered_by, PatchFill) else covered_by
-        whole = self.variant.whole and not self._graphs
-        few = max(self.variant.few, self.workers.count) if whole else self.variant.few
-        if not self._graphs and positions is not None and positions < few:
-            return Baseline(image, picture, {}, patches, side_by_side=False)
-        if whole:
+        few = not self._graphs and positions is not None and positions < self.variant.few
+        if few or (self.variant.whole and not self._graphs):
             return Baseline(image, picture, {}, patches)
         binding = self._baseline.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
@@ -153,26 +157,30 @@ class Engine:
     def unoccluded(self, baseline: Baseline, *outputs: str) -> FloatArray:
         """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
         itself = self._covered_by(baseline.image[0], baseline)
-        found: FloatArray = self.evaluate(itself, np.zeros((1, 2), np.int64), *outputs)[0]
+        found: FloatArray = self._evaluate(itself, np.zeros((1, 2), np.int64), *outputs, alone=not self._several(itself))[0]
         return found
 
     def evaluate(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
         """One batch of positions, int64 [N, 2], N >= 1: ``outputs`` (none named: the explained one), float32 [N, K a name]."""
+        return self._evaluate(baseline, positions, *outputs, alone=True)
+
+    def _evaluate(self, baseline: Baseline, positions: IntArray, *outputs: str, alone: bool) -> FloatArray:
         if not baseline.feeds:
-            return self._full_inference(baseline).run(
-                cover(baseline.image, baseline.fill, positions, self.manifest.patch), *outputs
-            )
-        binding = self._incremental.io_binding()
+            covered = cover(baseline.image, baseline.fill, positions, self.manifest.patch)
+            return self._full(self.machine if alone else self._share).run(covered, *outputs)
+        session = self._incremental_alone if alone else self._incremental
+        binding = session.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_cpu_input(POSITIONS, np.ascontiguousarray(positions))
         for name in outputs or (self.manifest.output,):
             binding.bind_output(name, "cpu")
-        self._incremental.run_with_iobinding(binding)
+        session.run_with_iobinding(binding)
         return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
 
-    def _full_inference(self, baseline: Baseline) -> FullInference:
-        return self._full(self._share if baseline.side_by_side else self.machine)
+    def _several(self, baseline: Baseline) -> bool:
+        """Whether there are to be several batches: full inference of a few positions is not what a batch is made for."""
+        return bool(baseline.feeds) or self.variant.whole
 
     @cached_property
     def _extents(self) -> Extents:
@@ -181,8 +189,11 @@ class Engine:
     def batches(self, positions: IntArray) -> list[IntArray]:
         """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in.
 
-        They are smaller than they may be where otherwise some workers would have none in the last round.
+        They are smaller than they may be where otherwise some workers would have none in the last round. Fewer positions than
+        make up a batch stay together, and have all threads: what each batch takes besides weighs more than what that loses.
         """
+        if len(positions) < self.batch:
+            return schedule(positions, self._extents, self.batch)
         count, size = -(-len(positions) // self.batch), self.batch
         if idle := -count % self.workers.count:
             size = -(-len(positions) // (count + idle))
@@ -202,18 +213,21 @@ class Engine:
         if baseline.patches is not None:
             yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline)
             return
-        yield from self._workers(baseline).map(
-            lambda part: (part, self.evaluate(baseline, positions[part], *outputs)), self.batches(positions), deadline
-        )
+        parts = self.batches(positions)
+        workers, evaluate = self._at_once(baseline, len(parts), *outputs)
+        yield from workers.map(lambda part: (part, evaluate(positions[part])), parts, deadline)
 
-    def evaluate_batches(self, baseline: Baseline, batches: Iterable[IntArray], *outputs: str) -> Iterator[FloatArray]:
+    def evaluate_batches(self, baseline: Baseline, batches: Sequence[IntArray], *outputs: str) -> Iterator[FloatArray]:
         """The same as :meth:`evaluate` for each of ``batches``, in order, several at once."""
-        return self._workers(baseline).map(lambda batch: self.evaluate(baseline, batch, *outputs), batches)
+        workers, evaluate = self._at_once(baseline, len(batches), *outputs)
+        return workers.map(evaluate, batches)
 
-    def _workers(self, baseline: Baseline) -> Workers:
-        if not baseline.feeds:
-            self._full_inference(baseline)  # opened before several threads ask for it
-        return self.workers if baseline.side_by_side else Workers(1)
+    def _at_once(self, baseline: Baseline, count: int, *outputs: str) -> tuple[Workers, Callable[[IntArray], FloatArray]]:
+        """What runs ``count`` batches, and what evaluates one of them."""
+        alone = count < 2 or self.workers.count == 1 or not self._several(baseline)
+        if not (baseline.feeds or alone):
+            self._full(self._share)  # opened before several threads ask for it
+        return Workers(1) if alone else self.workers, lambda batch: self._evaluate(baseline, batch, *outputs, alone=alone)
 
     def _run_patches(
         self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str, deadline: float

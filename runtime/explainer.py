@@ -130,7 +130,7 @@ class Explainer:
         """See :meth:`Engine.evaluate`."""
         return self.exact.evaluate(baseline, positions)
 
-    def evaluate_batches(self, baseline: Baseline, batches: Iterable[IntArray]) -> Iterator[FloatArray]:
+    def evaluate_batches(self, baseline: Baseline, batches: Sequence[IntArray]) -> Iterator[FloatArray]:
         """See :meth:`Engine.evaluate_batches`."""
         return self.exact.evaluate_batches(baseline, batches)
 

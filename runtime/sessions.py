@@ -52,7 +52,7 @@ class Machine:
             return 1, self
         threads = self.threads or _cores()
         count = min(threads, most)
-        return count, replace(self, threads=threads - count + 1)
+        return count, replace(self, threads=threads - count + 1) if count > 1 else self
 
 
 @cache

@@ -214,9 +214,10 @@ def test_batches_side_by_side_share_memory_and_threads(bundle):
     assert several.machine.divided(100) == (6, replace(several.machine, threads=1))
     alone = kcompiler.load(bundle, providers=["cpu"], threads=6, memory=fixed + 9 * each).exact
     assert (alone.workers.count, alone.batch) == (1, 9)
+    assert alone.machine.divided(1) == (1, alone.machine)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 40, 97])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 40, 97])
 def test_no_worker_is_idle_in_the_last_round(bundle, count):
     engine = kcompiler.load(bundle, providers=["cpu"], threads=3).exact
     engine.batch = 8
@@ -226,7 +227,7 @@ def test_no_worker_is_idle_in_the_last_round(bundle, count):
     assert max(map(len, parts)) <= 8
     rounds = -(-count // 24)
     assert -(-len(parts) // 3) == rounds, "no more rounds than it takes"
-    assert len(parts) >= min(count, 3 * rounds - 1), "and in the last one nearly all have a batch"
+    assert len(parts) >= (1 if count < 8 else 3 * rounds - 1), "and in the last one nearly all have a batch"
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -241,7 +242,7 @@ def test_batches_side_by_side_give_what_each_gives_alone(whole, image, tmp_path)
     parts = engine.batches(positions)
     found = list(engine.evaluate_batches(baseline, [positions[part] for part in parts]))
     for part, outputs in zip(parts, found, strict=True):
-        np.testing.assert_array_equal(outputs, engine.evaluate(baseline, positions[part]))
+        np.testing.assert_allclose(outputs, engine.evaluate(baseline, positions[part]), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
