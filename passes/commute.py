@@ -10,13 +10,12 @@ Requires a normalised graph. Ensures: the same outputs but for rounding, under t
 from __future__ import annotations
 
 from collections.abc import Collection
-from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.linear import across_channels
+from kcompiler.passes.linear import across_channels, halves_alone
 
 FEWEST_CHANNELS = 32
 """Of a convolution that pools are worth going before: pooling what it reads moves about as much as computing so many takes."""
@@ -78,14 +77,10 @@ def _shrinks(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
     """Whether ``pool`` averages what only it reads of a 1x1 convolution to at most half as many cells."""
     if pool.op not in ("AveragePool", "GlobalAveragePool"):
         return False
-    value = pool.inputs[0]
-    before, after = value.shape, pool.outputs[0].shape
-    if before is None or after is None or not all(isinstance(size, int) for size in (*before[2:], *after[2:])):
+    if not halves_alone(graph, pool):
         return False
-    if 2 * prod(after[2:]) > prod(before[2:]) or len(value.inputs) != 1 or len(value.outputs) != 1:
-        return False
-    (conv,) = value.inputs
-    if {conv.name, pool.name} & {*kept} or any(output is value for output in graph.outputs):
+    (conv,) = pool.inputs[0].inputs
+    if {conv.name, pool.name} & {*kept}:
         return False
     if not across_channels(conv, conv.inputs[0]) or any(stride != 1 for stride in conv.attrs.get("strides") or [1]):
         return False

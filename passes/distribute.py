@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.linear import across_channels
+from kcompiler.passes.linear import across_channels, halves_alone
 
 FEWER = 2
 """Times that the channels of the parts outnumber those to sum: bringing a number to another region and adding it takes about
@@ -63,15 +62,10 @@ def _joins_behind(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool
     """Whether ``pool`` leaves at most half the cells of a Concat of channels that nothing else reads."""
     if pool.op not in ("MaxPool", "AveragePool", "LpPool") or len(pool.outputs) != 1:
         return False
-    value = pool.inputs[0]
-    before, after = value.shape, pool.outputs[0].shape
-    if before is None or after is None or not all(isinstance(size, int) for size in (*before[1:], *after[1:])):
+    if not halves_alone(graph, pool):
         return False
-    if 2 * prod(after[2:]) > prod(before[2:]) or len(value.inputs) != 1 or len(value.outputs) != 1:
-        return False
-    (join,) = value.inputs
-    named = {pool.name, join.name} & {*kept}
-    return _joins_channels(join) and not named and not any(output is value for output in graph.outputs)
+    (join,) = pool.inputs[0].inputs
+    return _joins_channels(join) and not {pool.name, join.name} & {*kept}
 
 
 def _joins_channels(join: gs.Node) -> bool:

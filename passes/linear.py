@@ -1,4 +1,4 @@
-"""What passes that reorder linear nodes ask of a convolution."""
+"""What passes that exchange nodes ask of a convolution and of a pool."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ def across_channels(conv: gs.Node, value: gs.Tensor) -> bool:
         and prod(conv.inputs[1].shape[2:]) == 1
         and not any(conv.attrs.get("pads") or [0])
     )
+
+
+def halves_alone(graph: gs.Graph, pool: gs.Node) -> bool:
+    """Whether ``pool`` leaves at most half as many cells of what one node gives and nothing else reads."""
+    value = pool.inputs[0]
+    before, after = value.shape, pool.outputs[0].shape
+    if before is None or after is None or not all(isinstance(size, int) for size in (*before[1:], *after[1:])):
+        return False
+    if 2 * prod(after[2:]) > prod(before[2:]) or len(value.inputs) != 1 or len(value.outputs) != 1:
+        return False
+    return not any(output is value for output in graph.outputs)
