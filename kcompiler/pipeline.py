@@ -19,6 +19,7 @@ from kcompiler.options import Approximation, Options, check_labels, check_option
 from kcompiler.passes import costs
 from kcompiler.passes.baseline import baseline_graph
 from kcompiler.passes.batch import BatchError, subgraphs
+from kcompiler.passes.blocks import fill_blocks
 from kcompiler.passes.calibrate import Measured, measured_rates
 from kcompiler.passes.choice import Choice, Chooser, geometries
 from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
@@ -121,7 +122,7 @@ def cheaper_on_regions(graph: gs.Graph, options: Options) -> gs.Graph:
     """
     named = {*options.prefer, *(node for one in options.approximations for node in one.thresholds.nodes)}
     graph = convolve_before_pooling(pool_before_convolving(graph, named), named)
-    return convolve_before_joining(pool_before_joining(graph, named), named)
+    return fill_blocks(convolve_before_joining(pool_before_joining(graph, named), named), named)
 
 
 def analyse(path: Path, options: Options, scratch: Path) -> Analysed:

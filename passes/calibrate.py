@@ -10,6 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
+from kcompiler.passes.lowering.heads import only_summed
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rewrite import node_graph
@@ -118,7 +119,8 @@ class Measured:
         regions = [self.plan.regions[value.name] for value in (node.inputs[0], node.outputs[0])]
         alike = tuple((s.size, s.start.tobytes(), s.stop.tobytes()) for region in regions for s in (region.y, region.x))
         weights = tuple(tuple(value.shape) for value in node.inputs if isinstance(value, gs.Constant))
-        key = (node.op, weights, repr(sorted(node.attrs.items())), alike, lowering.name, len(batches[0]))
+        summed = only_summed(node.outputs[0], regions[1])
+        key = (node.op, weights, repr(sorted(node.attrs.items())), alike, summed, lowering.name, len(batches[0]))
         if key not in self.known:
             graph = node_graph(self.graph, self.plan, node, self.extents, lowering.name)
             rng = np.random.default_rng(0)

@@ -107,3 +107,8 @@ def _updated_offsets(emit: Emitter, axis: Axis, reads: Reads, rows: gs.Tensor) -
     before, behind = (emit.int32(np.full(count, -FAR)) for count in reads.margins(axis))
     table = emit("Concat", before, rows, behind, axis=0)
     return emit("Gather", table, reads.relative(emit, axis, len(before.values)), axis=0)
+
+
+def within(emit: Emitter, cells: gs.Tensor, zero: gs.Constant, count: gs.Tensor) -> gs.Variable:
+    """Which of ``cells`` are at least ``zero`` and less than ``count``; all of one type of integers."""
+    return emit("And", emit("GreaterOrEqual", cells, zero), emit("Less", cells, count))

@@ -6,7 +6,7 @@ from the frontier of the plan on it pastes them into full maps and runs the sour
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,13 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from kcompiler.passes.baseline import table_shape
+from kcompiler.passes.blocks import ACTIVATIONS, BLOCK
 from kcompiler.passes.box import Axis, Box, first_of, region_axis
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import cell_index
+from kcompiler.passes.index import cell_index, within
 from kcompiler.passes.lowering import select
-from kcompiler.passes.lowering.heads import is_head, updated_head
+from kcompiler.passes.lowering.heads import is_head, only_summed, region_sum, updated_head
 from kcompiler.passes.lowering.site import Operand, Site, Updated, as_rows
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.places import Places
@@ -28,12 +29,8 @@ from kcompiler.passes.reads import contiguous_reads
 from kcompiler.passes.rules import Region
 from kcompiler.runtime.manifest import FILL, POSITIONS, TABLE
 
-GO_ON_BLOCKED = (
-    "Add", "Sum", "Mul", "Concat", "BatchNormalization", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid",
-)  # fmt: skip
+GO_ON_BLOCKED = ("Add", "Sum", "Mul", "Concat", "BatchNormalization", *ACTIVATIONS)
 """Operators that ONNX Runtime runs in its blocked layout where their inputs are in it."""
-BLOCK = 16
-"""Channels of a block, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ class _Rewriter:
         return Rewritten(graph, tuple(self.tables), {})
 
     def run_node(self, node: gs.Node) -> gs.Graph:
-        """One node alone: the regions that it reads are cut out of their cached maps."""
+        """One node alone: the regions that it reads are cut out of their cached maps; its own is summed if only sums are read."""
         for name in {value.name for value in node.inputs if value.name in self.plan.incremental}:
             region = self.plan.regions[name]
             box = self._box(region)
@@ -110,7 +107,10 @@ class _Rewriter:
             rows = self.emit("Reshape", cells, self.emit.int64([-1, region.channels]))
             self.updated[name] = Updated(box, region.channels, rows=rows)
         self._lower(node)
-        result = as_rows(self.emit, self.updated[node.outputs[0].name])
+        output = node.outputs[0]
+        updated = self.updated[output.name]
+        summed = only_summed(output, self.plan.regions[output.name])
+        result = region_sum(self.emit, updated) if summed else as_rows(self.emit, updated)
         result.dtype = np.dtype(np.float32)
         self.emit.graph.outputs = [result]
         self._finish()
@@ -143,7 +143,7 @@ class _Rewriter:
             position = emit("Unsqueeze", emit("Cast", positions, to=TensorProto.INT32), emit.int64([1, 2, 3]))
             first = emit("Sub", axis.places.origins(axis.number, 4), position)
             steps = first_of(emit, np.arange(axis.size), axis.extent(emit), [-1, 1, 1] if axis.along == 0 else [-1, 1])
-            inside.append(_within(emit, emit("Add", first, steps), patch, emit.int32))
+            inside.append(within(emit, emit("Add", first, steps), emit.int32(0), emit.int32(patch)))
         patches = emit("Where", emit("And", *inside), covered, uncovered)
         self.updated[image.name] = Updated(box, channels, rows=emit("Reshape", patches, emit.int64([-1, channels])))
 
@@ -163,9 +163,10 @@ class _Rewriter:
         lines = emit("Add", first_y, emit.int64(np.arange(patch_height)))  # [batch, 1, patch height]
         inside = emit("Max", emit("Min", lines, emit.int64(height - 1)), emit.int64(0))
         met = emit("Add", emit.int64(np.arange(channels)[:, None] * height), inside)  # [batch, C, patch height]
-        within = _within(emit, emit("Sub", emit.int64(np.arange(width)), first_x), patch_width, emit.int64)
+        columns = emit("Sub", emit.int64(np.arange(width)), first_x)
+        inside_x = within(emit, columns, emit.int64(0), emit.int64(patch_width))
         made = emit(
-            "Where", emit("Unsqueeze", within, emit.int64([1])), *(emit("Gather", of, met, axis=0) for of in (covers, planes))
+            "Where", emit("Unsqueeze", inside_x, emit.int64([1])), *(emit("Gather", of, met, axis=0) for of in (covers, planes))
         )  # [batch, C, patch height, width]
         union = emit("Concat", planes, emit("Reshape", made, emit.int64([-1, width])), axis=0)
 
@@ -174,7 +175,8 @@ class _Rewriter:
         start = emit("Add", emit("Mul", number, emit.int64(channels * patch_height)), emit.int64(channels * height))
         ours = emit("Add", emit("Add", start, relative), emit.int64(np.arange(channels)[:, None] * patch_height))
         copied = emit.int64(np.arange(channels * height).reshape(channels, height))
-        index = emit("Where", _within(emit, relative, patch_height, emit.int64), ours, copied)
+        inside_y = within(emit, relative, emit.int64(0), emit.int64(patch_height))
+        index = emit("Where", inside_y, ours, copied)
         return emit("Gather", union, index, axis=0)
 
     def _operand(self, value: gs.Tensor) -> Operand | None:
@@ -248,11 +250,6 @@ class _Rewriter:
         region = self.plan.regions[name]
         dense = (node for node in self.source_tensors[name].outputs if node.outputs[0].name not in self.plan.incremental)
         return not region.last and region.channels % BLOCK == 0 and any(node.op in GO_ON_BLOCKED for node in dense)
-
-
-def _within(emit: Emitter, cells: gs.Tensor, patch: int, number: Callable[[int], gs.Constant]) -> gs.Variable:
-    """Which of ``cells``, counted from the patch's first, are the patch's."""
-    return emit("And", emit("GreaterOrEqual", cells, number(0)), emit("Less", cells, number(patch)))
 
 
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str]) -> Rewritten:

@@ -29,6 +29,7 @@ class Shape:
         batch: positions in each.
         table: numbers in the cached maps that are read.
         samples: cells that an output of a resampling is made of, 1 for other nodes.
+        summed: whether the output is only summed over its cells.
     """
 
     channels: int
@@ -40,10 +41,16 @@ class Shape:
     batch: int
     table: int
     samples: int = 1
+    summed: bool = False
 
     @property
     def taps(self) -> int:
         return self.windows[0].kernel * self.windows[1].kernel
+
+    @property
+    def cell_by_cell(self) -> bool:
+        """Whether an output reads one cell, and the next output the next cell."""
+        return self.taps == 1 and all(window.stride == 1 for window in self.windows)
 
     @property
     def cells(self) -> float:

@@ -29,17 +29,20 @@ def _flops(shape: Shape) -> float:
 def _gemm_work(shape: Shape) -> Work:
     gathered = shape.cells * shape.taps * shape.channels
     written = shape.cells * shape.outputs
-    as_they_are = shape.taps == 1 and all(window.stride == 1 for window in shape.windows)
-    moved = gathered + 2 * written if as_they_are else shape.union + 3 * gathered + 2 * written
-    nodes = (1 if as_they_are else 20) / shape.batch
+    moved = gathered + 2 * written if shape.cell_by_cell else shape.union + 3 * gathered + 2 * written
+    nodes = (1 if shape.cell_by_cell else 20) / shape.batch
     return Work(products=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=gathered + written)
 
 
 def _regions_work(shape: Shape) -> Work:
-    """The regions are gathered and brought channels first, the outputs back; ONNX Runtime blocks channels by 8 or 16."""
+    """The regions are gathered and brought channels first, the outputs back; ONNX Runtime blocks channels by 8 or 16.
+
+    A sum needs no outputs brought back, and cell by cell nothing is gathered.
+    """
     read, written = shape.reads * shape.channels, shape.cells * shape.outputs
-    moved, held = shape.union + 4 * read + 4 * written, 2 * read + 2 * written
-    return Work(convolved=_flops(shape), moved=moved, loaded=_weights(shape), nodes=24 / shape.batch, held=held)
+    moved = (2 * read if shape.cell_by_cell else shape.union + 4 * read) + (1 if shape.summed else 4) * written
+    nodes, held = (4 if shape.cell_by_cell else 24) / shape.batch, 2 * read + 2 * written
+    return Work(convolved=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=held)
 
 
 @lowering("gemm", "Conv", applies=_ungrouped, work=_gemm_work)
@@ -56,14 +59,14 @@ def conv_as_gemm(site: Site) -> Updated:
     weights = site.node.inputs[1]
     scaled: Scaled | None = None
     depth = y.kernel * x.kernel * operand.updated.channels
-    if depth == operand.updated.channels and operand.updated.box == site.output and y.stride == x.stride == 1:
+    if site.cell_by_cell:
         if operand.updated.maps is not None:
             return _convolved(site, operand.updated.maps)
         known, tile = operand.updated.scaled, operand.updated.tile
         scaled = known if known is not None and known.centred else None
         rows = scaled.rows if scaled is not None else as_rows(emit, operand.updated)
         if tile is not None and _better_in_plain_order(site, tile):
-            rows, tile = operand.in_plain_order(emit, rows), None
+            rows, tile = operand.updated.in_plain_order(emit, rows), None
     else:
         rows, tile = emit("Reshape", site.patches(operand), emit.int64([-1, depth])), None
     columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
@@ -92,8 +95,8 @@ def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
 
 @lowering("regions", "Conv", work=_regions_work)
 def conv_on_regions(site: Site) -> Updated:
-    """The convolution itself, without padding, over the gathered input regions (padding comes as rows of zeros)."""
-    return _convolved(site, site.emit("Transpose", site.cells(site.operand), perm=[0, 3, 1, 2]))
+    """The convolution itself, without padding, over the regions as they are or gathered (padding comes as rows of zeros)."""
+    return _convolved(site, site.maps())
 
 
 def _convolved(site: Site, maps: gs.Tensor) -> Updated:

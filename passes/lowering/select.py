@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Window
 from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool, resampling, winograd
+from kcompiler.passes.lowering.heads import only_summed
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
@@ -51,6 +52,7 @@ def shape_of(node: gs.Node, plan: Plan, h: Counts, w: Counts, batch: int) -> Sha
         batch=batch,
         table=sum(r.channels * r.y.size * r.x.size for r in read),
         samples=_samples(node, read[0]) if node.op in RESAMPLING else 1,
+        summed=only_summed(node.outputs[0], region),
     )
 
 

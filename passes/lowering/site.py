@@ -66,6 +66,15 @@ class Updated:
     def layout(self, emit: Emitter) -> Layout:
         return plain_layout(emit, self.box) if self.tile is None else tiled_layout(emit, self.box, self.tile)
 
+    def in_plain_order(self, emit: Emitter, rows: gs.Tensor) -> gs.Tensor:
+        """``rows``, ordered as these, region by region, line by line."""
+        if self.tile is None:
+            return rows
+        y, x = (contiguous_reads(emit, Window.identity(axis.size), axis) for axis in (self.box.y, self.box.x))
+        layout = self.layout(emit)
+        index = updated_index(emit, self.box, layout, y, x, base=layout.nothing)
+        return emit("Gather", rows, emit("Reshape", index, emit.int64([-1])), axis=0)
+
 
 def as_rows(emit: Emitter, value: Updated) -> gs.Tensor:
     """The region as rows, in its own layout."""
@@ -109,16 +118,6 @@ class Operand:
         """The cached activation in the places and the order of the updated rows."""
         value = self.updated
         return value.cached if value.cached is not None else cached_rows(emit, value.box, value.tile, self.cached())
-
-    def in_plain_order(self, emit: Emitter, rows: gs.Tensor) -> gs.Tensor:
-        """``rows``, ordered as the updated ones, region by region, line by line."""
-        value = self.updated
-        if value.tile is None:
-            return rows
-        y, x = (contiguous_reads(emit, Window.identity(axis.size), axis) for axis in (value.box.y, value.box.x))
-        layout = value.layout(emit)
-        index = updated_index(emit, value.box, layout, y, x, base=layout.nothing)
-        return emit("Gather", rows, emit("Reshape", index, emit.int64([-1])), axis=0)
 
     def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
         """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
@@ -178,6 +177,11 @@ class Site:
         assert first is not None
         return first
 
+    @property
+    def cell_by_cell(self) -> bool:
+        """Whether an output reads one cell of the first input, in the same place of a region that lies alike."""
+        return self.operand.updated.box == self.output and all(window.kernel == window.stride == 1 for window in self.windows)
+
     def as_typed(self, held: gs.Tensor, value: gs.Tensor) -> gs.Tensor:
         """A region of ``value`` as the operator takes it: truth values are held as zeros and ones."""
         return self.emit("Cast", held, to=TensorProto.BOOL) if value.dtype == np.bool_ else held
@@ -199,6 +203,18 @@ class Site:
             contiguous_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True)
         )
         return operand.read(self.emit, y, x, pad_row, sparse=self._sparse(operand, contiguous=True))
+
+    def maps(self) -> gs.Tensor:
+        """Every cell that the windows of the output region touch, channels first: [batch, C, h, w]."""
+        value = self.operand.updated
+        if not self.cell_by_cell:
+            return self.emit("Transpose", self.cells(self.operand), perm=[0, 3, 1, 2])
+        if value.maps is not None:
+            return value.maps
+        rows = value.in_plain_order(self.emit, as_rows(self.emit, value))
+        sizes = (self.emit("Cast", axis.extent(self.emit), to=TensorProto.INT64) for axis in (value.box.y, value.box.x))
+        shape = self.emit("Concat", self.emit.int64([-1]), *sizes, self.emit.int64([value.channels]), axis=0)
+        return self.emit("Transpose", self.emit("Reshape", rows, shape), perm=[0, 3, 1, 2])
 
     def patches(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
         """The window of every output cell (im2col): [batch, h, w, kernel h, kernel w, C]."""
@@ -228,7 +244,7 @@ class Site:
         if self.aligned(operand, tile):
             return as_rows(self.emit, value)
         if tile is None and value.box == self.output:
-            return operand.in_plain_order(self.emit, as_rows(self.emit, value))
+            return value.in_plain_order(self.emit, as_rows(self.emit, value))
         cells = self.cells(operand) if tile is None else operand.read(self.emit, *self.tiles(tile))
         return self.emit("Reshape", cells, self.emit.int64([-1, value.channels]))
 
