@@ -5,10 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.lowering.table import LOWERINGS
+from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.passes.winograd import LARGEST, exact_filtering, filtering
 
 CASES = [
@@ -58,3 +59,13 @@ def _convolved(algorithm, tiles, weights, dtype):
     v = np.einsum("bj,ajtc->abtc", algorithm.inputs.astype(dtype), v)
     m = np.einsum("abtc,abck->abtk", v, u)
     return np.einsum("ia,jb,abtk->ijtk", algorithm.output.astype(dtype), algorithm.output.astype(dtype), m)
+
+
+@pytest.mark.parametrize(("outputs", "group", "applies"), [(16, 1, True), (15, 1, False), (64, 2, False)])
+def test_values_are_convolved_where_outputs_far_outnumber_inputs(outputs, group, applies):
+    weights = gs.Constant("weights", np.zeros((outputs, 8, 3, 3), np.float32))
+    node = gs.Node("Conv", attrs={"group": group}, inputs=[gs.Variable("x"), weights])
+    windows = (Window(inputs=20, outputs=18, kernel=3),) * 2
+    of_changes, of_values = ({one.name: one for one in LOWERINGS["Conv"]}[f"winograd 4{form}"] for form in ("", " of values"))
+    assert of_values.applies(node, windows) == applies
+    assert of_values.rounding(windows) > of_changes.rounding(windows)
