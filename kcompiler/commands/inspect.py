@@ -71,8 +71,8 @@ def _check_picture(picture: Path, *, force: bool) -> None:
 def _report(model: Path, patch: str, input_shape: str | None, output: str | None) -> Report:
     if model.is_dir():
         return read_manifest(model).report
+    from kcompiler.analysis import analyse
     from kcompiler.options import Options
-    from kcompiler.pipeline import analyse
 
     chosen = Options(patch=options.patch_size(patch), input_shape=options.input_shape(input_shape), output=output)
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:

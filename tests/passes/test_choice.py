@@ -16,12 +16,13 @@ from onnx import save as save_onnx
 from onnxruntime import InferenceSession
 
 import kcompiler
-from kcompiler import pipeline
+from kcompiler import analysis, pipeline
+from kcompiler.analysis import analyse
 from kcompiler.options import Options
 from kcompiler.passes import choice
 from kcompiler.passes.budget import Candidate, within_budget
 from kcompiler.passes.lowering.table import LOWERINGS
-from kcompiler.pipeline import analyse, compile_file
+from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import check, sample_positions
 from kcompiler.runtime.images import cover, fill_image
 
@@ -156,11 +157,11 @@ def test_compilation_falls_back_until_verification_is_content(tmp_path, monkeypa
         def compared(self):
             found = super().compared()
             seen.append(found)
-            direct = len(seen) == len(pipeline.ERROR_BUDGETS)
+            direct = len(seen) == len(analysis.ERROR_BUDGETS)
             return found if direct else replace(found, output_error=2.0, agrees=False)
 
     monkeypatch.setattr(pipeline, "Verifier", Strict)
-    monkeypatch.setattr(pipeline, "ERROR_BUDGETS", (1.0, 0.0))
+    monkeypatch.setattr(analysis, "ERROR_BUDGETS", (1.0, 0.0))
     bundle = compile_file(wide_chain(tmp_path / "model.onnx"), Options(patch=(8, 8)))
     assert len(seen) == 2
     assert lowerings(bundle) <= {"gemm", "regions"}

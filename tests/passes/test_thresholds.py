@@ -9,9 +9,10 @@ from networks import NETWORKS, save
 from onnxruntime import InferenceSession
 
 import kcompiler
+from kcompiler.analysis import analyse
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.plan import FROZEN, Thresholds, make_plan
-from kcompiler.pipeline import analyse, compile_file
+from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import sample_positions
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import cover, fill_image

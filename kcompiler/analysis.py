@@ -1,0 +1,132 @@
+"""Analysis: from an ONNX file to a model rewritten in memory. Nothing is written, and only what is measured is run."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx_graphsurgeon as gs
+
+from kcompiler.options import Options, check_options
+from kcompiler.passes.batch import BatchError, subgraphs
+from kcompiler.passes.blocks import fill_blocks
+from kcompiler.passes.calibrate import Measured, measured_rates
+from kcompiler.passes.choice import Choice, Chooser
+from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
+from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
+from kcompiler.passes.load import Source, load
+from kcompiler.passes.logits import expose_logits
+from kcompiler.passes.normalise import normalise, select_output
+from kcompiler.passes.plan import Plan
+from kcompiler.passes.report import make_report
+from kcompiler.passes.rewrite import Rewritten, incremental_graph
+from kcompiler.passes.work import DEFAULT_RATES
+from kcompiler.runtime.manifest import LARGEST_BATCH, Calibration
+from kcompiler.runtime.report import Report
+from kcompiler.runtime.sessions import Machine
+
+ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
+"""Rms error, relative to the changes, that transforms may add in all layers together: tried in turn, the last one being
+direct convolutions only, until verification finds no more than VERIFIED_SHARE of what "exact" allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """A model rewritten in memory: nothing is written or run yet.
+
+    Attributes:
+        operators: operator counts of the source.
+        output: name of the explained output; ``logits`` of what its softmax or sigmoid reads, if it is one.
+        normalised: the source in plain form: full inference.
+        graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
+        one_by_one: whether the models take one image at a time.
+    """
+
+    source: Source
+    operators: Mapping[str, int]
+    output: str
+    logits: str | None
+    normalised: gs.Graph
+    graph: gs.Graph
+    one_by_one: bool
+    chooser: Chooser
+    choice: Choice
+    rewritten: Rewritten
+    calibration: Calibration | None
+
+    @property
+    def plan(self) -> Plan:
+        return self.choice.plan
+
+    @property
+    def largest_batch(self) -> int:
+        return 1 if self.one_by_one else LARGEST_BATCH
+
+    @property
+    def report(self) -> Report:
+        return make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators)
+
+    def ever_more_exact(self, options: Options) -> Iterator[Analysed]:
+        """This, then the same with ever tighter bounds on the rounding of transforms; the last without transforms."""
+        last = self
+        yield last
+        for budget in ERROR_BUDGETS[1:]:
+            choice = self.chooser.choose(budget, self.choice.batch, options.dense_share)
+            if choice.lowerings != last.choice.lowerings:
+                graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings)
+                last = replace(last, choice=choice, rewritten=graph)
+                yield last
+
+
+def cheaper_on_regions(graph: gs.Graph, options: Options) -> gs.Graph:
+    """The same outputs but for rounding, from nodes in another order; ``graph`` itself if there is nothing to exchange.
+
+    Nodes that ``options`` name stay.
+    """
+    named = {*options.prefer, *(node for one in options.approximations for node in one.thresholds.nodes)}
+    graph = convolve_before_pooling(pool_before_convolving(graph, named), named)
+    return fill_blocks(convolve_before_joining(pool_before_joining(graph, named), named), named)
+
+
+def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -> Analysed:
+    """Loads, normalises, plans, rewrites and lowers. ``scratch`` must outlive the result: weights are mapped from it.
+
+    ``one_by_one`` says why the model is to run whole, for one image at a time, where that is known already.
+    """
+    if one_by_one:
+        return _analyse(path, options, scratch, one_by_one)
+    try:
+        return _analyse(path, options, scratch, "")
+    except BatchError as why:
+        return _analyse(path, options, scratch, str(why))
+
+
+def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> Analysed:
+    source = load(path, options.input_shape)
+    check_options(source, options)
+    operators = Counter(node.op_type for node in source.model.graph.node)
+    output = select_output(source, options.output)
+    normalised = normalise(source, output, scratch, free_batch=not one_by_one)
+    logits = expose_logits(normalised)
+    dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
+    graph = normalised if dense else cheaper_on_regions(normalised, options)
+    _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have
+    rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
+    direct = options.convolution == "direct"
+    chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=rates)
+    choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
+    calibration = None
+    if options.calibrate:
+        measured = Measured(graph, chooser.everything, machine, options.extents)
+        chooser.reprice(measured)
+        choice = chooser.choose(ERROR_BUDGETS[0], choice.batch, options.dense_share)
+        calibration = Calibration(
+            threads=options.threads, products=rates.products, moved=rates.moved, node=rates.node, seconds=measured.seconds
+        )
+    rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings)
+    return Analysed(
+        source, operators, output, logits, normalised, graph, bool(one_by_one), chooser, choice, rewritten, calibration
+    )

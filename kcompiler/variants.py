@@ -1,0 +1,95 @@
+"""Writing what was analysed: the models of each variant, and the manifest that describes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from kcompiler.analysis import Analysed
+from kcompiler.options import Approximation, Options
+from kcompiler.passes import costs
+from kcompiler.passes.baseline import baseline_graph
+from kcompiler.passes.choice import Chooser, geometries
+from kcompiler.passes.rewrite import incremental_graph
+from kcompiler.passes.store import WeightsFile, write_model
+from kcompiler.runtime.manifest import FILES, FORMAT, PATCH_KEY, Geometry, Manifest, Variant, file_record, patch_text
+from kcompiler.runtime.sessions import onnxruntime
+
+APPROXIMATE_BUDGET = 1e-3
+"""Rms error that transforms may add in approximate variants, whose other errors are far larger."""
+
+
+def write_approximate(
+    analysed: Analysed, options: Options, approximation: Approximation, folder: Path, weights: WeightsFile
+) -> list[Variant]:
+    """Writes an approximate variant of ``analysed``; none where it would be the exact one, or is not worthwhile."""
+    exact = analysed.chooser
+    chooser = Chooser(
+        analysed.graph, options.patch, prefer=options.prefer, direct=exact.direct, dense=exact.dense, rates=exact.rates,
+        thresholds=approximation.thresholds, integers=approximation.integers,
+    )  # fmt: skip
+    if exact.dense or (chooser.same_regions(exact) and not approximation.integers):
+        return []
+    choice = chooser.choose(APPROXIMATE_BUDGET, dense_share=options.dense_share)
+    if approximation.thresholds.freeze_gates and not choice.plan.frozen:
+        return []
+    if choice.plan.all_dense or (approximation.integers and not choice.integers):
+        return []
+    rewritten = incremental_graph(analysed.graph, choice.plan, options.extents, choice.lowerings)
+    approximate = replace(analysed, chooser=chooser, choice=choice, rewritten=rewritten)
+    name = approximation.name
+    files = f"baseline-{name}.onnx", f"incremental-{name}.onnx"
+    return [write_variant(approximate, name, files, options, folder, weights)]
+
+
+def write_variant(
+    analysed: Analysed, name: str, files: tuple[str, str], options: Options, folder: Path, weights: WeightsFile
+) -> Variant:
+    """Writes the baseline and the incremental model to ``files``."""
+    choice, plan, rewritten = analysed.choice, analysed.plan, analysed.rewritten
+    baseline, incremental = files
+    write_model(baseline_graph(analysed.graph, plan, rewritten.cached), folder / baseline, weights)
+    weight_bytes = write_model(rewritten.graph, folder / incremental, weights, {PATCH_KEY: patch_text(options.patch)})
+    return Variant(
+        name=name,
+        threshold=plan.thresholds.everywhere,
+        node_thresholds=dict(plan.thresholds.nodes),
+        integers=choice.integers,
+        frozen_gates=len(plan.frozen),
+        whole=not any(decision.incremental for decision in plan.decisions),
+        baseline=baseline,
+        incremental=incremental,
+        batch=choice.batch,
+        few=choice.few,
+        weight_bytes=weight_bytes,
+        bytes_per_position=costs.bytes_per_position(analysed.graph, plan, rewritten.lowerings),
+        bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
+        predicted_speedup=choice.full_seconds / choice.seconds,
+        geometries=tuple(Geometry(work=w, heights=y, widths=x) for w, y, x in geometries(analysed.graph, plan)),
+    )
+
+
+def manifest_of(analysed: Analysed, options: Options, exact: Variant, classes: int, folder: Path) -> Manifest:
+    return Manifest(
+        format=FORMAT,
+        versions={**{name: version(name) for name in ("kcompiler", "onnx", "numpy")}, "onnxruntime": onnxruntime().__version__},
+        model=analysed.source.path.name,
+        model_sha256=analysed.source.sha256,
+        image=analysed.graph.inputs[0].name,
+        layout=analysed.source.layout,
+        shape=analysed.source.shape,
+        output=analysed.graph.outputs[0].name,
+        logits=analysed.logits,
+        classes=classes,
+        largest_batch=analysed.largest_batch,
+        patch=options.patch,
+        extents=options.extents,
+        convolution=options.convolution,
+        variants=(exact,),
+        calibration=analysed.calibration,
+        tuned=(),
+        preprocessing=options.preprocessing,
+        files={name: file_record(folder / name) for name in FILES},
+        report=analysed.report,
+    )
