@@ -6,10 +6,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.box import Box
+from kcompiler.passes.box import Axis
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.index import within
-from kcompiler.passes.lowering.site import Operand, Updated, as_rows
+from kcompiler.passes.lowering.site import Operand, Updated, as_rows, in_regions
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.cells import POINTWISE
 from kcompiler.passes.rules.table import numbers
@@ -37,37 +37,42 @@ def only_summed(value: gs.Tensor, region: Region) -> bool:
 
 
 def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region) -> gs.Variable:
-    """The mean (or sum) of what the patch leaves of the cached map and of the updated region, for the whole batch."""
+    """The mean (or sum) of the cached map, plus what the updated region adds to it over what it replaces, for the whole batch.
+
+    Sums go along one axis, then along the other: ONNX Runtime adds up one by one, which rounds off more the longer the sum.
+    """
     value = operand.updated
-    cells = value.box.y.size * value.box.x.size
-    whole = emit("Slice", operand.cached(), emit.int64([0]), emit.int64([cells]), emit.int64([0]))
-    total = emit("Add", emit("MatMul", _left(emit, value.box), whole), region_sum(emit, value))
-    if node.op != "ReduceSum":
-        total = emit("Div", total, emit.constant(np.array(cells, np.float32)))
-    sizes = [-1, value.channels]
+    height, width, channels = value.box.y.size, value.box.x.size, value.channels
+    cells = emit("Slice", operand.cached(), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
+    operator = "ReduceSum" if node.op == "ReduceSum" else "ReduceMean"
+    lines = emit(operator, emit("Reshape", cells, emit.int64([height, width, channels])), emit.int64([1]), keepdims=0)
+    cached = emit(operator, lines, emit.int64([0]), keepdims=1)
+
+    inside_y, inside_x = (_inside(emit, axis) for axis in (value.box.y, value.box.x))
+    columns = emit("MatMul", inside_y, emit("Reshape", cells, emit.int64([height, width * channels])))
+    columns = emit("Reshape", columns, emit.int64([-1, width, channels]))
+    replaced = emit("MatMul", emit("Unsqueeze", inside_x, emit.int64([1])), columns)
+    change = emit("Sub", region_sum(emit, value), emit("Squeeze", replaced, emit.int64([1])))
+    if operator == "ReduceMean":
+        change = emit("Div", change, emit.constant(np.array(height * width, np.float32)))
+    sizes = [-1, channels]
     if node.op == "GlobalAveragePool" or node.attrs.get("keepdims", 1):
-        sizes = [-1, 1, 1, value.channels] if region.last else [-1, value.channels, 1, 1]
-    return emit("Reshape", total, emit.int64(sizes))
+        sizes = [-1, 1, 1, channels] if region.last else [-1, channels, 1, 1]
+    return emit("Reshape", emit("Add", cached, change), emit.int64(sizes))
 
 
 def region_sum(emit: Emitter, value: Updated) -> gs.Variable:
     """The sum over all cells of the updated region: [batch, C]. One held as maps is pooled, which the blocked layout can do."""
-    area = emit("Mul", value.box.y.extent(emit), value.box.x.extent(emit))
     if value.maps is not None:
+        area = emit("Mul", value.box.y.extent(emit), value.box.x.extent(emit))
         mean = emit("Reshape", emit("GlobalAveragePool", value.maps), emit.int64([-1, value.channels]))
         return emit("Mul", mean, emit("Cast", area, to=TensorProto.FLOAT))
-    shape = emit("Concat", emit.int64([-1]), emit("Cast", area, to=TensorProto.INT64), emit.int64([value.channels]), axis=0)
-    rows = emit("Reshape", value.in_plain_order(emit, as_rows(emit, value)), shape)
-    return emit("ReduceSum", rows, emit.int64([1]), keepdims=0)
+    regions = in_regions(emit, value, value.in_plain_order(emit, as_rows(emit, value)))
+    return emit("ReduceSum", emit("ReduceSum", regions, emit.int64([2]), keepdims=0), emit.int64([1]), keepdims=0)
 
 
-def _left(emit: Emitter, box: Box) -> gs.Variable:
-    """1 for the cells of the map outside of the region, 0 for those inside: float32 [batch, H * W]."""
-    inside = []
-    for axis in (box.y, box.x):
-        assert axis.number is not None, "a region is updated, not a whole map"
-        cells = np.arange(axis.size).reshape([-1, 1] if axis.along == 0 else [-1])
-        from_origin = emit("Sub", emit.int32(cells), axis.places.origins(axis.number, 3))
-        inside.append(within(emit, from_origin, emit.int32(0), axis.extent(emit)))
-    outside = emit("Cast", emit("Not", emit("And", *inside)), to=TensorProto.FLOAT)
-    return emit("Reshape", outside, emit.int64([-1, box.y.size * box.x.size]))
+def _inside(emit: Emitter, axis: Axis) -> gs.Variable:
+    """1 for the cells in the region, 0 for all others: float32 [batch, cells of the map along the axis]."""
+    assert axis.number is not None, "a region is updated, not a whole map"
+    from_origin = emit("Sub", emit.int32(np.arange(axis.size)), axis.places.origins(axis.number, 2))
+    return emit("Cast", within(emit, from_origin, emit.int32(0), axis.extent(emit)), to=TensorProto.FLOAT)

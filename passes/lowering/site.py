@@ -27,7 +27,7 @@ from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads, window_reads
 from kcompiler.passes.rules import Region
 
-__all__ = ["LOWEST_ROW", "ZERO_ROW", "Operand", "Site", "Tile", "Updated", "as_rows"]
+__all__ = ["LOWEST_ROW", "ZERO_ROW", "Operand", "Site", "Tile", "Updated", "as_rows", "in_regions"]
 
 OVERHANG_COST = 8.0
 """What a row more costs in later nodes, over reading a row again."""
@@ -81,6 +81,13 @@ def as_rows(emit: Emitter, value: Updated) -> gs.Tensor:
     if value.rows is not None:
         return value.rows
     return emit("Reshape", emit("Transpose", value.maps, perm=[0, 2, 3, 1]), emit.int64([-1, value.channels]))
+
+
+def in_regions(emit: Emitter, value: Updated, rows: gs.Tensor) -> gs.Variable:
+    """``rows`` of the region in plain order, as [batch, h, w, C]."""
+    sizes = (emit("Cast", axis.extent(emit), to=TensorProto.INT64) for axis in (value.box.y, value.box.x))
+    shape = emit("Concat", emit.int64([-1]), *sizes, emit.int64([value.channels]), axis=0)
+    return emit("Reshape", rows, shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +219,7 @@ class Site:
         if value.maps is not None:
             return value.maps
         rows = value.in_plain_order(self.emit, as_rows(self.emit, value))
-        sizes = (self.emit("Cast", axis.extent(self.emit), to=TensorProto.INT64) for axis in (value.box.y, value.box.x))
-        shape = self.emit("Concat", self.emit.int64([-1]), *sizes, self.emit.int64([value.channels]), axis=0)
-        return self.emit("Transpose", self.emit("Reshape", rows, shape), perm=[0, 3, 1, 2])
+        return self.emit("Transpose", in_regions(self.emit, value, rows), perm=[0, 3, 1, 2])
 
     def patches(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
         """The window of every output cell (im2col): [batch, h, w, kernel h, kernel w, C]."""
