@@ -1,4 +1,4 @@
-"""Analysis: from an ONNX file to a model rewritten in memory. Nothing is written, and only what is measured is run."""
+"""Analysis: from an ONNX file to a model rewritten in memory. No bundle is written, and only what is measured is run."""
 
 from __future__ import annotations
 

@@ -14,14 +14,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.lowering.heads import MEANS
-from kcompiler.passes.rules.table import numbers
+from kcompiler.passes.rules.channels import summed_axes
 
 BLOCK = 16
 """Channels of a block, at most."""
 ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid")
 """Operators cell by cell, without a number a channel, that go on in the blocked layout."""
-FEW = 8
+FEW = 16
 """At most one channel of zeros for so many: they are computed, too."""
 
 
@@ -42,23 +41,16 @@ def fill_blocks(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
 
 def _chain(graph: gs.Graph, mean: gs.Node, kept: Collection[str]) -> list[gs.Node]:
     """The convolution to be filled, what goes on cell by cell, and ``mean``, each alone reading the one before; else nothing."""
-    if not _over_cells(mean):
+    if summed_axes(mean) != [2, 3] or mean.inputs[0].shape is None or len(mean.inputs[0].shape) != 4:
         return []
     chain = [mean, *_before(graph, mean.inputs[0])]
     conv = chain[-1]
     if conv.op != "Conv" or any(node.name in kept for node in chain) or conv.attrs.get("group", 1) != 1:
         return []
-    if not all(isinstance(value, gs.Constant) and not value.is_empty() for value in conv.inputs[1:]):
+    if not all(isinstance(value, gs.Constant) and value.dtype == np.float32 for value in conv.inputs[1:]):
         return []
     channels = conv.inputs[1].shape[0]
     return chain[::-1] if 0 < -channels % BLOCK <= channels // FEW else []
-
-
-def _over_cells(node: gs.Node) -> bool:
-    if node.op not in MEANS or node.inputs[0].shape is None or len(node.inputs[0].shape) != 4:
-        return False
-    axes = numbers(node, 1, "axes") if node.op != "GlobalAveragePool" else [2, 3]
-    return axes is not None and sorted(axis % 4 for axis in axes) == [2, 3]
 
 
 def _before(graph: gs.Graph, value: gs.Tensor) -> Iterator[gs.Node]:

@@ -48,7 +48,7 @@ class Shape:
         return self.windows[0].kernel * self.windows[1].kernel
 
     @property
-    def cell_by_cell(self) -> bool:
+    def one_to_one(self) -> bool:
         """Whether an output reads one cell, and the next output the next cell."""
         return self.taps == 1 and all(window.stride == 1 for window in self.windows)
 

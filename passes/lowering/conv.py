@@ -29,8 +29,8 @@ def _flops(shape: Shape) -> float:
 def _gemm_work(shape: Shape) -> Work:
     gathered = shape.cells * shape.taps * shape.channels
     written = shape.cells * shape.outputs
-    moved = gathered + 2 * written if shape.cell_by_cell else shape.union + 3 * gathered + 2 * written
-    nodes = (1 if shape.cell_by_cell else 20) / shape.batch
+    moved = gathered + 2 * written if shape.one_to_one else shape.union + 3 * gathered + 2 * written
+    nodes = (1 if shape.one_to_one else 20) / shape.batch
     return Work(products=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=gathered + written)
 
 
@@ -40,8 +40,8 @@ def _regions_work(shape: Shape) -> Work:
     A sum needs no outputs brought back, and cell by cell nothing is gathered.
     """
     read, written = shape.reads * shape.channels, shape.cells * shape.outputs
-    moved = (2 * read if shape.cell_by_cell else shape.union + 4 * read) + (1 if shape.summed else 4) * written
-    nodes, held = (4 if shape.cell_by_cell else 24) / shape.batch, 2 * read + 2 * written
+    moved = (2 * read if shape.one_to_one else shape.union + 4 * read) + (1 if shape.summed else 4) * written
+    nodes, held = (4 if shape.one_to_one else 24) / shape.batch, 2 * read + 2 * written
     return Work(convolved=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=held)
 
 

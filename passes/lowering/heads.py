@@ -8,29 +8,28 @@ from onnx import TensorProto
 
 from kcompiler.passes.box import Axis
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.index import within
+from kcompiler.passes.index import cell_index, within
 from kcompiler.passes.lowering.site import Operand, Updated, as_rows, in_regions
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.cells import POINTWISE
-from kcompiler.passes.rules.table import numbers
+from kcompiler.passes.rules.channels import summed_axes
 
-MEANS = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
+POOLED = 1024
+"""Cells of a map up to which a region of it that is held as maps is pooled: a pool adds up one by one."""
+MULTIPLIED = 32
+"""Cells that a product with zeros and ones takes less time for than gathering one does."""
 
 
 def is_head(node: gs.Node, region: Region) -> bool:
     """Whether the output of ``node``, which reads a value of ``region``, can be updated: a mean or sum over all cells."""
-    if node.op not in MEANS or (region.last and node.op == "GlobalAveragePool"):
-        return False
-    if node.op == "GlobalAveragePool":
-        return True
-    if len(node.inputs) > 1 and not isinstance(node.inputs[1], gs.Constant):
-        return False
-    axes = numbers(node, 1, "axes")
-    return axes is not None and sorted(axis % 4 for axis in axes) == [*region.cell_axes]
+    return summed_axes(node) == [*region.cell_axes]
 
 
 def only_summed(value: gs.Tensor, region: Region) -> bool:
-    """Whether ``value`` of ``region`` is read by heads only, directly or through operators that go cell by cell."""
+    """Whether ``value`` of ``region`` is read by heads only, directly or through operators that go cell by cell.
+
+    For prices: where the tail is dense there is no head.
+    """
     return bool(value.outputs) and all(
         is_head(node, region) or (node.op in POINTWISE and only_summed(node.outputs[0], region)) for node in value.outputs
     )
@@ -39,7 +38,7 @@ def only_summed(value: gs.Tensor, region: Region) -> bool:
 def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region) -> gs.Variable:
     """The mean (or sum) of the cached map, plus what the updated region adds to it over what it replaces, for the whole batch.
 
-    Sums go along one axis, then along the other: ONNX Runtime adds up one by one, which rounds off more the longer the sum.
+    Sums over many cells go along one axis, then along the other: ONNX Runtime adds up one by one, and what that rounds off grows.
     """
     value = operand.updated
     height, width, channels = value.box.y.size, value.box.x.size, value.channels
@@ -48,11 +47,15 @@ def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region)
     lines = emit(operator, emit("Reshape", cells, emit.int64([height, width, channels])), emit.int64([1]), keepdims=0)
     cached = emit(operator, lines, emit.int64([0]), keepdims=1)
 
-    inside_y, inside_x = (_inside(emit, axis) for axis in (value.box.y, value.box.x))
-    columns = emit("MatMul", inside_y, emit("Reshape", cells, emit.int64([height, width * channels])))
-    columns = emit("Reshape", columns, emit.int64([-1, width, channels]))
-    replaced = emit("MatMul", emit("Unsqueeze", inside_x, emit.int64([1])), columns)
-    change = emit("Sub", region_sum(emit, value), emit("Squeeze", replaced, emit.int64([1])))
+    mean_extent = [float(spans.lengths[spans.whole].mean()) for spans in (region.y, region.x)]
+    if MULTIPLIED * mean_extent[0] * mean_extent[1] < height * width:
+        replaced = _line_by_line(emit, emit("Gather", operand.cached(), cell_index(emit, value.box), axis=0))
+    else:
+        inside_y, inside_x = (_inside(emit, axis) for axis in (value.box.y, value.box.x))
+        columns = emit("MatMul", inside_y, emit("Reshape", cells, emit.int64([height, width * channels])))
+        columns = emit("Reshape", columns, emit.int64([-1, width, channels]))
+        replaced = emit("Squeeze", emit("MatMul", emit("Unsqueeze", inside_x, emit.int64([1])), columns), emit.int64([1]))
+    change = emit("Sub", region_sum(emit, value), replaced)
     if operator == "ReduceMean":
         change = emit("Div", change, emit.constant(np.array(height * width, np.float32)))
     sizes = [-1, channels]
@@ -63,11 +66,15 @@ def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region)
 
 def region_sum(emit: Emitter, value: Updated) -> gs.Variable:
     """The sum over all cells of the updated region: [batch, C]. One held as maps is pooled, which the blocked layout can do."""
-    if value.maps is not None:
+    if value.maps is not None and value.box.y.size * value.box.x.size <= POOLED:
         area = emit("Mul", value.box.y.extent(emit), value.box.x.extent(emit))
         mean = emit("Reshape", emit("GlobalAveragePool", value.maps), emit.int64([-1, value.channels]))
         return emit("Mul", mean, emit("Cast", area, to=TensorProto.FLOAT))
-    regions = in_regions(emit, value, value.in_plain_order(emit, as_rows(emit, value)))
+    return _line_by_line(emit, in_regions(emit, value, value.in_plain_order(emit, as_rows(emit, value))))
+
+
+def _line_by_line(emit: Emitter, regions: gs.Tensor) -> gs.Variable:
+    """The sums over h and w of [batch, h, w, C]."""
     return emit("ReduceSum", emit("ReduceSum", regions, emit.int64([2]), keepdims=0), emit.int64([1]), keepdims=0)
 
 

@@ -209,7 +209,8 @@ class Site:
         y, x = (
             contiguous_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True)
         )
-        return operand.read(self.emit, y, x, pad_row, sparse=self._sparse(operand, contiguous=True))
+        reads = [(extent - 1) * w.stride + w.reach for extent, w in zip(self.mean_extent, self.windows, strict=True)]
+        return operand.read(self.emit, y, x, pad_row, sparse=_sparse(operand, reads))
 
     def maps(self) -> gs.Tensor:
         """Every cell that the windows of the output region touch, channels first: [batch, C, h, w]."""
@@ -224,24 +225,23 @@ class Site:
     def patches(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
         """The window of every output cell (im2col): [batch, h, w, kernel h, kernel w, C]."""
         y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
-        return operand.read(self.emit, y, x, pad_row, sparse=self._sparse(operand, contiguous=False))
+        reads = [extent * window.kernel for extent, window in zip(self.mean_extent, self.windows, strict=True)]
+        return operand.read(self.emit, y, x, pad_row, sparse=_sparse(operand, reads))
 
     def changed_patches(self, operand: Operand) -> gs.Variable:
         """What the patch changes in the window of every output cell: [batch, h, w, kernel h, kernel w, C]."""
         y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
         return operand.read_changes(self.emit, y, x)
 
-    def _sparse(self, operand: Operand, *, contiguous: bool) -> bool:
-        """Whether the map has more cells than reads of a batch move when they are copied first (read, written, read)."""
-        reads = 1.0
-        for extent, window in zip(self.mean_extent, self.windows, strict=True):
-            reads *= (extent - 1) * window.stride + window.reach if contiguous else extent * window.kernel
-        box = operand.updated.box
-        return box.y.size * box.x.size > COPIES * TYPICAL_BATCH * reads
-
     def tiles(self, tile: Tile) -> tuple[Reads, Reads]:
         """Every input cell of tiles of outputs, along y and x: the index is [cells y, cells x, all tiles]."""
         return tile_reads(self.emit, self.windows, self.output, tile)
+
+    def tile_cells(self, operand: Operand, tile: Tile) -> gs.Variable:
+        """Every input cell of tiles of outputs: [cells y, cells x, all tiles, C]."""
+        sides = zip(self.mean_extent, self.windows, tile, strict=True)
+        reads = [np.ceil(extent / size) * window.input_extent(size) for extent, window, size in sides]
+        return operand.read(self.emit, *self.tiles(tile), sparse=_sparse(operand, reads))
 
     def aligned_rows(self, operand: Operand, tile: Tile | None) -> gs.Tensor:
         """An operand on the output's box, rows ordered by ``tile``: as it is if it lies so, else reordered or read anew."""
@@ -250,7 +250,7 @@ class Site:
             return as_rows(self.emit, value)
         if tile is None and value.box == self.output:
             return value.in_plain_order(self.emit, as_rows(self.emit, value))
-        cells = self.cells(operand) if tile is None else operand.read(self.emit, *self.tiles(tile))
+        cells = self.cells(operand) if tile is None else self.tile_cells(operand, tile)
         return self.emit("Reshape", cells, self.emit.int64([-1, value.channels]))
 
     def aligned(self, operand: Operand, tile: Tile | None) -> bool:
@@ -292,3 +292,9 @@ class Site:
         scaled: Scaled | None = None,
     ) -> Updated:
         return Updated(self.output, self.channels, rows, maps, tile, cached, zeros, scaled)
+
+
+def _sparse(operand: Operand, reads: Sequence[float]) -> bool:
+    """Whether the map has more cells than ``reads`` (along y and x) of a batch move when they are copied first."""
+    box = operand.updated.box
+    return bool(box.y.size * box.x.size > COPIES * TYPICAL_BATCH * np.prod(reads))

@@ -79,6 +79,19 @@ def test_reading_a_small_part_of_a_map_is_exact(name, tmp_path, monkeypatch):
     assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, convolution="direct"))
 
 
+def test_tiles_of_a_small_part_of_a_map_are_exact(tmp_path, monkeypatch):
+    builder = Builder()
+    x = builder.relu(builder.conv("image", 8, pads=[1, 1, 1, 1]))
+    onnx.save(builder.model(builder.conv(x, 16, pads=[1, 1, 0, 1]), 20, 24), tmp_path / "model.onnx")
+    options = Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"Conv": "winograd 3 of values"})
+    sizes = []
+    for typical in (site.TYPICAL_BATCH, 0):
+        monkeypatch.setattr(site, "TYPICAL_BATCH", typical)
+        explainer = assert_exact_everywhere(tmp_path / "model.onnx", options)
+        sizes.append(explainer.manifest.report.incremental_operators["Gather"])
+    assert sizes[0] < sizes[1], "cells of the map are gathered before rows are joined on"
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
 @pytest.mark.parametrize("name", ["chain", "residual", "concat", "depthwise"])
 def test_dense_tail_may_start_anywhere(name, share, tmp_path):
@@ -108,6 +121,7 @@ def test_report_says_that_a_global_average_is_updated(tmp_path):
     explainer = assert_exact_everywhere(model, Options(patch=(4, 4), dense_share=NEVER_DENSE))
     (pool,) = [node for node in explainer.manifest.report.nodes if node.operator == "GlobalAveragePool"]
     assert "updated by what changed" in pool.reason
+    assert "ReduceMean" in explainer.manifest.report.incremental_operators, "of the cached map, which no other node takes"
 
 
 INCREMENTAL_TO_THE_HEAD = [

@@ -21,12 +21,16 @@ ROUNDING = 3e-6
 
 
 @pytest.mark.parametrize("patch", [(5, 7), (90, 120)], ids=["small", "nearly all"])
+@pytest.mark.parametrize("lowering", ["gemm", "regions"])
 @pytest.mark.parametrize(("head", "over"), [("GlobalAveragePool", CELLS), ("ReduceMean", CELLS), ("ReduceSum", 1)])
-def test_means_of_large_even_maps_are_near_those_in_float64(head, over, patch, tmp_path):
+def test_means_of_large_even_maps_are_near_those_in_float64(head, over, lowering, patch, tmp_path):
     builder = Builder()
+    weights = builder.constant(np.eye(3).reshape(3, 3, 1, 1))
+    x = builder.relu(builder.node("Conv", "image", weights))
     axes = () if head == "GlobalAveragePool" else (builder.constant([2, 3], np.int64),)
-    onnx.save(builder.model(builder.node(head, builder.relu("image"), *axes), *SIZE, classes=None), tmp_path / "model.onnx")
-    bundle = compile_file(tmp_path / "model.onnx", Options(patch=patch, dense_share=NEVER_DENSE))
+    onnx.save(builder.model(builder.node(head, x, *axes), *SIZE, classes=None), tmp_path / "model.onnx")
+    bundle = compile_file(tmp_path / "model.onnx", Options(patch=patch, dense_share=NEVER_DENSE, prefer={"Conv": lowering}))
+    assert {node.lowering for node in bundle.report.nodes if node.operator == "Conv"} == {lowering}
     image, positions = np.full((1, 3, *SIZE), 0.7123, np.float32), sample_positions(SIZE, patch, 12, 0)
     found = Explainer(bundle.folder, providers=["cpu"], threads=1).outputs(image, positions, fill=0.3)
     covered = cover(image, fill_image(0.3, (3, *SIZE)), positions, patch)
