@@ -1,4 +1,8 @@
-"""The compiler on one page: from an ONNX file to a verified bundle."""
+"""The compiler on one page: from an ONNX file to a verified bundle.
+
+``analysis`` loads, normalises, exchanges nodes, chooses and rewrites, in memory; ``variants`` writes models and the manifest.
+Here they meet: what is written is compared with full inference, and written again more exactly until it agrees.
+"""
 
 from __future__ import annotations
 

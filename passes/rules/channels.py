@@ -58,14 +58,11 @@ def reduction(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     return replace(region, channels=1)
 
 
-MEANS = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
-
-
 def summed_axes(node: gs.Node) -> list[int] | None:
     """The axes (of four) that a mean or sum goes over, in order; None for other nodes, and where they are not constant."""
     if node.op == "GlobalAveragePool":
         return [2, 3]
-    if node.op not in MEANS or (len(node.inputs) > 1 and not isinstance(node.inputs[1], gs.Constant)):
+    if node.op not in ("ReduceMean", "ReduceSum") or (len(node.inputs) > 1 and not isinstance(node.inputs[1], gs.Constant)):
         return None
     axes = numbers(node, 1, "axes")
     return sorted(axis % 4 for axis in axes) if axes is not None else None
