@@ -169,3 +169,24 @@ def test_compilation_falls_back_until_verification_is_content(tmp_path, monkeypa
     monkeypatch.undo()
     direct = kcompiler.compile(tmp_path / "model.onnx", patch=8, convolution="direct")
     assert weights == (direct.folder / "weights.bin").stat().st_size, "nothing is left of what was rejected"
+
+
+@pytest.mark.parametrize(("closely", "kept"), [(0.9, False), (0.7, True)])
+def test_a_quick_look_that_leaves_it_open_is_followed_by_a_close_one(tmp_path, monkeypatch, closely, kept):
+    """Transforms that few positions show within bounds, but not well within, stay only if more positions show the same."""
+    seen = []
+
+    class Doubtful(pipeline.Verifier):
+        def compared(self):
+            found = super().compared()
+            seen.append(self.count)
+            direct = lowerings(self._explainer().manifest) <= {"gemm", "regions"}
+            error = closely if self.count == pipeline.VERIFIED_CLOSELY else 0.6
+            return replace(found, output_error=0.1 if direct else error)
+
+    monkeypatch.setattr(pipeline, "Verifier", Doubtful)
+    monkeypatch.setattr(analysis, "ERROR_BUDGETS", (1.0, 0.0))
+    bundle = compile_file(wide_chain(tmp_path / "model.onnx"), Options(patch=(8, 8)))
+    quick, close = pipeline.VERIFIED_POSITIONS, pipeline.VERIFIED_CLOSELY
+    assert seen == [quick, close] + [quick] * (not kept)
+    assert (lowerings(bundle) <= {"gemm", "regions"}) is not kept
