@@ -3,55 +3,27 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
 from kcompiler.runtime.check import random_image
-from kcompiler.runtime.compare import compare
-from kcompiler.runtime.engine import Baseline
+from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.full import FullInference
-from kcompiler.runtime.images import FloatArray, cover, fill_image
+from kcompiler.runtime.images import FloatArray, fill_image
+from kcompiler.runtime.memory import Memory, peak_memory
 from kcompiler.runtime.positions import IntArray, make_grid
-from kcompiler.runtime.workers import Workers
+from kcompiler.runtime.timing import FILL, Measured, TimedFull, between, in_turn, ratios, spread, time_compiled, ways_of_full
 
-FULL_BATCHES = (1, 8, 16)
-FILL = 0.5
 DRILL_DOWN = 16
 """Positions of a step that refines a map."""
-STATUS = Path("/proc/self/status")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Seconds a position over the rounds."""
-
-    median: float
-    fastest: float
-    slowest: float
-
-    @classmethod
-    def of(cls, rounds: Sequence[float]) -> Measured:
-        return cls(statistics.median(rounds), min(rounds), max(rounds))
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Of a process that does nothing but load and run one of the two paths, in bytes.
-
-    Attributes:
-        peak: resident at the peak.
-        private: of its own at the end. The rest is mapped from files: weights that the system can drop and read again.
-    """
-
-    peak: int
-    private: int
+SIZING = 3
+"""Rounds of full inference at every batch size that decide which is best."""
+PROBED = 24
+"""About how many positions are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +32,15 @@ class Benchmark:
 
     Attributes:
         positions: of the whole grid; ``sampled`` of them were run on the compiled path in each round.
-        full: seconds a position by batch size, all threads on one batch after the other; ``best_batch`` has the smallest median.
+        full: seconds a position by batch size, all threads on one batch after the other; ``best_batch`` had the smallest median
+            before the rounds, and is measured between them.
         full_side_by_side: the same with several batches at once, as the compiled path has them; empty if it has not.
         compiled: seconds a position, the baseline pass shared out over the grid.
         drill_down: full (best batch) over compiled for DRILL_DOWN positions alone, the baseline pass included.
-        speedup: median over rounds of full (best batch) over compiled; ``slowest_speedup`` and ``fastest_speedup`` the extremes.
+        speedup: median over rounds of full (best batch, the mean of just before and just after) over compiled;
+            ``slowest_speedup`` and ``fastest_speedup`` the extremes.
+        undisturbed_speedup: the fastest full (best batch) over the fastest compiled. Where other processes take some of the
+            cores' time, full inference waits for the slowest of its threads, and loses more than batches side by side do.
         speedup_side_by_side: over full inference side by side at its best batch size; None if that was not measured.
         flops: of one full inference.
         redundancy: full over recomputed FLOPs, the bound of an engine of direct convolutions.
@@ -88,6 +64,7 @@ class Benchmark:
     speedup: float
     slowest_speedup: float
     fastest_speedup: float
+    undisturbed_speedup: float
     speedup_side_by_side: float | None
     flops: int
     redundancy: float
@@ -98,6 +75,77 @@ class Benchmark:
 
     def as_record(self) -> dict[str, object]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    """What is timed: positions of a grid on one image; ``chosen`` batches of them on the compiled path."""
+
+    explainer: Explainer
+    image: FloatArray
+    fill: FloatArray
+    positions: IntArray
+    chosen: list[IntArray]
+
+    @classmethod
+    def of(cls, explainer: Explainer, stride: int, sample: int) -> _Trial:
+        manifest = explainer.manifest
+        positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
+        fill = fill_image(FILL, manifest.shape)
+        return cls(explainer, random_image(manifest.shape, 0), fill, positions, spread(explainer, positions, sample))
+
+    def compared(self) -> Comparison:
+        """Some of the positions, with full inference."""
+        explainer = self.explainer
+        together = np.concatenate(self.chosen)
+        probe = together[:: max(1, len(together) // PROBED)]
+        found = explainer.evaluate_all(explainer.baseline(self.image, FILL), probe)
+
+        def full(optimise: bool) -> FloatArray:
+            return explainer.full_inference(optimise=optimise).outputs(self.image, self.fill, probe, explainer.manifest.patch)
+
+        return compare(found, full(optimise=True), partial(full, optimise=False))
+
+    def full(self, way: TimedFull) -> float:
+        """Seconds a position of full inference."""
+        return way.seconds(self.image, self.fill, self.positions, self.explainer.manifest.patch)
+
+    def compiled(self) -> float:
+        """Seconds a position, the baseline pass shared out over the grid."""
+        start = time.perf_counter()
+        baseline = self.explainer.baseline(self.image, FILL)
+        self.explainer.unoccluded(baseline)
+        once = time.perf_counter() - start
+        return time_compiled(self.explainer, baseline, self.chosen) + once / len(self.positions)
+
+    def drill_down(self) -> float:
+        """Seconds a position of DRILL_DOWN alone."""
+        few = self.positions[np.linspace(0, len(self.positions) - 1, min(DRILL_DOWN, len(self.positions))).round().astype(int)]
+        start = time.perf_counter()
+        self.explainer.outputs(self.image, few, FILL)
+        return (time.perf_counter() - start) / len(few)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Full:
+    """Full inference in one manner: seconds a position by batch size, and, at the best one, before and after each round."""
+
+    by_size: dict[int, list[float]]
+    best: TimedFull
+    ticks: list[float]
+
+    @classmethod
+    def of(cls, ways: Sequence[TimedFull], trial: _Trial) -> _Full:
+        seconds = in_turn([partial(trial.full, way) for way in ways], SIZING)
+        best = min(range(len(ways)), key=lambda number: statistics.median(seconds[number]))
+        return cls({way.batch: times for way, times in zip(ways, seconds, strict=True)}, ways[best], [])
+
+    def measured(self) -> dict[int, Measured]:
+        return {size: Measured.of(self.ticks if size == self.best.batch else times) for size, times in self.by_size.items()}
+
+    def speedups(self, seconds: Sequence[float]) -> list[float]:
+        """Over each two of ``seconds``, taken between them."""
+        return ratios(between(self.ticks), seconds)
 
 
 def benchmark(
@@ -114,151 +162,37 @@ def benchmark(
     Args:
         stride: of the grid the figures are for.
         sample: about how many positions to run a round: whole batches of the driver, evenly spread over the grid.
-        rounds: each runs full inference at every batch size, then the compiled path.
+        rounds: each runs the compiled path between two runs of full inference at its best batch size.
         memory: measure peak memory too.
         tell: called with a line before each step.
     """
-    manifest = explainer.manifest
-    image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
-    positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
-    chosen = spread(explainer, positions, sample)
-    count = sum(len(part) for part in chosen)
-    full = explainer.full_inference()
+    manifest, trial = explainer.manifest, _Trial.of(explainer, stride, sample)
     tell("warm-up and comparison")
-    baseline = explainer.baseline(image, FILL)
-    probe = np.concatenate(chosen)[:: max(1, count // 24)]
-    reference = full.outputs(image, fill, probe, manifest.patch)
-    compared = compare(
-        explainer.evaluate_all(baseline, probe), reference,
-        lambda: explainer.full_inference(optimise=False).outputs(image, fill, probe, manifest.patch),
-    )  # fmt: skip
-    ways = [TimedFull(full, size, Workers(1)) for size in FULL_BATCHES if size <= manifest.largest_batch]
-    workers = explainer.exact.workers
-    if workers.count > 1:
-        share = explainer.full_inference(machine=explainer.machine.divided(workers.count)[1])
-        ways += [TimedFull(share, way.batch, workers) for way in ways]
-    full_rounds: list[list[float]] = [[] for _ in ways]
-    for way in ways:
-        way.seconds(image, fill, positions, manifest.patch)
-    compiled_rounds: list[float] = []
-    few = positions[np.linspace(0, len(positions) - 1, min(DRILL_DOWN, len(positions))).round().astype(int)]
-    drill_rounds: list[float] = []
-    explainer.evaluate_all(baseline, few)
-    time_compiled(explainer, baseline, chosen)
-    for number in range(rounds):
-        tell(f"round {number + 1} of {rounds}")
-        for way, seconds in zip(ways, full_rounds, strict=True):
-            seconds.append(way.seconds(image, fill, positions, manifest.patch))
-        start = time.perf_counter()
-        explainer.unoccluded(explainer.baseline(image, FILL))
-        once = time.perf_counter() - start
-        compiled_rounds.append(time_compiled(explainer, baseline, chosen) + once / len(positions))
-        start = time.perf_counter()
-        explainer.outputs(image, few, FILL)
-        drill_rounds.append((time.perf_counter() - start) / len(few))
-    timed = list(zip(ways, full_rounds, strict=True))
-    in_turn = {way.batch: seconds for way, seconds in timed if way.workers.count == 1}
-    at_once = {way.batch: seconds for way, seconds in timed if way.workers.count > 1}
-    best = _best(in_turn)
-    ratios = _ratios(in_turn[best], compiled_rounds)
+    compared = trial.compared()
+    tell("full inference by batch size")
+    manners = [_Full.of(ways, trial) for ways in ways_of_full(explainer)]
+    compiled, drill_down = [], []
+    in_turn([trial.compiled, trial.drill_down], 0)
+    for number in range(rounds + 1):
+        for manner in manners:
+            manner.ticks.append(trial.full(manner.best))
+        if number < rounds:
+            tell(f"round {number + 1} of {rounds}")
+            compiled.append(trial.compiled())
+            drill_down.append(trial.drill_down())
+    alone, *at_once = manners
+    speedups = alone.speedups(compiled)
     peaks: tuple[Memory | None, Memory | None] = (None, None)
     if memory:
         tell("peak memory")
-        peaks = peak_memory(explainer, "full", best), peak_memory(explainer, "compiled", explainer.batch)
+        peaks = peak_memory(explainer, "full", alone.best.batch), peak_memory(explainer, "compiled", explainer.batch)
     return Benchmark(
-        model=manifest.model, shape=manifest.shape, patch=manifest.patch, stride=stride, positions=len(positions), sampled=count,
-        batch=explainer.batch, rounds=rounds, full={size: Measured.of(seconds) for size, seconds in in_turn.items()},
-        full_side_by_side={size: Measured.of(seconds) for size, seconds in at_once.items()},
-        best_batch=best, compiled=Measured.of(compiled_rounds),
-        drill_down=statistics.median(_ratios(in_turn[best], drill_rounds)),
-        speedup_side_by_side=statistics.median(_ratios(at_once[_best(at_once)], compiled_rounds)) if at_once else None,
-        flops=manifest.report.flops, speedup=statistics.median(ratios), slowest_speedup=min(ratios),
-        fastest_speedup=max(ratios), redundancy=manifest.report.redundancy_tight, largest_error=compared.largest_error,
+        model=manifest.model, shape=manifest.shape, patch=manifest.patch, stride=stride, positions=len(trial.positions),
+        sampled=sum(map(len, trial.chosen)), batch=explainer.batch, rounds=rounds, full=alone.measured(),
+        full_side_by_side=at_once[0].measured() if at_once else {}, best_batch=alone.best.batch, compiled=Measured.of(compiled),
+        drill_down=statistics.median(alone.speedups(drill_down)), speedup=statistics.median(speedups),
+        slowest_speedup=min(speedups), fastest_speedup=max(speedups), undisturbed_speedup=min(alone.ticks) / min(compiled),
+        speedup_side_by_side=statistics.median(at_once[0].speedups(compiled)) if at_once else None,
+        flops=manifest.report.flops, redundancy=manifest.report.redundancy_tight, largest_error=compared.largest_error,
         agrees=compared.agrees, memory_full=peaks[0], memory_compiled=peaks[1],
     )  # fmt: skip
-
-
-def spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntArray]:
-    """Whole batches of the driver of about ``sample`` positions together, evenly spread over those of the whole grid.
-
-    They are as many for each worker.
-    """
-    parts = explainer.batches(positions)
-    workers = explainer.exact.workers.count
-    rounds = -(-sample * len(parts) // (len(positions) * workers))
-    wanted = min(len(parts), max(1, rounds) * workers)
-    numbers = np.unique(np.linspace(0, len(parts) - 1, wanted).round().astype(int))
-    return [positions[parts[number]] for number in numbers]
-
-
-@dataclass(frozen=True, slots=True)
-class TimedFull:
-    """A way to run full inference.
-
-    Attributes:
-        batch: images in each batch.
-        workers: run so many batches at once.
-    """
-
-    full: FullInference
-    batch: int
-    workers: Workers
-
-    def seconds(self, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int]) -> float:
-        """A position, over at least 16 images: covering them is part of the work."""
-        runs = -(-16 // (self.batch * self.workers.count)) * self.workers.count
-        numbers = [np.arange(first, first + self.batch) % len(positions) for first in range(0, runs * self.batch, self.batch)]
-        start = time.perf_counter()
-        for _ in self.workers.map(lambda part: self.full.run(cover(image, fill, positions[part], patch)), numbers):
-            pass
-        return (time.perf_counter() - start) / (runs * self.batch)
-
-
-def _best(rounds: Mapping[int, Sequence[float]]) -> int:
-    return min(rounds, key=lambda size: statistics.median(rounds[size]))
-
-
-def _ratios(whole: Sequence[float], part: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(whole, part, strict=True)]
-
-
-def time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[IntArray]) -> float:
-    """Seconds a position, over ``chosen`` batches."""
-    start = time.perf_counter()
-    for _ in explainer.evaluate_batches(baseline, chosen):
-        pass
-    return (time.perf_counter() - start) / sum(len(part) for part in chosen)
-
-
-def peak_memory(explainer: Explainer, path: str, batch: int) -> Memory | None:
-    """Memory of the host that a process takes which does nothing but load and run "full" or "compiled".
-
-    None where the system does not tell (it is read from /proc, since getrusage reports the parent's peak if that is higher).
-    """
-    if not STATUS.is_file():
-        return None
-    code = "import sys; from kcompiler.runtime.bench import print_peak; print_peak(*sys.argv[1:])"
-    machine = explainer.machine
-    providers = ",".join(machine.providers or ())
-    arguments = [sys.executable, "-P", "-c", code, str(explainer.folder), path, str(batch), str(machine.threads or 0), providers]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    peak, private = map(int, done.stdout.split())
-    return Memory(peak, private)
-
-
-def print_peak(folder: str, path: str, batch: str, threads: str, providers: str) -> None:
-    """What :func:`peak_memory` runs: some batches, then this process's :class:`Memory` on stdout."""
-    size = int(batch)
-    explainer = Explainer(Path(folder), threads=int(threads) or None, providers=providers.split(",") if providers else None)
-    manifest = explainer.manifest
-    image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
-    positions = make_grid(manifest.shape[1:], manifest.patch, 4).positions
-    full = explainer.full_inference() if path == "full" else None  # kept until the end, as a session is
-    if full is not None:
-        full.outputs(image, fill, positions[: 3 * size], manifest.patch, batch=size)
-    else:
-        baseline = explainer.baseline(image, FILL)
-        for _ in explainer.evaluate_batches(baseline, spread(explainer, positions, 5 * size)):
-            pass
-    status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    print(*(int(status[key].split()[0]) * 1024 for key in ("VmHWM", "RssAnon")))

@@ -199,6 +199,10 @@ class Engine:
             size = -(-len(positions) // (count + idle))
         return schedule(positions, self._extents, size)
 
+    def work(self, batch: IntArray) -> float:
+        """Predicted work of a position of a batch, int64 [N, 2], in no unit: as large as that of its largest region."""
+        return self._extents.work(batch - np.array(self._extents.first))
+
     def run(
         self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf
     ) -> Iterator[tuple[IntArray, FloatArray]]:

@@ -18,13 +18,15 @@ import kcompiler
 from kcompiler.bundle import Bundle
 from kcompiler.commands import options
 from kcompiler.commands.rivals import captum_seconds, torch_module, torch_seconds
-from kcompiler.runtime.bench import Benchmark, Memory, benchmark, spread
+from kcompiler.runtime.bench import Benchmark, benchmark
 from kcompiler.runtime.check import random_image
 from kcompiler.runtime.errors import CheckFailed, UsageError
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.memory import Memory
 from kcompiler.runtime.positions import make_grid
 from kcompiler.runtime.profile import profile as profile_of
 from kcompiler.runtime.sessions import Machine
+from kcompiler.runtime.timing import spread
 
 
 def bench_models(
@@ -33,8 +35,8 @@ def bench_models(
         list[str] | None, typer.Option(metavar="P | HxW", help="Patch of models to compile, default 16; repeat for several.")
     ] = None,
     stride: Annotated[list[int] | None, typer.Option(help="Pixels between positions, default 4; repeat for several.")] = None,
-    positions: Annotated[int, typer.Option(help="About how many positions to sample in each round.")] = 400,
-    rounds: Annotated[int, typer.Option(help="Rounds of full inference and compiled path in turn.")] = 3,
+    positions: Annotated[int, typer.Option(help="About how many positions to sample in each round.")] = 160,
+    rounds: Annotated[int, typer.Option(help="Rounds of full inference and compiled path in turn.")] = 8,
     against: Annotated[str, typer.Option(help="Besides full inference: torch, captum, separated by commas.")] = "full",
     module: Annotated[
         str | None,
@@ -144,8 +146,8 @@ def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: floa
     """One row a model, patch and stride; times in milliseconds a position."""
     names = sorted({name for more in extra for name in more})
     table = Table("model", "image", "patch", "stride", "full, ms by batch", *(f"{name}, ms" for name in names),
-                  "compiled, ms (batch)", "speed-up (range)", "over full side by side", "R", "over R", "of Gemm peak",
-                  "16 positions", "peak memory full / compiled (private)", "largest error", box=None)  # fmt: skip
+                  "compiled, ms (batch)", "speed-up (range)", "undisturbed", "over full side by side", "R", "over R",
+                  "of Gemm peak", "16 positions", "peak memory full / compiled (private)", "largest error", box=None)  # fmt: skip
     for result, more in zip(results, extra, strict=True):
         full = ", ".join(f"{size}: {measured.median * 1e3:.2f}" for size, measured in result.full.items())
         rate = result.flops / result.redundancy / result.compiled.median
@@ -158,6 +160,7 @@ def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: floa
             *(f"{more[name] * 1e3:.2f}" for name in names),
             f"{result.compiled.median * 1e3:.2f} ({result.batch})",
             f"{result.speedup:.2f}x ({result.slowest_speedup:.2f}-{result.fastest_speedup:.2f})",
+            f"{result.undisturbed_speedup:.2f}x",
             "-" if result.speedup_side_by_side is None else f"{result.speedup_side_by_side:.2f}x",
             f"{result.redundancy:.2f}",
             f"{result.speedup / result.redundancy:.2f}",

@@ -28,7 +28,6 @@ from faithfulness import faithfulness, probability_of  # noqa: E402
 from fidelity_table import Judged, Pace, report  # noqa: E402
 
 import kcompiler  # noqa: E402
-from kcompiler.runtime.bench import FULL_BATCHES, TimedFull, spread, time_compiled  # noqa: E402
 from kcompiler.runtime.explainer import Explainer  # noqa: E402
 from kcompiler.runtime.heatmap import HeatMap  # noqa: E402
 from kcompiler.runtime.images import FloatArray, fill_image  # noqa: E402
@@ -37,6 +36,7 @@ from kcompiler.runtime.manifest import file_record, read_manifest  # noqa: E402
 from kcompiler.runtime.plans import Tuned  # noqa: E402
 from kcompiler.runtime.positions import make_grid  # noqa: E402
 from kcompiler.runtime.quality import quality  # noqa: E402
+from kcompiler.runtime.timing import FULL_BATCHES, TimedFull, spread, time_compiled  # noqa: E402
 from kcompiler.runtime.trials import Goal, Sample  # noqa: E402
 from kcompiler.runtime.tuner import tune  # noqa: E402
 from kcompiler.runtime.workers import Workers  # noqa: E402
