@@ -76,7 +76,7 @@ class Analysed:
         for budget in ERROR_BUDGETS[1:]:
             choice = self.chooser.choose(budget, self.choice.batch, options.dense_share)
             if choice.lowerings != last.choice.lowerings:
-                graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings)
+                graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
                 last = replace(last, choice=choice, rewritten=graph)
                 yield last
 
@@ -126,7 +126,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
         calibration = Calibration(
             threads=options.threads, products=rates.products, moved=rates.moved, node=rates.node, seconds=measured.seconds
         )
-    rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings)
+    rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
     return Analysed(
         source, operators, output, logits, normalised, graph, bool(one_by_one), chooser, choice, rewritten, calibration
     )

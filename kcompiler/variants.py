@@ -36,7 +36,7 @@ def write_approximate(
         return []
     if choice.plan.all_dense or (approximation.integers and not choice.integers):
         return []
-    rewritten = incremental_graph(analysed.graph, choice.plan, options.extents, choice.lowerings)
+    rewritten = incremental_graph(analysed.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
     approximate = replace(analysed, chooser=chooser, choice=choice, rewritten=rewritten)
     name = approximation.name
     files = f"baseline-{name}.onnx", f"incremental-{name}.onnx"

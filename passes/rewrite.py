@@ -23,10 +23,12 @@ from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, only_summed, region_sum, updated_head
 from kcompiler.passes.lowering.site import Operand, Site, Updated, as_rows
 from kcompiler.passes.lowering.table import Lowering
+from kcompiler.passes.microbatch import in_microbatches
 from kcompiler.passes.places import Places
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.reads import contiguous_reads
 from kcompiler.passes.rules import Region
+from kcompiler.passes.work import FLOAT_BYTES
 from kcompiler.runtime.manifest import FILL, POSITIONS, TABLE
 
 GO_ON_BLOCKED = ("Add", "Sum", "Mul", "Concat", "BatchNormalization", *ACTIVATIONS)
@@ -54,9 +56,9 @@ class Rewritten:
 class _Rewriter:
     def __init__(self, source: gs.Graph, plan: Plan, extents: str, chosen: Mapping[str, str], emit: Emitter) -> None:
         self.source, self.plan, self.chosen, self.emit = source, plan, chosen, emit
-        positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
-        self.positions_y = self.emit("Gather", positions, self.emit.int64(0), axis=1)
-        self.positions_x = self.emit("Gather", positions, self.emit.int64(1), axis=1)
+        self.positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
+        self.positions_y = self.emit("Gather", self.positions, self.emit.int64(0), axis=1)
+        self.positions_x = self.emit("Gather", self.positions, self.emit.int64(1), axis=1)
         image = plan.regions[plan.image]
         self.places = tuple(
             Places(self.emit, along, spans.before, len(spans.start), extents)
@@ -68,8 +70,9 @@ class _Rewriter:
         self.tables: dict[str, gs.Variable] = {}
         self.lowerings: dict[str, Lowering] = {}
         self.heads: set[str] = set()
+        self.gathered: dict[str, float] = {}
 
-    def run(self) -> Rewritten:
+    def run(self, batch: int) -> Rewritten:
         self._cover_image()
         for node, decision in zip(self.source.nodes, self.plan.decisions, strict=True):
             if node.name not in self.plan.needed:
@@ -85,6 +88,7 @@ class _Rewriter:
             value.name = output.name
             value.shape = output.shape
             graph.outputs.append(value)
+        in_microbatches(self.emit, self.positions, self.gathered, batch)
         self._finish()
         return Rewritten(graph, tuple(self.tables), self.lowerings, frozenset(self.heads))
 
@@ -207,8 +211,11 @@ class _Rewriter:
             self.emit, node, inputs, self._box(region), region.channels, read, region.last, windows,
             lambda: self._table(output), mean, self._gate,
         )  # fmt: skip
-        self.updated[output] = chosen.emit(site)
+        updated = self.updated[output] = chosen.emit(site)
         self.lowerings[node.name] = chosen
+        depthwise = node.op == "Conv" and node.attrs.get("group", 1) == read.channels
+        if depthwise and updated.maps is not None and not site.cell_by_cell:
+            self.gathered[updated.maps.name] = 2 * FLOAT_BYTES * read.channels * float(np.prod(site.mean_reads))
 
     def _keep(self, node: gs.Node) -> None:
         """A node of the dense tail: on full maps, as it is in the source, unless it can be updated by what changed."""
@@ -252,12 +259,15 @@ class _Rewriter:
         return not region.last and region.channels % BLOCK == 0 and any(node.op in GO_ON_BLOCKED for node in dense)
 
 
-def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str]) -> Rewritten:
-    """Rewrites ``source`` (normalised) by ``plan``; ``lowerings`` names one for every incremental node."""
+def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str], batch: int) -> Rewritten:
+    """Rewrites ``source`` (normalised) by ``plan``, for any number of positions, best for ``batch`` at once.
+
+    ``lowerings`` names one for every incremental node.
+    """
     if plan.all_dense:
         return _Rewriter(source, plan, extents, lowerings, Emitter(source.copy())).run_whole()
     empty = gs.Graph(name="incremental", opset=source.opset, import_domains=source.import_domains)
-    return _Rewriter(source, plan, extents, lowerings, Emitter(empty, reserved=source.tensors())).run()
+    return _Rewriter(source, plan, extents, lowerings, Emitter(empty, reserved=source.tensors())).run(batch)
 
 
 def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, lowering: str) -> gs.Graph:

@@ -204,13 +204,20 @@ class Site:
     def attribute(self, name: str, default: object) -> object:
         return self.node.attrs.get(name, default)
 
+    @property
+    def mean_reads(self) -> tuple[float, float]:
+        """Cells from the first to the last that the windows of a region touch, along y and x, for the mean extent."""
+        y, x = (
+            (extent - 1) * window.stride + window.reach for extent, window in zip(self.mean_extent, self.windows, strict=True)
+        )
+        return y, x
+
     def cells(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
         """Every cell that the windows of the output region touch, padding included: [batch, h, w, C]."""
         y, x = (
             contiguous_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True)
         )
-        reads = [(extent - 1) * w.stride + w.reach for extent, w in zip(self.mean_extent, self.windows, strict=True)]
-        return operand.read(self.emit, y, x, pad_row, sparse=_sparse(operand, reads))
+        return operand.read(self.emit, y, x, pad_row, sparse=_sparse(operand, self.mean_reads))
 
     def maps(self) -> gs.Tensor:
         """Every cell that the windows of the output region touch, channels first: [batch, C, h, w]."""
