@@ -49,8 +49,11 @@ def in_microbatches(emit: Emitter, positions: gs.Tensor, gathered: Mapping[str, 
 
 
 def _count(held: float) -> int:
-    """Of micro-batches, a power of two so that batches divide evenly."""
-    return min(1 << max(round(log2(held / CACHE_BYTES)), 0), MOST)
+    """Of micro-batches, a power of two so that batches divide evenly.
+
+    Regions that are mostly empty, behind windows that the patch often misses, hold nothing by their mean extent, or less.
+    """
+    return min(1 << round(log2(max(held / CACHE_BYTES, 1))), MOST)
 
 
 def _chain(maps: gs.Tensor) -> list[gs.Node]:

@@ -83,6 +83,14 @@ def test_chains_end_where_regions_are_rows(tmp_path, small_cache):
     assert depthwise(compiled(model, tmp_path).folder) == 1
 
 
-@pytest.mark.parametrize(("held", "count"), [(1.0, 1), (2.9, 4), (8.2, 8), (1e4, 16), (1e-3, 1)])
+@pytest.mark.parametrize(("held", "count"), [(1.0, 1), (2.9, 4), (8.2, 8), (1e4, 16), (1e-3, 1), (0.0, 1), (-1.0, 1)])
 def test_microbatches_fit_the_cache(held, count):
     assert microbatch._count(held * microbatch.CACHE_BYTES) == count
+
+
+def test_depthwise_convolutions_that_often_miss_the_patch(tmp_path):
+    """A patch of one column under a stride of two: the mean extent is a half."""
+    b = Builder()
+    x = b.conv("image", 3, 1, group=3, strides=[1, 2])
+    onnx.save(b.model(x, 7, 8, batch="N"), tmp_path / "model.onnx")
+    assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=(2, 1), dense_share=NEVER_DENSE))
