@@ -6,6 +6,7 @@ from itertools import count
 
 import numpy as np
 import pytest
+from everywhere import NEVER_DENSE
 from networks import save
 
 from kcompiler.options import Options
@@ -13,8 +14,6 @@ from kcompiler.pipeline import compile_file
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.positions import make_grid
 from kcompiler.runtime.timing import between, in_turn, ratios, spread
-
-NEVER_DENSE = 2.0
 
 
 @pytest.fixture(scope="module")
