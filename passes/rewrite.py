@@ -21,7 +21,8 @@ from kcompiler.passes.geometry import Window
 from kcompiler.passes.index import cell_index, within
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, only_summed, region_sum, updated_head
-from kcompiler.passes.lowering.site import Operand, Site, Updated, as_rows
+from kcompiler.passes.lowering.operand import Operand, Updated, as_rows
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.microbatch import in_microbatches
 from kcompiler.passes.places import Places

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.lowering.site import Site, Updated, as_rows
+from kcompiler.passes.lowering.operand import Updated, as_rows
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.rules.channels import REDUCTIONS, selected
 from kcompiler.passes.work import Shape, Work

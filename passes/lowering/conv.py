@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
-from kcompiler.passes.lowering.site import Site, Tile, Updated, as_rows
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.work import Shape, Work
 

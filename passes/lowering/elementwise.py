@@ -9,8 +9,9 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Array
 from kcompiler.passes.index import PAD_ROWS
+from kcompiler.passes.lowering.operand import Tile, Updated, cached_rows
 from kcompiler.passes.lowering.scaled import Numbers, Scaled
-from kcompiler.passes.lowering.site import Site, Tile, Updated, cached_rows
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.rules.cells import MERGES, POINTWISE
 

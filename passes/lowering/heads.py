@@ -9,7 +9,7 @@ from onnx import TensorProto
 from kcompiler.passes.box import Axis
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.index import cell_index, within
-from kcompiler.passes.lowering.site import Operand, Updated, as_rows, in_regions
+from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, in_regions
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.cells import POINTWISE
 from kcompiler.passes.rules.channels import summed_axes

@@ -12,7 +12,8 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from kcompiler.passes.emit import Array
-from kcompiler.passes.lowering.site import Site, Tile, Updated, as_rows
+from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.lowering.tiles import added_to_cached
 from kcompiler.passes.work import Shape, Work

@@ -9,7 +9,9 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import IntArray, Window
-from kcompiler.passes.lowering.site import LOWEST_ROW, ZERO_ROW, Site, Updated, as_rows
+from kcompiler.passes.index import LOWEST_ROW, ZERO_ROW
+from kcompiler.passes.lowering.operand import Updated, as_rows
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads

@@ -8,7 +8,8 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.box import Axis, first_of
 from kcompiler.passes.emit import Array
 from kcompiler.passes.lowering.channels import take_channels
-from kcompiler.passes.lowering.site import Operand, Site, Updated
+from kcompiler.passes.lowering.operand import Operand, Updated
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.reads import chosen_reads
 from kcompiler.passes.rules.channels import sliced_axes

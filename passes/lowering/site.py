@@ -1,4 +1,4 @@
-"""Where a lowering works: updated regions in the emitted graph, and how they are read with the cached map around them."""
+"""Where a lowering works: a node with its operands, and how they are read for the region to compute."""
 
 from __future__ import annotations
 
@@ -12,140 +12,17 @@ from onnx import TensorProto
 from kcompiler.passes.box import Box
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import (
-    LOWEST_ROW,
-    ZERO_ROW,
-    Layout,
-    cached_index,
-    cell_index,
-    plain_layout,
-    row_index,
-    tiled_layout,
-    updated_index,
-)
+from kcompiler.passes.index import ZERO_ROW
+from kcompiler.passes.lowering.operand import Operand, Tile, Updated, as_rows, cached_rows, in_regions
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads, window_reads
 from kcompiler.passes.rules import Region
-
-__all__ = ["LOWEST_ROW", "ZERO_ROW", "Operand", "Site", "Tile", "Updated", "as_rows", "in_regions"]
 
 OVERHANG_COST = 8.0
 """What a row more costs in later nodes, over reading a row again."""
 TYPICAL_BATCH = 64
 COPIES = 2.0
 """Passes over the cells read that it takes more to copy them before the updated rows are joined on."""
-Tile = tuple[int, int]
-"""(height, width) in outputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Updated:
-    """The recomputed region of a value, for a batch of positions, in one of two layouts.
-
-    Attributes:
-        box: where it lies.
-        channels: C.
-        rows: [rows, C] ordered by ``tile``, or None where the region is held as ``maps``.
-        maps: [batch, C, h, w], or None.
-        tile: (height, width) of the tiles that rows are ordered by; None is region by region, line by line: [batch * h * w, C].
-        cached: rows of the cached activation in the same places and order, where they were needed to compute the region.
-        zeros: whether the rows in front that belong to no region (:attr:`Layout.nothing`) are zeros for sure, as they are in
-            the cached activation.
-        scaled: ``rows`` as scaled and shifted rows before them, where they are known as that.
-    """
-
-    box: Box
-    channels: int
-    rows: gs.Tensor | None = None
-    maps: gs.Tensor | None = None
-    tile: Tile | None = None
-    cached: gs.Tensor | None = None
-    zeros: bool = False
-    scaled: Scaled | None = None
-
-    def layout(self, emit: Emitter) -> Layout:
-        return plain_layout(emit, self.box) if self.tile is None else tiled_layout(emit, self.box, self.tile)
-
-    def in_plain_order(self, emit: Emitter, rows: gs.Tensor) -> gs.Tensor:
-        """``rows``, ordered as these, region by region, line by line."""
-        if self.tile is None:
-            return rows
-        y, x = (contiguous_reads(emit, Window.identity(axis.size), axis) for axis in (self.box.y, self.box.x))
-        layout = self.layout(emit)
-        index = updated_index(emit, self.box, layout, y, x, base=layout.nothing)
-        return emit("Gather", rows, emit("Reshape", index, emit.int64([-1])), axis=0)
-
-
-def as_rows(emit: Emitter, value: Updated) -> gs.Tensor:
-    """The region as rows, in its own layout."""
-    if value.rows is not None:
-        return value.rows
-    return emit("Reshape", emit("Transpose", value.maps, perm=[0, 2, 3, 1]), emit.int64([-1, value.channels]))
-
-
-def in_regions(emit: Emitter, value: Updated, rows: gs.Tensor) -> gs.Variable:
-    """``rows`` of the region in plain order, as [batch, h, w, C]."""
-    sizes = (emit("Cast", axis.extent(emit), to=TensorProto.INT64) for axis in (value.box.y, value.box.x))
-    shape = emit("Concat", emit.int64([-1]), *sizes, emit.int64([value.channels]), axis=0)
-    return emit("Reshape", rows, shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """An incremental input of a node: its updated region, and how to get the cached map around it.
-
-    Attributes:
-        updated: the region.
-        cached: returns the cached rows [H * W + 2, C] (the first call makes them an input of the graph).
-    """
-
-    updated: Updated
-    cached: Callable[[], gs.Tensor]
-
-    def read(self, emit: Emitter, y: Reads, x: Reads, pad_row: int = ZERO_ROW, *, sparse: bool = False) -> gs.Variable:
-        """The cells read, of the cached map with the updated region in it: [*shape that the reads broadcast to, C].
-
-        ``sparse`` where a batch reads a small part of the map: that part is copied to stand beside the updated rows, not the map.
-        """
-        value, layout = self.updated, self.updated.layout(emit)
-        if not sparse:
-            union = emit("Concat", self.cached(), as_rows(emit, value), axis=0)
-            return emit("Gather", union, row_index(emit, value.box, layout, y, x, pad_row), axis=0)
-        cached = emit("Reshape", cached_index(emit, value.box, y, x, pad_row), emit.int64([-1]))
-        count = emit("Squeeze", emit("Shape", cached))
-        updated = updated_index(emit, value.box, layout, y, x, base=layout.nothing)
-        read = emit("Reshape", emit("Range", emit.int64(0), count, emit.int64(1)), emit("Shape", updated))
-        index = emit(
-            "Max", emit("Cast", read, to=TensorProto.INT32), emit("Add", updated, emit("Cast", count, to=TensorProto.INT32))
-        )
-        union = emit("Concat", emit("Gather", self.cached(), cached, axis=0), as_rows(emit, value), axis=0)
-        return emit("Gather", union, index, axis=0)
-
-    def cached_rows(self, emit: Emitter) -> gs.Tensor:
-        """The cached activation in the places and the order of the updated rows."""
-        value = self.updated
-        return value.cached if value.cached is not None else cached_rows(emit, value.box, value.tile, self.cached())
-
-    def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
-        """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
-        value = self.updated
-        changes, layout = emit("Sub", as_rows(emit, value), self.cached_rows(emit)), value.layout(emit)
-        joined = not layout.nothing or not (value.zeros or value.cached is not None)
-        if joined:
-            zeros = emit.constant(np.zeros((1, value.channels), np.float32), "nothing")
-            changes = emit("Concat", zeros, changes, axis=0)
-        index = updated_index(emit, value.box, layout, y, x, base=layout.nothing + joined)
-        return emit("Gather", changes, emit("Max", index, emit.int32(0)), axis=0)
-
-
-def cached_rows(emit: Emitter, box: Box, tile: Tile | None, table: gs.Tensor) -> gs.Variable:
-    """The cached rows of a box in an order of rows: [rows, C]."""
-    if tile is None:
-        index = cell_index(emit, box)
-    else:
-        y, x = tile_reads(emit, (Window.identity(box.y.size), Window.identity(box.x.size)), box, tile)
-        index = cached_index(emit, box, y, x, ZERO_ROW)
-    return emit("Gather", table, emit("Reshape", index, emit.int64([-1])), axis=0)
 
 
 @dataclass(frozen=True, slots=True)

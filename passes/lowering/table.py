@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.lowering.site import Site, Updated
+from kcompiler.passes.lowering.operand import Updated
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.work import Shape, Work
 
 Windows = tuple[Window, Window]

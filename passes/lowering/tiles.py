@@ -6,7 +6,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.lowering.site import Site, Tile, Updated
+from kcompiler.passes.lowering.operand import Tile, Updated
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.winograd import FloatMatrix
 
 

@@ -16,7 +16,8 @@ from functools import partial
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.lowering.site import Site, Tile, Updated
+from kcompiler.passes.lowering.operand import Tile, Updated
+from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.winograd import LARGEST, Filtering, filtering
