@@ -24,11 +24,13 @@ from kcompiler.passes.work import DEFAULT_RATES, Counts, Rates, Work
 from kcompiler.runtime.positions import IntArray, make_grid
 from kcompiler.runtime.schedule import Extents, schedule
 
-BATCHES = (16, 32, 64, 128)
+SMALL_BATCH, *BATCHES = 8, 16, 32, 64, 128
 ALIKE = 1.05
-"""The smallest batch whose time is at most this times the best is taken: memory grows with the batch."""
+"""The smallest of the batches whose time is at most this times the best is taken: memory grows with the batch."""
+SMALL_GAIN = 0.985
+"""Share of that one's time that a small batch must be predicted to take: what starting operators takes is a guess."""
 WHOLE_BATCH = 8
-SMALL_BATCH = 4
+FEW = 4
 BASELINE_PASSES = 2.0
 """What the baseline pass takes, in images of full inference at its best batch: one image alone is slower, and leaves tables."""
 STRIDE = 4
@@ -148,10 +150,7 @@ class Chooser:
         """
         if self.dense:
             return self._whole(self.dense)
-        sizes = BATCHES if batch is None else (batch,)
-        choices = [self._for_batch(size, budget, dense_share) for size in sizes]
-        least = min(choice.seconds for choice in choices)
-        best = next(choice for choice in choices if choice.seconds <= ALIKE * least)
+        best = self._best_batch(budget, dense_share) if batch is None else self._for_batch(batch, budget, dense_share)
         if dense_share is not None:
             return best
         if best.seconds > WORTHWHILE * best.full_seconds:
@@ -159,15 +158,22 @@ class Chooser:
             return self._whole(f"recomputing regions is predicted to take {share:.0%} of full inference's time")
         return replace(best, few=self._few(best))
 
+    def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
+        choices = [self._for_batch(size, budget, dense_share) for size in BATCHES]
+        least = min(choice.seconds for choice in choices)
+        best = next(choice for choice in choices if choice.seconds <= ALIKE * least)
+        small = self._for_batch(SMALL_BATCH, budget, dense_share)
+        return small if small.seconds <= SMALL_GAIN * best.seconds else best
+
     def _few(self, choice: Choice) -> int:
         """Where the lines of seconds by positions cross: of full inference, and of the baseline pass and one batch.
 
         What a batch takes is a constant (weights read, operators started) and a part for each position, from two sizes.
         """
-        small = _Priced(self, SMALL_BATCH, self.batches(SMALL_BATCH), predicted).of(choice.plan, choice.lowerings)
+        small = _Priced(self, FEW, self.batches(FEW), predicted).of(choice.plan, choice.lowerings)
         large = _Priced(self, choice.batch, self.batches(choice.batch), predicted).of(choice.plan, choice.lowerings)
-        each = (large * choice.batch - small * SMALL_BATCH) / (choice.batch - SMALL_BATCH)
-        once = max(small - each, 0.0) * SMALL_BATCH + BASELINE_PASSES * choice.full_seconds
+        each = (large * choice.batch - small * FEW) / (choice.batch - FEW)
+        once = max(small - each, 0.0) * FEW + BASELINE_PASSES * choice.full_seconds
         saved = choice.full_seconds - each
         return min(int(np.ceil(once / saved)), choice.batch) if saved > 0 else choice.batch
 
@@ -232,7 +238,7 @@ class _Priced:
             for lowering in select.candidates(node, shape.windows, chooser.prefer, integers=chooser.integers)
             if not (chooser.direct and lowering.rounding(shape.windows))
         ]
-        predictions = [(lowering, chooser.rates.seconds(lowering.work(shape))) for lowering in known]
+        predictions = [(lowering, chooser.rates.seconds(lowering.work(shape), self.size)) for lowering in known]
         seconds = self.prices(node, self.batches, predictions)
         errors = [ROUNDING * lowering.rounding(shape.windows) for lowering in known]
         return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
@@ -242,13 +248,14 @@ class _Priced:
         weights = sum(prod(value.shape) for value in node.inputs if isinstance(value, gs.Constant)) / self.size
         work = flops(node)
         convolved, products = (work, 0) if node.op == "Conv" else (0, work)
-        total = Work(products=products, convolved=convolved, moved=numbers, loaded=weights, nodes=1 / self.size)
-        return self.chooser.rates.seconds(total)
+        total = Work(products=products, convolved=convolved, moved=numbers, loaded=weights, nodes=1 / self.size, held=numbers)
+        return self.chooser.rates.seconds(total, self.size)
 
     def paste(self, region: Region) -> float:
         """Seconds to bring a region into its map, channels first, for every position."""
         numbers = region.channels * region.y.size * region.x.size
-        return self.chooser.rates.seconds(Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size))
+        work = Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size, held=2 * numbers)
+        return self.chooser.rates.seconds(work, self.size)
 
     def total(self, plan: Plan, budget: float) -> Choice:
         incremental = {decision.node for decision in plan.decisions if decision.incremental}

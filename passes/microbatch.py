@@ -17,9 +17,8 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.blocks import ACTIVATIONS
 from kcompiler.passes.emit import Emitter
+from kcompiler.passes.work import CACHE_BYTES
 
-CACHE_BYTES = 1 << 20
-"""Of a core: level 2 of current server processors has 1 or 2 MiB."""
 LARGEST_WEIGHTS = 4 * CACHE_BYTES
 """Of the convolutions of a chain together: they are read again by each micro-batch."""
 FEWEST, MOST = 4, 16
