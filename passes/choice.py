@@ -55,6 +55,7 @@ class Choice:
         seconds: predicted, a position.
         full_seconds: predicted for full inference.
         error: predicted relative rms error that transforms add, all layers together.
+        overhead: predicted, what a batch takes beside what its positions take, in the time of a position.
         few: for fewer positions full inference is predicted to take less time, the baseline pass being their own.
     """
 
@@ -64,6 +65,7 @@ class Choice:
     seconds: float
     full_seconds: float
     error: float
+    overhead: float = 0.0
     few: int = 0
 
     @property
@@ -151,12 +153,14 @@ class Chooser:
         if self.dense:
             return self._whole(self.dense)
         best = self._best_batch(budget, dense_share) if batch is None else self._for_batch(batch, budget, dense_share)
+        once, each = self._parts(best)
+        best = replace(best, overhead=once / each)
         if dense_share is not None:
             return best
         if best.seconds > WORTHWHILE * best.full_seconds:
             share = best.seconds / best.full_seconds
             return self._whole(f"recomputing regions is predicted to take {share:.0%} of full inference's time")
-        return replace(best, few=self._few(best))
+        return replace(best, few=_few(best, once, each))
 
     def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
         choices = [self._for_batch(size, budget, dense_share) for size in BATCHES]
@@ -165,17 +169,17 @@ class Chooser:
         small = self._for_batch(SMALL_BATCH, budget, dense_share)
         return small if small.seconds <= SMALL_GAIN * best.seconds else best
 
-    def _few(self, choice: Choice) -> int:
-        """Where the lines of seconds by positions cross: of full inference, and of the baseline pass and one batch.
+    def _parts(self, choice: Choice) -> tuple[float, float]:
+        """Seconds that a batch takes (weights read, operators started), and that each position adds, from two sizes.
 
-        What a batch takes is a constant (weights read, operators started) and a part for each position, from two sizes.
+        Caches are left out, for what is shared out over a batch is the same wherever its activations lie.
         """
-        small = _Priced(self, FEW, self.batches(FEW), predicted).of(choice.plan, choice.lowerings)
-        large = _Priced(self, choice.batch, self.batches(choice.batch), predicted).of(choice.plan, choice.lowerings)
+        small, large = (
+            _Priced(self, size, self.batches(size), predicted, cached=0.0).of(choice.plan, choice.lowerings)
+            for size in (FEW, choice.batch)
+        )
         each = (large * choice.batch - small * FEW) / (choice.batch - FEW)
-        once = max(small - each, 0.0) * FEW + BASELINE_PASSES * choice.full_seconds
-        saved = choice.full_seconds - each
-        return min(int(np.ceil(once / saved)), choice.batch) if saved > 0 else choice.batch
+        return max(small - each, 0.0) * FEW, each
 
     def _whole(self, reason: str) -> Choice:
         plan = make_plan(self.graph, self.patch, 0.0, reason)
@@ -210,11 +214,19 @@ class Chooser:
         return best
 
 
+def _few(choice: Choice, once: float, each: float) -> int:
+    """Where the lines of seconds by positions cross: of full inference, and of the baseline pass and one batch."""
+    alone = once + BASELINE_PASSES * choice.full_seconds
+    saved = choice.full_seconds - each
+    return min(int(np.ceil(alone / saved)), choice.batch) if saved > 0 else choice.batch
+
+
 class _Priced:
     """The prices of every node at one batch size."""
 
-    def __init__(self, chooser: Chooser, size: int, batches: list[IntArray], prices: Prices) -> None:
+    def __init__(self, chooser: Chooser, size: int, batches: list[IntArray], prices: Prices, cached: float | None = None) -> None:
         self.chooser, self.size, self.batches, self.prices = chooser, size, batches, prices
+        self.rates = chooser.rates if cached is None else replace(chooser.rates, cached=cached)
         graph, plan = chooser.graph, chooser.everything
         self.dense = {node.name: self._dense(node) for node in graph.nodes}
         self.candidates = {
@@ -238,7 +250,7 @@ class _Priced:
             for lowering in select.candidates(node, shape.windows, chooser.prefer, integers=chooser.integers)
             if not (chooser.direct and lowering.rounding(shape.windows))
         ]
-        predictions = [(lowering, chooser.rates.seconds(lowering.work(shape), self.size)) for lowering in known]
+        predictions = [(lowering, self.rates.seconds(lowering.work(shape), self.size)) for lowering in known]
         seconds = self.prices(node, self.batches, predictions)
         errors = [ROUNDING * lowering.rounding(shape.windows) for lowering in known]
         return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
@@ -249,13 +261,13 @@ class _Priced:
         work = flops(node)
         convolved, products = (work, 0) if node.op == "Conv" else (0, work)
         total = Work(products=products, convolved=convolved, moved=numbers, loaded=weights, nodes=1 / self.size, held=numbers)
-        return self.chooser.rates.seconds(total, self.size)
+        return self.rates.seconds(total, self.size)
 
     def paste(self, region: Region) -> float:
         """Seconds to bring a region into its map, channels first, for every position."""
         numbers = region.channels * region.y.size * region.x.size
         work = Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size, held=2 * numbers)
-        return self.chooser.rates.seconds(work, self.size)
+        return self.rates.seconds(work, self.size)
 
     def total(self, plan: Plan, budget: float) -> Choice:
         incremental = {decision.node for decision in plan.decisions if decision.incremental}

@@ -114,6 +114,7 @@ class Rates:
         products, convolved: FLOP/s of matrix products and of convolutions; ``integer`` of products of 8-bit integers.
         moved: bytes/s of passes over activations that lie in memory, and of loading weights.
         node: seconds that starting an operator takes.
+        cached: share of a pass that it saves to have the activations in a core's own cache.
     """
 
     products: float
@@ -121,15 +122,16 @@ class Rates:
     integer: float
     moved: float
     node: float
+    cached: float
 
     def seconds(self, work: Work, batch: int) -> float:
         """For a position in a batch of ``batch``."""
-        cached = _share_in_caches(FLOAT_BYTES * work.held * batch)
+        passes = 1 - self.cached * _share_in_caches(FLOAT_BYTES * work.held * batch)
         return (
             work.products / self.products
             + work.convolved / self.convolved
             + work.integer / self.integer
-            + FLOAT_BYTES * (work.moved * (1 - CACHED * cached) + work.loaded * READ_ONLY) / self.moved
+            + FLOAT_BYTES * (work.moved * passes + work.loaded * READ_ONLY) / self.moved
             + work.nodes * self.node
         )
 
@@ -139,10 +141,9 @@ def _share_in_caches(size: float) -> float:
     return float(np.clip(np.log2(MEMORY_BYTES / max(size, 1.0)) / np.log2(MEMORY_BYTES / CACHE_BYTES), 0.0, 1.0))
 
 
-CACHED = 0.5
-"""Share of a pass over memory that it saves to have the activations in a core's own cache. With it, predictions follow what
-batches of 4, 8 and 32 take, relative to 16, for 12 networks within 6% (rms); without, 9%, and every larger one looked better."""
 READ_ONLY = 0.75
 """Share of the time of a pass, of which half is writing, that reading as much takes."""
-DEFAULT_RATES = Rates(products=140e9, convolved=140e9, integer=400e9, moved=15e9, node=6e-6)
-"""Two cores, ONNX Runtime 1.31. Only ratios matter to a choice, and they change less from machine to machine."""
+DEFAULT_RATES = Rates(products=140e9, convolved=140e9, integer=400e9, moved=15e9, node=6e-6, cached=0.5)
+"""Two cores, ONNX Runtime 1.31. Only ratios matter to a choice, and they change less from machine to machine. With ``cached``,
+predictions follow what batches of 4, 8 and 32 take, relative to 16, within 6% (rms over 12 networks); without, within 9%, and
+every larger batch looked better."""
