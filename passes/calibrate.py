@@ -92,7 +92,7 @@ class _Run:
 
 
 class Measured:
-    """:data:`Prices` by running each node's candidates alone, once for nodes that are alike.
+    """``Prices`` by running each node's candidates alone, once for nodes that are alike.
 
     Attributes:
         seconds: what was found, by node and lowering.

@@ -1,26 +1,24 @@
 """Choice: which lowering computes each node, where the dense tail starts, how many positions share a batch.
 
-Analysis and prices in, a plan out. Prices are seconds a position, from :class:`Prices`: predicted from the work, or
+Analysis and prices in, a plan out. Prices are seconds a position, from :data:`prices.Prices`: predicted from the work, or
 measured on this machine (``calibrate``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import inf, prod
+from math import inf
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.budget import Candidate, within_budget
 from kcompiler.passes.costs import flops
 from kcompiler.passes.lowering import select
-from kcompiler.passes.lowering.heads import is_head
-from kcompiler.passes.lowering.table import LOWERINGS, Lowering
+from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
 from kcompiler.passes.plan import EXACT, Plan, Thresholds, make_plan, mean_share
-from kcompiler.passes.rules import Region
-from kcompiler.passes.work import DEFAULT_RATES, Counts, Rates, Work
+from kcompiler.passes.prices import Priced, Prices, predicted
+from kcompiler.passes.work import DEFAULT_RATES, Rates
 from kcompiler.runtime.positions import IntArray, make_grid
 from kcompiler.runtime.schedule import Extents, schedule
 
@@ -40,8 +38,6 @@ SAMPLED_BATCHES = 48
 WORTHWHILE = 0.9
 """Incremental inference must be predicted to take less than this share of full inference's time, or the model runs whole:
 predictions are that good at best, and a compiled model is never to be slower."""
-ROUNDING = 1.1e-7
-"""Rms error of a layer, relative to its output's rms, for each unit of a lowering's ``rounding``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +68,6 @@ class Choice:
     def integers(self) -> bool:
         """Whether any product is of 8-bit integers."""
         return any(one.integer for known in LOWERINGS.values() for one in known if one.name in self.lowerings.values())
-
-
-Prices = Callable[[gs.Node, Sequence[IntArray], Sequence[tuple[Lowering, float]]], list[float]]
-"""Seconds a position of a node in batches of positions, by each of some lowerings with predictions of their seconds."""
-
-
-def predicted(node: gs.Node, batches: Sequence[IntArray], candidates: Sequence[tuple[Lowering, float]]) -> list[float]:
-    """Prices without measuring anything."""
-    return [seconds for _, seconds in candidates]
 
 
 def geometries(graph: gs.Graph, plan: Plan) -> list[tuple[float, tuple[int, ...], tuple[int, ...]]]:
@@ -130,7 +117,7 @@ class Chooser:
         self.thresholds, self.integers = thresholds, integers
         self.graph, self.patch, self.rates, self.prefer, self.direct, self.dense = graph, patch, rates, prefer, direct, dense
         self.prices: Prices = predicted
-        self._known: dict[int, _Priced] = {}
+        self._known: dict[int, Priced] = {}
         self.everything = make_plan(graph, patch, inf, thresholds=thresholds)
         image = graph.inputs[0].shape[2:]
         positions = make_grid((image[0], image[1]), patch, STRIDE).positions
@@ -174,10 +161,8 @@ class Chooser:
 
         Caches are left out, for what is shared out over a batch is the same wherever its activations lie.
         """
-        small, large = (
-            _Priced(self, size, self.batches(size), predicted, cached=0.0).of(choice.plan, choice.lowerings)
-            for size in (FEW, choice.batch)
-        )
+        rates = replace(self.rates, cached=0.0)
+        small, large = (self._at(size, predicted, rates).seconds(choice.plan, choice.lowerings) for size in (FEW, choice.batch))
         each = (large * choice.batch - small * FEW) / (choice.batch - FEW)
         return max(small - each, 0.0) * FEW, each
 
@@ -190,24 +175,45 @@ class Chooser:
         mine, others = geometries(self.graph, self.everything), geometries(other.graph, other.everything)
         return mine == others
 
+    def preferring(self, lowerings: Mapping[str, str]) -> Chooser:
+        """The same with further lowerings that are used where they apply, by operator; those preferred already come first."""
+        prefer = {**lowerings, **self.prefer}
+        other = Chooser(
+            self.graph, self.patch, prefer=prefer, direct=self.direct, dense=self.dense, rates=self.rates,
+            thresholds=self.thresholds, integers=self.integers,
+        )  # fmt: skip
+        other.prices = self.prices
+        return other
+
     def reprice(self, prices: Prices) -> None:
         """From now on, asks ``prices``."""
         self.prices = prices
         self._known.clear()
 
-    def _priced(self, size: int) -> _Priced:
+    def _priced(self, size: int) -> Priced:
         if size not in self._known:
-            self._known[size] = _Priced(self, size, self.batches(size), self.prices)
+            self._known[size] = self._at(size, self.prices, self.rates)
         return self._known[size]
+
+    def _at(self, size: int, prices: Prices, rates: Rates) -> Priced:
+        return Priced(self.graph, self.everything, self.batches(size), size, rates, prices, self._allowed)
+
+    def _allowed(self, node: gs.Node, windows: Windows) -> list[Lowering]:
+        known = select.candidates(node, windows, self.prefer, integers=self.integers)
+        return [lowering for lowering in known if not (self.direct and lowering.rounding(windows))]
 
     def _for_batch(self, size: int, budget: float, dense_share: float | None) -> Choice:
         priced = self._priced(size)
+        full = priced.full
         shares = {round(mean_share(r), 3) for r in self.everything.regions.values()}
         tried = sorted({*shares, inf}) if dense_share is None else [dense_share]
         best: Choice | None = None
         for share in tried:
             plan = make_plan(self.graph, self.patch, share, thresholds=self.thresholds)
-            choice = priced.total(plan, budget)
+            chosen = priced.fastest(plan, budget)
+            lowerings = {name: candidate.lowering.name for name, candidate in chosen.items()}
+            error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))
+            choice = Choice(plan, lowerings, size, priced.seconds(plan, lowerings), full, error)
             if best is None or choice.seconds < best.seconds:
                 best = choice
         assert best is not None
@@ -219,90 +225,3 @@ def _few(choice: Choice, once: float, each: float) -> int:
     alone = once + BASELINE_PASSES * choice.full_seconds
     saved = choice.full_seconds - each
     return min(int(np.ceil(alone / saved)), choice.batch) if saved > 0 else choice.batch
-
-
-class _Priced:
-    """The prices of every node at one batch size."""
-
-    def __init__(self, chooser: Chooser, size: int, batches: list[IntArray], prices: Prices, cached: float | None = None) -> None:
-        self.chooser, self.size, self.batches, self.prices = chooser, size, batches, prices
-        self.rates = chooser.rates if cached is None else replace(chooser.rates, cached=cached)
-        graph, plan = chooser.graph, chooser.everything
-        self.dense = {node.name: self._dense(node) for node in graph.nodes}
-        self.candidates = {
-            node.name: self._candidates(node, plan.regions[node.outputs[0].name])
-            for node in graph.nodes
-            if node.outputs and node.outputs[0].name in plan.incremental
-        }
-
-    def extents(self, region: Region) -> tuple[Counts, Counts]:
-        y, x = region.y.at_least_one().lengths, region.x.at_least_one().lengths
-        return (
-            np.array([y[part[:, 0] + region.y.before].max() for part in self.batches]),
-            np.array([x[part[:, 1] + region.x.before].max() for part in self.batches]),
-        )
-
-    def _candidates(self, node: gs.Node, region: Region) -> list[Candidate]:
-        shape = select.shape_of(node, self.chooser.everything, *self.extents(region), self.size)
-        chooser = self.chooser
-        known = [
-            lowering
-            for lowering in select.candidates(node, shape.windows, chooser.prefer, integers=chooser.integers)
-            if not (chooser.direct and lowering.rounding(shape.windows))
-        ]
-        predictions = [(lowering, self.rates.seconds(lowering.work(shape), self.size)) for lowering in known]
-        seconds = self.prices(node, self.batches, predictions)
-        errors = [ROUNDING * lowering.rounding(shape.windows) for lowering in known]
-        return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
-
-    def _dense(self, node: gs.Node) -> float:
-        numbers = sum(_numbers(value) for value in (*node.inputs, *node.outputs))
-        weights = sum(prod(value.shape) for value in node.inputs if isinstance(value, gs.Constant)) / self.size
-        work = flops(node)
-        convolved, products = (work, 0) if node.op == "Conv" else (0, work)
-        total = Work(products=products, convolved=convolved, moved=numbers, loaded=weights, nodes=1 / self.size, held=numbers)
-        return self.rates.seconds(total, self.size)
-
-    def paste(self, region: Region) -> float:
-        """Seconds to bring a region into its map, channels first, for every position."""
-        numbers = region.channels * region.y.size * region.x.size
-        work = Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size, held=2 * numbers)
-        return self.rates.seconds(work, self.size)
-
-    def total(self, plan: Plan, budget: float) -> Choice:
-        incremental = {decision.node for decision in plan.decisions if decision.incremental}
-        chosen = within_budget({name: self.candidates[name] for name in incremental}, budget)
-        seconds = self._tail(plan) + sum(candidate.seconds for candidate in chosen.values())
-        full = sum(self.dense.values()) + self.paste(plan.regions[plan.image])
-        error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))
-        return Choice(plan, {name: c.lowering.name for name, c in chosen.items()}, self.size, seconds, full, error)
-
-    def of(self, plan: Plan, lowerings: Mapping[str, str]) -> float:
-        """Seconds a position by ``lowerings``."""
-        return self._tail(plan) + sum(
-            candidate.seconds
-            for node, name in lowerings.items()
-            for candidate in self.candidates[node]
-            if candidate.lowering.name == name
-        )
-
-    def _tail(self, plan: Plan) -> float:
-        """Seconds a position of the dense nodes, and of bringing to full maps what they read."""
-        tail = [
-            node
-            for node, decision in zip(self.chooser.graph.nodes, plan.decisions, strict=True)
-            if not decision.incremental and not self._is_head(node, plan) and node.name in plan.needed
-        ]
-        frontier = {value.name for node in tail for value in node.inputs if value.name in plan.incremental}
-        return sum(self.dense[node.name] for node in tail) + sum(self.paste(plan.regions[name]) for name in frontier)
-
-    def _is_head(self, node: gs.Node, plan: Plan) -> bool:
-        read = node.inputs[0].name if node.inputs else ""
-        return read in plan.incremental and is_head(node, plan.regions[read])
-
-
-def _numbers(value: gs.Tensor) -> int:
-    """Numbers in an activation for one image."""
-    if isinstance(value, gs.Constant) or value.shape is None:
-        return 0
-    return prod(size for size in value.shape[1:] if isinstance(size, int))

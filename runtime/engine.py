@@ -29,7 +29,7 @@ PACKED_BYTES = 128 << 20
 """Weights of at most this size are packed for products when a session opens, which takes as much memory again."""
 SMALL_BATCH = 8
 """Positions that each of the batches under way must have memory for, if there are to be several."""
-MANY_BATCHES = 8
+MANY_BATCHES = 16
 """For each worker: from here on one of them being idle in the last round is little."""
 
 

@@ -141,13 +141,17 @@ def test_few_positions_run_by_full_inference_and_forced_plans_never_do(tmp_path)
     assert forced.manifest.few == 0
 
 
-def test_tighter_budgets_end_without_transforms(tmp_path):
+def test_tighter_budgets_end_without_transforms_and_then_with_the_operator_itself(tmp_path):
     options = Options(patch=(8, 8))
     analysed = analyse(wide_chain(tmp_path / "model.onnx"), options, tmp_path)
-    errors = [one.choice.error for one in analysed.ever_more_exact(options)]
+    *tighter, last = [one.choice for one in analysed.ever_more_exact(options)]
+    errors = [one.error for one in tighter]
     assert errors == sorted(errors, reverse=True)
     assert len(set(errors)) == len(errors) > 1
     assert errors[-1] == 0
+    convolutions = [node.name for node in analysed.graph.nodes if node.op == "Conv"]
+    assert "gemm" in {tighter[-1].lowerings[name] for name in convolutions}
+    assert {last.lowerings[name] for name in convolutions} == {"regions"}
 
 
 def test_compilation_falls_back_until_verification_is_content(tmp_path, monkeypatch):
