@@ -61,7 +61,6 @@ def write_variant(
         baseline=baseline,
         incremental=incremental,
         batch=choice.batch,
-        overhead=choice.overhead,
         few=choice.few,
         weight_bytes=weight_bytes,
         bytes_per_position=costs.bytes_per_position(analysed.graph, plan, rewritten.lowerings),

@@ -51,7 +51,6 @@ class Choice:
         seconds: predicted, a position.
         full_seconds: predicted for full inference.
         error: predicted relative rms error that transforms add, all layers together.
-        overhead: predicted, what a batch takes beside what its positions take, in the time of a position.
         few: for fewer positions full inference is predicted to take less time, the baseline pass being their own.
     """
 
@@ -61,7 +60,6 @@ class Choice:
     seconds: float
     full_seconds: float
     error: float
-    overhead: float = 0.0
     few: int = 0
 
     @property
@@ -140,14 +138,12 @@ class Chooser:
         if self.dense:
             return self._whole(self.dense)
         best = self._best_batch(budget, dense_share) if batch is None else self._for_batch(batch, budget, dense_share)
-        once, each = self._parts(best)
-        best = replace(best, overhead=once / each)
         if dense_share is not None:
             return best
         if best.seconds > WORTHWHILE * best.full_seconds:
             share = best.seconds / best.full_seconds
             return self._whole(f"recomputing regions is predicted to take {share:.0%} of full inference's time")
-        return replace(best, few=_few(best, once, each))
+        return replace(best, few=_few(best, *self._parts(best)))
 
     def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
         choices = [self._for_batch(size, budget, dense_share) for size in BATCHES]

@@ -29,8 +29,6 @@ PACKED_BYTES = 128 << 20
 """Weights of at most this size are packed for products when a session opens, which takes as much memory again."""
 SMALL_BATCH = 8
 """Positions that each of the batches under way must have memory for, if there are to be several."""
-MANY_BATCHES = 16
-"""For each worker: from here on one of them being idle in the last round is little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,15 +189,12 @@ class Engine:
     def batches(self, positions: IntArray) -> list[IntArray]:
         """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in.
 
-        Many are as many as cost least together. Few are smaller than they may be where otherwise some workers would have none in
-        the last round. Fewer positions than make up a batch stay together, and have all threads: what each batch takes besides
-        weighs more than what that loses.
+        They are smaller than they may be where otherwise some workers would have none in the last round. Fewer positions than
+        make up a batch stay together, and have all threads: what each batch takes besides weighs more than what that loses.
         """
         if len(positions) < self.batch:
             return schedule(positions, self._extents, self.batch)
         count, size = -(-len(positions) // self.batch), self.batch
-        if count >= MANY_BATCHES * self.workers.count:
-            return schedule(positions, self._extents, size, self.variant.overhead)
         if idle := -count % self.workers.count:
             size = -(-len(positions) // (count + idle))
         return schedule(positions, self._extents, size)

@@ -17,7 +17,7 @@ from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
 from kcompiler.runtime.report import Report
 
-FORMAT = 8
+FORMAT = 7
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -71,7 +71,6 @@ class Variant(Record):
         whole: whether nothing is incremental: then full inference evaluates positions.
         baseline, incremental: names of its two models.
         batch: positions in a batch that were predicted fastest.
-        overhead: predicted, what a batch takes beside what its positions take, in the time of a position.
         few: for fewer positions of an image than this, full inference is predicted to take less time.
         weight_bytes: of the incremental model.
         bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
@@ -89,7 +88,6 @@ class Variant(Record):
     baseline: str
     incremental: str
     batch: Positive
-    overhead: Annotated[float, Field(ge=0)]
     few: NotNegative
     weight_bytes: NotNegative
     bytes_per_position: Positive

@@ -13,10 +13,8 @@ from PIL import Image
 import kcompiler
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.engine import MANY_BATCHES
 from kcompiler.runtime.images import cover, fill_image
 from kcompiler.runtime.positions import make_grid
-from kcompiler.runtime.schedule import schedule
 
 SHAPE = (3, 24, 28)
 
@@ -230,25 +228,6 @@ def test_no_worker_is_idle_in_the_last_round(bundle, count):
     rounds = -(-count // 24)
     assert -(-len(parts) // 3) == rounds, "no more rounds than it takes"
     assert len(parts) >= (1 if count < 8 else 3 * rounds - 1), "and in the last one nearly all have a batch"
-
-
-def test_many_positions_are_batched_at_least_cost(bundle):
-    engine = kcompiler.load(bundle, providers=["cpu"], threads=1).exact
-    engine.batch = 8
-    height, width = engine.manifest.shape[1:]
-    positions = make_grid((height, width), engine.manifest.patch, 1).positions
-    assert len(positions) > 8 * MANY_BATCHES
-    parts = engine.batches(positions)
-
-    def cost(parts) -> float:
-        mean = np.mean([engine.work(position[None]) for position in positions])
-        return sum(len(part) * engine.work(positions[part]) for part in parts) + engine.variant.overhead * mean * len(parts)
-
-    fewest = schedule(positions, engine._extents, 8)
-    assert engine.variant.overhead > 0
-    assert cost(parts) <= cost(fewest)
-    engine.variant = engine.variant.model_copy(update={"overhead": 0.0})
-    assert len(engine.batches(positions)) > len(fewest), "where a batch takes nothing besides, alike regions go alone"
 
 
 @pytest.mark.parametrize("whole", [False, True])

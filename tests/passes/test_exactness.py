@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 from everywhere import NEVER_DENSE, assert_exact_everywhere
 from networks import NETWORKS, Builder, save
 
-from kcompiler.analysis import analyse
 from kcompiler.options import Options
 from kcompiler.passes.lowering import site
 from kcompiler.passes.lowering.select import LOWERINGS
@@ -46,21 +43,6 @@ def widens(graph: onnx.GraphProto) -> bool:
     return any(outputs >= 2 * inputs and max(taps) > 1 for outputs, inputs, *taps in weights)
 
 
-def forced(model: Path, operator: str, lowering: str, folder: Path) -> dict[str, str]:
-    """By what name to prefer ``lowering``: all nodes of ``operator``, but one for tiles of 7.
-
-    These round three times as much as those of 6, and nothing falls back from tiles that are asked for: four of them in a row
-    come to 0.5 to 1.25 of what is allowed, by where the tiles of a batch lie.
-    """
-    everywhere = {operator: lowering}
-    if not lowering.startswith("winograd 7"):
-        return everywhere
-    options = Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer=everywhere)
-    chosen = analyse(model, options, folder).choice.lowerings
-    nodes = [node for node, name in chosen.items() if name == lowering]
-    return {max(nodes): lowering} if nodes else everywhere
-
-
 @pytest.mark.parametrize(("operator", "lowering"), CHOICES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_lowering_is_exact_where_it_applies(name, operator, lowering, tmp_path):
@@ -70,8 +52,7 @@ def test_every_lowering_is_exact_where_it_applies(name, operator, lowering, tmp_
         pytest.skip(f"no {operator} in it")
     if lowering.endswith("of values") and not widens(graph):
         pytest.skip("no convolution to twice as many channels")
-    prefer = forced(model, operator, lowering, tmp_path)
-    explainer = assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer=prefer))
+    explainer = assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={operator: lowering}))
     used = {node.lowering for node in explainer.manifest.report.nodes if node.operator == operator and node.incremental}
     assert lowering in used or (lowering.startswith("winograd") and name in ("kernel_below_stride", "dilated"))
 

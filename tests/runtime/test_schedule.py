@@ -37,33 +37,6 @@ def test_every_position_is_in_one_batch(count, batch):
     assert len(parts) == -(-count // batch)
 
 
-@pytest.mark.parametrize("overhead", [0.0, 0.1, 0.3])
-@pytest.mark.parametrize("batch", [8, 16, 64])
-def test_a_further_batch_is_made_where_that_costs_less(batch, overhead):
-    positions = make_grid((IMAGE, IMAGE), (PATCH, PATCH), 2).positions
-    fewest, best = schedule(positions, extents(), batch), schedule(positions, extents(), batch, overhead)
-    assert sorted(np.concatenate(best).tolist()) == list(range(len(positions)))
-    assert max(map(len, best)) <= batch
-
-    def cost(parts) -> float:
-        return total_work(positions, parts) + overhead * extents().mean_work * len(parts)
-
-    assert cost(best) < cost(fewest)
-
-
-def test_further_batches_that_cost_more_than_they_save_are_not_made():
-    positions = make_grid((IMAGE, IMAGE), (PATCH, PATCH), 4).positions
-    counts = [len(schedule(positions, extents(), 16, overhead)) for overhead in (0.0, 1.0, 100.0)]
-    assert counts[0] > counts[1] > counts[2] == -(-len(positions) // 16)
-
-
-def test_rows_whose_extents_are_alike_meet():
-    """Rows of four alignments, in the order of the image: the path visits one alignment after the other."""
-    lengths = np.tile([5, 2, 9, 4], 6)
-    ranks = Extents.of([(1.0, tuple(lengths), tuple(lengths))], (1, 1)).ranks[0]
-    assert lengths[np.argsort(ranks, kind="stable")].tolist() == sorted(lengths)
-
-
 def test_no_positions_make_no_batches():
     assert schedule(np.zeros((0, 2), np.int64), extents(), 16) == []
 
