@@ -146,19 +146,15 @@ class Chooser:
         return replace(best, few=_few(best, *self._parts(best)))
 
     def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
-        choices = [self._for_batch(size, budget, dense_share) for size in BATCHES]
-        least = min(choice.seconds for choice in choices)
-        best = next(choice for choice in choices if choice.seconds <= ALIKE * least)
-        small = self._for_batch(SMALL_BATCH, budget, dense_share)
-        return small if small.seconds <= SMALL_GAIN * best.seconds else best
+        """By what each takes where activations lie in caches or in memory by the size of the batch."""
+        choices = {size: self._for_batch(size, budget, dense_share) for size in (SMALL_BATCH, *BATCHES)}
+        seconds = {size: self._at(size, caches=True).seconds(one.plan, one.lowerings) for size, one in choices.items()}
+        best = next(size for size in BATCHES if seconds[size] <= ALIKE * min(seconds[other] for other in BATCHES))
+        return choices[SMALL_BATCH if seconds[SMALL_BATCH] <= SMALL_GAIN * seconds[best] else best]
 
     def _parts(self, choice: Choice) -> tuple[float, float]:
-        """Seconds that a batch takes (weights read, operators started), and that each position adds, from two sizes.
-
-        Caches are left out, for what is shared out over a batch is the same wherever its activations lie.
-        """
-        rates = replace(self.rates, cached=0.0)
-        small, large = (self._at(size, predicted, rates).seconds(choice.plan, choice.lowerings) for size in (FEW, choice.batch))
+        """Seconds that a batch takes (weights read, operators started), and that each position adds, from two sizes."""
+        small, large = (self._at(size).seconds(choice.plan, choice.lowerings) for size in (FEW, choice.batch))
         each = (large * choice.batch - small * FEW) / (choice.batch - FEW)
         return max(small - each, 0.0) * FEW, each
 
@@ -188,11 +184,12 @@ class Chooser:
 
     def _priced(self, size: int) -> Priced:
         if size not in self._known:
-            self._known[size] = self._at(size, self.prices, self.rates)
+            self._known[size] = self._at(size, self.prices)
         return self._known[size]
 
-    def _at(self, size: int, prices: Prices, rates: Rates) -> Priced:
-        return Priced(self.graph, self.everything, self.batches(size), size, rates, prices, self._allowed)
+    def _at(self, size: int, prices: Prices = predicted, *, caches: bool = False) -> Priced:
+        batches = self.batches(size)
+        return Priced(self.graph, self.everything, batches, size, self.rates, prices, self._allowed, caches=caches)
 
     def _allowed(self, node: gs.Node, windows: Windows) -> list[Lowering]:
         known = select.candidates(node, windows, self.prefer, integers=self.integers)

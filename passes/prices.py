@@ -42,15 +42,19 @@ class Priced:
         rates: Rates,
         prices: Prices,
         allowed: Callable[[gs.Node, Windows], Sequence[Lowering]],
+        *,
+        caches: bool = False,
     ) -> None:
         """For the nodes of ``graph`` and the regions of ``everything``.
 
         Args:
             batches: of ``size`` positions each, that stand for all.
             allowed: lowerings that may compute a node.
+            caches: whether passes cost by where the activations of a batch lie: to compare batches, not lowerings.
         """
         self.graph, self.everything, self.batches, self.size = graph, everything, batches, size
         self.rates, self.prices, self.allowed = rates, prices, allowed
+        self.at = size if caches else None
         self.dense = {node.name: self._dense(node) for node in graph.nodes}
         self.candidates = {
             node.name: self._candidates(node, everything.regions[node.outputs[0].name])
@@ -68,7 +72,7 @@ class Priced:
     def _candidates(self, node: gs.Node, region: Region) -> list[Candidate]:
         shape = select.shape_of(node, self.everything, *self._extents(region), self.size)
         known = self.allowed(node, shape.windows)
-        predictions = [(lowering, self.rates.seconds(lowering.work(shape), self.size)) for lowering in known]
+        predictions = [(lowering, self.rates.seconds(lowering.work(shape), self.at)) for lowering in known]
         seconds = self.prices(node, self.batches, predictions)
         errors = [ROUNDING * lowering.rounding(shape.windows) for lowering in known]
         return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
@@ -79,13 +83,13 @@ class Priced:
         work = flops(node)
         convolved, products = (work, 0) if node.op == "Conv" else (0, work)
         total = Work(products=products, convolved=convolved, moved=numbers, loaded=weights, nodes=1 / self.size, held=numbers)
-        return self.rates.seconds(total, self.size)
+        return self.rates.seconds(total, self.at)
 
     def _paste(self, region: Region) -> float:
         """Seconds to bring a region into its map, channels first, for every position."""
         numbers = region.channels * region.y.size * region.x.size
         work = Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size, held=2 * numbers)
-        return self.rates.seconds(work, self.size)
+        return self.rates.seconds(work, self.at)
 
     @property
     def full(self) -> float:

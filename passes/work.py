@@ -124,9 +124,10 @@ class Rates:
     node: float
     cached: float
 
-    def seconds(self, work: Work, batch: int) -> float:
-        """For a position in a batch of ``batch``."""
-        passes = 1 - self.cached * _share_in_caches(FLOAT_BYTES * work.held * batch)
+    def seconds(self, work: Work, batch: int | None = None) -> float:
+        """For a position in a batch of ``batch``, or wherever its activations lie."""
+        in_caches = TYPICAL_SHARE if batch is None else _share_in_caches(FLOAT_BYTES * work.held * batch)
+        passes = 1 - self.cached * in_caches
         return (
             work.products / self.products
             + work.convolved / self.convolved
@@ -141,6 +142,8 @@ def _share_in_caches(size: float) -> float:
     return float(np.clip(np.log2(MEMORY_BYTES / max(size, 1.0)) / np.log2(MEMORY_BYTES / CACHE_BYTES), 0.0, 1.0))
 
 
+TYPICAL_SHARE = 0.5
+"""Of what passes read and write, in caches."""
 READ_ONLY = 0.75
 """Share of the time of a pass, of which half is writing, that reading as much takes."""
 DEFAULT_RATES = Rates(products=140e9, convolved=140e9, integer=400e9, moved=15e9, node=6e-6, cached=0.5)

@@ -12,6 +12,7 @@ from kcompiler.passes import choice
 from kcompiler.passes.choice import BATCHES, SMALL_BATCH, Chooser
 from kcompiler.passes.load import load
 from kcompiler.passes.normalise import normalise, select_output
+from kcompiler.passes.prices import Priced
 from kcompiler.passes.work import CACHE_BYTES, FLOAT_BYTES, MEMORY_BYTES, Rates, Work
 
 RATES = Rates(products=1.0, convolved=1.0, integer=1.0, moved=FLOAT_BYTES, node=1.0, cached=0.6)
@@ -35,6 +36,10 @@ def test_a_pass_costs_by_what_a_batch_holds(held, batch, seconds):
 def test_products_cost_the_same_wherever_activations_lie():
     work = Work(products=2, convolved=3, integer=4, nodes=5)
     assert RATES.seconds(replace(work, held=IN_MEMORY), 128) == RATES.seconds(work, 1) == 14
+
+
+def test_without_a_batch_a_pass_costs_something_between():
+    assert 0.4 < RATES.seconds(Work(moved=1, held=IN_MEMORY)) < 1.0
 
 
 def test_reading_weights_is_less_than_a_pass_from_memory():
@@ -62,9 +67,8 @@ def test_a_batch_other_than_the_usual_one_has_to_gain(seconds, batch, tmp_path, 
     found = chooser(save("residual", tmp_path / "model.onnx"), tmp_path)
     assert set(seconds) == {SMALL_BATCH, *BATCHES}
     usual = found._for_batch(16, 0.0, None)
-    monkeypatch.setattr(
-        Chooser, "_for_batch", lambda self, size, *_: replace(usual, batch=size, seconds=seconds[size], full_seconds=10.0)
-    )
+    monkeypatch.setattr(Chooser, "_for_batch", lambda self, size, *_: replace(usual, batch=size, full_seconds=10.0))
+    monkeypatch.setattr(Priced, "seconds", lambda self, *_: seconds[self.size])
     monkeypatch.setattr(Chooser, "_parts", lambda *_: (0.0, 1.0))
     assert found.choose(0.0).batch == batch
 
