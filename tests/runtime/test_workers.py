@@ -72,6 +72,8 @@ def test_ctrl_c_loses_nothing_that_had_begun(monkeypatch):
     def interrupted(future, timeout=None):
         calls.append(future)
         if len(calls) == 1:
+            while not (future.running() or future.done()):
+                time.sleep(0.0001)
             raise KeyboardInterrupt
         return real(future, timeout)
 
