@@ -30,7 +30,7 @@ from kcompiler.runtime.sessions import Machine
 
 ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
 """Rms error, relative to the changes, that transforms may add in all layers together: tried in turn, the last one being
-direct convolutions only, until verification finds no more than VERIFIED_SHARE of what "exact" allows."""
+direct convolutions only (and then ONNX Runtime's own), until verification finds no more than VERIFIED_SHARE of what "exact" allows."""
 SAME_SUMS = "regions"
 """The lowering of a convolution that runs the operator itself."""
 

@@ -51,7 +51,7 @@ def measured_rates(machine: Machine) -> Rates:
     moved = 2.0 * FLOAT_BYTES * PASS[0] * PASS[1] / _seconds(sweep, machine, PASS)
     node = _seconds(chain, machine, (1,)) / NODES
     convolved, integer = (products * rate / DEFAULT_RATES.products for rate in (DEFAULT_RATES.convolved, DEFAULT_RATES.integer))
-    return Rates(products, convolved, integer, moved, node, DEFAULT_RATES.cached)
+    return Rates(products=products, convolved=convolved, integer=integer, moved=moved, node=node, cached=DEFAULT_RATES.cached)
 
 
 def _seconds(build: Callable[[Emitter], gs.Tensor], machine: Machine, shape: tuple[int, ...]) -> float:

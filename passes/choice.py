@@ -22,13 +22,14 @@ from kcompiler.passes.work import DEFAULT_RATES, Rates
 from kcompiler.runtime.positions import IntArray, make_grid
 from kcompiler.runtime.schedule import Extents, schedule
 
-SMALL_BATCH, *BATCHES = 8, 16, 32, 64, 128
+BATCHES = (16, 32, 64, 128)
 ALIKE = 1.05
 """The smallest of the batches whose time is at most this times the best is taken: memory grows with the batch."""
-SMALL_GAIN = 0.985
+SMALL_BATCH, SMALL_GAIN = 8, 0.985
 """Share of that one's time that a small batch must be predicted to take: what starting operators takes is a guess."""
 WHOLE_BATCH = 8
 FEW = 4
+"""Positions of a batch in which what each batch takes is a large part."""
 BASELINE_PASSES = 2.0
 """What the baseline pass takes, in images of full inference at its best batch: one image alone is slower, and leaves tables."""
 STRIDE = 4
