@@ -30,7 +30,8 @@ from kcompiler.runtime.sessions import Machine
 
 ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
 """Rms error, relative to the changes, that transforms may add in all layers together: tried in turn, the last one being
-direct convolutions only (and then ONNX Runtime's own), until verification finds no more than VERIFIED_SHARE of what "exact" allows."""
+direct convolutions only, and then ONNX Runtime's own, until verification finds no more than VERIFIED_SHARE of what "exact"
+allows."""
 SAME_SUMS = "regions"
 """The lowering of a convolution that runs the operator itself."""
 
@@ -78,13 +79,16 @@ class Analysed:
         """
         last = self
         yield last
-        same_sums = self.chooser.preferring({"Conv": SAME_SUMS})
-        for chooser, budget in [*((self.chooser, budget) for budget in ERROR_BUDGETS[1:]), (same_sums, 0.0)]:
+        for chooser, budget in self._further():
             choice = chooser.choose(budget, self.choice.batch, options.dense_share)
             if choice.lowerings != last.choice.lowerings:
                 graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
                 last = replace(last, choice=choice, rewritten=graph)
                 yield last
+
+    def _further(self) -> Iterator[tuple[Chooser, float]]:
+        yield from ((self.chooser, budget) for budget in ERROR_BUDGETS[1:])
+        yield self.chooser.preferring({"Conv": SAME_SUMS}), 0.0
 
 
 def cheaper_on_regions(graph: gs.Graph, options: Options) -> gs.Graph:
