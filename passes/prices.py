@@ -15,7 +15,7 @@ from kcompiler.passes.lowering.heads import is_head
 from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rules import Region
-from kcompiler.passes.work import Counts, Rates, Work
+from kcompiler.passes.work import Counts, Rates, Work, read_again
 from kcompiler.runtime.positions import IntArray
 
 ROUNDING = 1.1e-7
@@ -80,10 +80,17 @@ class Priced:
     def _dense(self, node: gs.Node) -> float:
         numbers = sum(_numbers(value) for value in (*node.inputs, *node.outputs))
         weights = sum(prod(value.shape) for value in node.inputs if isinstance(value, gs.Constant)) / self.size
-        work = flops(node)
-        convolved, products = (work, 0) if node.op == "Conv" else (0, work)
-        total = Work(products=products, convolved=convolved, moved=numbers, loaded=weights, nodes=1 / self.size, held=numbers)
+        total = Work(moved=numbers, loaded=weights, nodes=1 / self.size, held=numbers) + self._arithmetic(node)
         return self.rates.seconds(total, self.at)
+
+    def _arithmetic(self, node: gs.Node) -> Work:
+        """Of a convolution or matrix product on full maps, without reading its operands and writing its output once."""
+        work = flops(node)
+        if node.op == "Conv" or not work:
+            return Work(convolved=work)
+        depth = work / (2 * _numbers(node.outputs[0]))
+        rows = _numbers(node.inputs[0]) / depth * self.size
+        return Work(products=work, moved=read_again(work, rows, depth))
 
     def _paste(self, region: Region) -> float:
         """Seconds to bring a region into its map, channels first, for every position."""

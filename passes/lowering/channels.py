@@ -11,7 +11,7 @@ from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.rules.channels import REDUCTIONS, selected
-from kcompiler.passes.work import Shape, Work
+from kcompiler.passes.work import Shape, Work, read_again
 
 
 @lowering("channels", "Concat")
@@ -89,9 +89,10 @@ def transpose(site: Site) -> Updated:
 
 def _product_work(shape: Shape) -> Work:
     numbers = shape.cells * (shape.channels + shape.outputs)
+    flops = 2 * shape.cells * shape.channels * shape.outputs
     return Work(
-        products=2 * shape.cells * shape.channels * shape.outputs,
-        moved=numbers,
+        products=flops,
+        moved=numbers + read_again(flops, shape.cells * shape.batch, shape.channels),
         loaded=shape.channels * shape.outputs / shape.batch,
         nodes=1 / shape.batch,
         held=numbers,

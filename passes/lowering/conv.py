@@ -9,7 +9,7 @@ from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
-from kcompiler.passes.work import Shape, Work
+from kcompiler.passes.work import CACHE_BYTES, FLOAT_BYTES, Shape, Work, read_again
 
 REORDERING = 40.0
 """Products a number for which to bring rows to another order, which moves each number twice."""
@@ -31,8 +31,9 @@ def _gemm_work(shape: Shape) -> Work:
     gathered = shape.cells * shape.taps * shape.channels
     written = shape.cells * shape.outputs
     moved = gathered + 2 * written if shape.one_to_one else shape.union + 3 * gathered + 2 * written
+    again = read_again(_flops(shape), shape.cells * shape.batch, shape.taps * shape.channels)
     nodes = (1 if shape.one_to_one else 20) / shape.batch
-    return Work(products=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=gathered + written)
+    return Work(products=_flops(shape), moved=moved + again, loaded=_weights(shape), nodes=nodes, held=gathered + written)
 
 
 def _regions_work(shape: Shape) -> Work:
@@ -43,6 +44,8 @@ def _regions_work(shape: Shape) -> Work:
     read, written = shape.reads * shape.channels, shape.cells * shape.outputs
     moved = (2 * read if shape.one_to_one else shape.union + 4 * read) + (1 if shape.summed else 4) * written
     nodes, held = (4 if shape.one_to_one else 24) / shape.batch, 2 * read + 2 * written
+    if shape.group == shape.channels > 1:  # depthwise: in micro-batches that fit a core's cache
+        held = min(held, CACHE_BYTES / FLOAT_BYTES / shape.batch)
     return Work(convolved=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=held)
 
 
