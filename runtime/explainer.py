@@ -45,7 +45,8 @@ class Explainer:
             folder: a compiled bundle.
             providers: see :class:`Machine`.
             threads: see :class:`Machine`.
-            memory: bytes that the batches of positions under way may take, beside weights and cached activations.
+            memory: bytes that the batches of positions under way may take, beside cached activations and weights (of which,
+                if they are few, each batch under way has its own).
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
             owner: what removes the folder when it goes; kept as long as the explainer.
 

@@ -41,8 +41,8 @@ class Machine:
 
         One thread a batch takes less time than all of them on one batch after the other: nothing waits for the slowest part of
         an operator, and what ONNX Runtime does on one thread (small operators, biases, starting each operator) keeps none idle.
-        A session is called by a thread for each batch, and those left over are its own, which all batches share. Providers
-        other than the CPU have one batch at a time.
+        A session is called by a thread for each batch, and those left over are its own, which all batches share (or see
+        :meth:`shared_out`). Providers other than the CPU have one batch at a time.
 
         Raises:
             ProviderError: ONNX Runtime, or a provider that was asked for, is absent.
@@ -53,6 +53,10 @@ class Machine:
         threads = self.threads or _cores()
         count = min(threads, most)
         return count, replace(self, threads=threads - count + 1) if count > 1 else self
+
+    def shared_out(self, count: int) -> Machine:
+        """Of what :meth:`divided` returned beside ``count``, what each batch has that runs in a session of its own."""
+        return replace(self, threads=(self.threads + count - 1) // count) if self.threads is not None and count > 1 else self
 
 
 @cache

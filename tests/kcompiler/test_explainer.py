@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 import kcompiler
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
+from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.images import cover, fill_image
 from kcompiler.runtime.positions import make_grid
 
@@ -215,6 +217,44 @@ def test_batches_side_by_side_share_memory_and_threads(bundle):
     alone = kcompiler.load(bundle, providers=["cpu"], threads=6, memory=fixed + 9 * each).exact
     assert (alone.workers.count, alone.batch) == (1, 9)
     assert alone.machine.divided(1) == (1, alone.machine)
+
+
+def test_each_worker_runs_a_session_of_its_own(bundle):
+    """Memory that one has given back would lie in the cache of another's core."""
+    fixed, each = bundle.report.bytes_per_batch, bundle.report.bytes_per_position
+    engine = kcompiler.load(bundle, providers=["cpu"], threads=7, memory=3 * (fixed + 9 * each) + 1).exact
+    assert engine.workers.count == 3
+    meet = threading.Barrier(3, timeout=60)  # so that each of the three has one item
+
+    def session(_: int) -> tuple[int, object]:
+        meet.wait()
+        return threading.get_ident(), engine._session_of_worker()
+
+    first, again = (dict(engine.workers.map(session, range(3))) for _ in range(2))
+    assert first == again
+    assert len({id(one) for one in first.values()}) == 3
+    assert {one.get_session_options().intra_op_num_threads for one in first.values()} == {2}, "seven threads for three"
+
+
+def test_many_weights_are_held_once(bundle, monkeypatch):
+    monkeypatch.setattr(kcompiler.runtime.engine, "PACKED_BYTES", 0)
+    engine = kcompiler.load(bundle, providers=["cpu"], threads=4, memory=2**30).exact
+    assert engine.workers.count == 4
+    sessions = list(engine.workers.map(lambda _: engine._session_of_worker(), range(8)))
+    assert {id(one) for one in sessions} == {id(engine._incremental)}
+    assert engine._incremental.get_session_options().intra_op_num_threads == 1
+
+
+def test_side_by_side_is_run_by_the_sessions_of_the_workers(bundle, image, monkeypatch):
+    engine = kcompiler.load(bundle, providers=["cpu"], threads=2).exact
+    asked = []
+    own = Engine._session_of_worker
+    monkeypatch.setattr(Engine, "_session_of_worker", lambda self: asked.append(threading.get_ident()) or own(self))
+    engine.batch = 4
+    engine.evaluate_all(engine.baseline(image[None], 0.5), make_grid((24, 28), (4, 6), 2).positions)
+    assert len(set(asked)) == 2
+    engine.evaluate(engine.baseline(image[None], 0.5), np.zeros((1, 2), np.int64))
+    assert threading.get_ident() not in asked, "a batch alone has all threads"
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 40, 97])
