@@ -122,6 +122,7 @@ class Engine:
         if not hasattr(self._of_worker, "session"):
             with self._opening:
                 first, self._handed_out = not self._handed_out, True
+            # The first is the session that the baseline pass has opened already, to know where its activations go.
             self._of_worker.session = self._incremental if first else self.open_incremental()
         session: ort.InferenceSession = self._of_worker.session
         return session
@@ -254,8 +255,8 @@ class Engine:
     def _at_once(self, baseline: Baseline, count: int, *outputs: str) -> tuple[Workers, Callable[[IntArray], FloatArray]]:
         """What runs ``count`` batches, and what evaluates one of them."""
         alone = count < 2 or self.workers.count == 1 or not self._several(baseline)
-        if not alone:  # what several threads would ask for at once is opened before
-            _ = self._incremental if baseline.feeds else self._full(self._share)
+        if not (baseline.feeds or alone):
+            self._full(self._share)  # opened before several threads ask for it
         workers = Workers(1) if alone else self.workers
         return workers, lambda batch: self._evaluate(baseline, batch, *outputs, alone=alone, by_worker=not alone)
 
