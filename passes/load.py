@@ -114,12 +114,11 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
 
 def to_channels_first(graph: onnx.GraphProto, image: str) -> list[onnx.NodeProto]:
     """The nodes that bring an image [N, H, W, C] to [N, C, H, W]."""
-    readers = [node for node in graph.node if image in node.input]
-    return [
-        node
-        for node in readers
-        if node.op_type == "Transpose" and any(a.name == "perm" and list(a.ints) == [0, 3, 1, 2] for a in node.attribute)
-    ]
+    return [node for node in graph.node if image in node.input and _is_to_channels_first(node)]
+
+
+def _is_to_channels_first(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Transpose" and any(a.name == "perm" and list(a.ints) == [0, 3, 1, 2] for a in node.attribute)
 
 
 def _layout(graph: onnx.GraphProto, image: str) -> Layout:
@@ -130,9 +129,8 @@ def _layout(graph: onnx.GraphProto, image: str) -> Layout:
         name = waiting.pop()
         if name in outputs:
             return "NCHW"
-        ends = {id(node) for node in to_channels_first(graph, name)}
         for node in (node for node in graph.node if name in node.input):
-            if id(node) in ends:
+            if _is_to_channels_first(node):
                 transposed = True
             elif node.op_type not in (*POINTWISE, *MERGES) or len(node.output) != 1:
                 return "NCHW"

@@ -115,3 +115,25 @@ def test_several_outputs_must_be_chosen_from(tmp_path):
     bundle = kcompiler.compile(tmp_path / "model.onnx", patch=3, output=x)
     assert bundle.manifest.classes == 4 * 10 * 10
     assert bundle.manifest.output == x
+
+
+@pytest.mark.parametrize(
+    ("readers", "layout"),
+    [
+        (["first"], "NHWC"),
+        (["first", "first", "first"], "NHWC"),
+        (["first", "other"], "NCHW"),
+        (["other", "first", "first"], "NCHW"),
+        (["other"], "NCHW"),
+    ],
+)
+def test_layout_of_an_image_with_several_readers(tmp_path, readers, layout):
+    perms = {"first": [0, 3, 1, 2], "other": [0, 2, 1, 3]}
+    names = [f"out_{number}" for number in range(len(readers))]
+    cells = helper.make_node("Abs", ["image"], ["cells"])
+    transposes = [
+        helper.make_node("Transpose", ["cells"], [name], perm=perms[reader]) for name, reader in zip(names, readers, strict=True)
+    ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in names]
+    path = write(tmp_path, [tensor("image", [1, 8, 9, 3])], [cells, *transposes], outputs)
+    assert load(path).layout == layout
