@@ -17,7 +17,7 @@ from kcompiler.runtime.images import FloatArray, cover
 from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.workers import Workers
 
-FULL_BATCHES = (1, 8, 16)
+FULL_BATCHES = (1, 2, 4, 8, 16)
 FILL = 0.5
 
 

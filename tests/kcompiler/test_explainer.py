@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +11,6 @@ from networks import save
 from PIL import Image
 
 import kcompiler
-from kcompiler.options import Options
-from kcompiler.pipeline import compile_file
-from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.images import cover, fill_image
 from kcompiler.runtime.positions import make_grid
 
@@ -198,91 +194,6 @@ def test_images_that_do_not_fit(explainer, image, change, message):
 def test_settings_out_of_range(explainer, image, options, message):
     with pytest.raises(kcompiler.UsageError, match=message):
         explainer.explain(image, **options)
-
-
-def test_memory_bounds_the_batch(bundle):
-    fixed, each = bundle.report.bytes_per_batch, bundle.report.bytes_per_position
-    assert fixed == 4 * 4 * 24 * 28, "the largest cached activation is copied with each batch"
-    assert kcompiler.load(bundle, memory=fixed + 3 * each).batch == 3
-    with pytest.raises(kcompiler.UsageError, match="allow more"):
-        kcompiler.load(bundle, memory=fixed + each - 1)
-
-
-def test_batches_side_by_side_share_memory_and_threads(bundle):
-    fixed, each = bundle.report.bytes_per_batch, bundle.report.bytes_per_position
-    several = kcompiler.load(bundle, providers=["cpu"], threads=6, memory=2 * (fixed + 9 * each) + 1).exact
-    assert (several.workers.count, several.batch) == (2, 9)
-    assert several.machine.divided(2)[1].threads == 5, "the session's own four, and two that call it"
-    assert several.machine.divided(100) == (6, replace(several.machine, threads=1))
-    alone = kcompiler.load(bundle, providers=["cpu"], threads=6, memory=fixed + 9 * each).exact
-    assert (alone.workers.count, alone.batch) == (1, 9)
-    assert alone.machine.divided(1) == (1, alone.machine)
-
-
-def test_each_worker_runs_a_session_of_its_own(bundle):
-    """Memory that one has given back would lie in the cache of another's core."""
-    fixed, each = bundle.report.bytes_per_batch, bundle.report.bytes_per_position
-    engine = kcompiler.load(bundle, providers=["cpu"], threads=7, memory=3 * (fixed + 9 * each) + 1).exact
-    assert engine.workers.count == 3
-    meet = threading.Barrier(3, timeout=60)  # so that each of the three has one item
-
-    def session(_: int) -> tuple[int, object]:
-        meet.wait()
-        return threading.get_ident(), engine._session_of_worker()
-
-    first, again = (dict(engine.workers.map(session, range(3))) for _ in range(2))
-    assert first == again
-    assert len({id(one) for one in first.values()}) == 3
-    assert {one.get_session_options().intra_op_num_threads for one in first.values()} == {2}, "seven threads for three"
-
-
-def test_many_weights_are_held_once(bundle, monkeypatch):
-    monkeypatch.setattr(kcompiler.runtime.engine, "PACKED_BYTES", 0)
-    engine = kcompiler.load(bundle, providers=["cpu"], threads=4, memory=2**30).exact
-    assert engine.workers.count == 4
-    sessions = list(engine.workers.map(lambda _: engine._session_of_worker(), range(8)))
-    assert {id(one) for one in sessions} == {id(engine._incremental)}
-    assert engine._incremental.get_session_options().intra_op_num_threads == 1
-
-
-def test_side_by_side_is_run_by_the_sessions_of_the_workers(bundle, image, monkeypatch):
-    engine = kcompiler.load(bundle, providers=["cpu"], threads=2).exact
-    asked = []
-    own = Engine._session_of_worker
-    monkeypatch.setattr(Engine, "_session_of_worker", lambda self: asked.append(threading.get_ident()) or own(self))
-    engine.batch = 4
-    engine.evaluate_all(engine.baseline(image[None], 0.5), make_grid((24, 28), (4, 6), 2).positions)
-    assert len(set(asked)) == 2
-    engine.evaluate(engine.baseline(image[None], 0.5), np.zeros((1, 2), np.int64))
-    assert threading.get_ident() not in asked, "a batch alone has all threads"
-
-
-@pytest.mark.parametrize("count", [1, 7, 8, 9, 40, 97])
-def test_no_worker_is_idle_in_the_last_round(bundle, count):
-    engine = kcompiler.load(bundle, providers=["cpu"], threads=3).exact
-    engine.batch = 8
-    positions = np.random.default_rng(count).integers(0, 16, (count, 2))
-    parts = engine.batches(positions)
-    assert sorted(np.concatenate(parts).tolist()) == list(range(count))
-    assert max(map(len, parts)) <= 8
-    rounds = -(-count // 24)
-    assert -(-len(parts) // 3) == rounds, "no more rounds than it takes"
-    assert len(parts) >= (1 if count < 8 else 3 * rounds - 1), "and in the last one nearly all have a batch"
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_batches_side_by_side_give_what_each_gives_alone(whole, image, tmp_path):
-    """Whether by the incremental model or, where nothing of a model is worth it, by full inference."""
-    model = save("residual", tmp_path / "model.onnx", 24, 28)
-    bundle = compile_file(model, Options(patch=(4, 6), dense_share=0.0 if whole else None))
-    engine = kcompiler.load(bundle, providers=["cpu"], threads=4).exact
-    assert (engine.workers.count, engine.variant.whole) == (4, whole)
-    positions = np.array([(y, x) for y in range(0, 16, 2) for x in range(0, 20, 2)])
-    baseline = engine.baseline(image[None], 0.2)
-    parts = engine.batches(positions)
-    found = list(engine.evaluate_batches(baseline, [positions[part] for part in parts]))
-    for part, outputs in zip(parts, found, strict=True):
-        np.testing.assert_allclose(outputs, engine.evaluate(baseline, positions[part]), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
