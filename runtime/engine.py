@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,16 +18,14 @@ from kcompiler.runtime.images import Fill, FloatArray, cover, covering
 from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
 from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.schedule import Extents, schedule
-from kcompiler.runtime.sessions import Machine, device_of, onnxruntime, open_session
+from kcompiler.runtime.sessions import Machine, onnxruntime
+from kcompiler.runtime.variant_sessions import VariantSessions
 from kcompiler.runtime.workers import Workers
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-PACKED_BYTES = 128 << 20
-"""Weights of at most this size are packed for products when a session opens, which takes as much memory again; then each worker
-has a session of its own."""
 SMALL_BATCH = 8
 """Positions that each of the batches under way must have memory for, if there are to be several."""
 SIDE_BY_SIDE = 2
@@ -83,62 +80,14 @@ class Engine:
         several = variant.bytes_per_batch + variant.bytes_per_position * min(variant.batch, manifest.largest_batch, SMALL_BATCH)
         count, self._share = machine.divided(max(memory // several, 1))
         self.workers = Workers(count)
-        self._of_worker, self._opening, self._handed_out = threading.local(), threading.Lock(), False
+        self.sessions = VariantSessions(folder, variant, machine, self._share, count)
         batch = _batch_within(manifest, variant, memory // count)
         self.batch = min(batch, SIDE_BY_SIDE) if count > 1 and variant.whole and not graphs else batch
-
-    @cached_property
-    def _baseline(self) -> ort.InferenceSession:
-        return open_session(self.folder / self.variant.baseline, self.machine)
-
-    @cached_property
-    def _incremental(self) -> ort.InferenceSession:
-        return self.open_incremental()
-
-    @cached_property
-    def _incremental_alone(self) -> ort.InferenceSession:
-        """The same with all threads, for a batch that is the only one."""
-        return self.open_incremental(alone=True) if self.workers.count > 1 else self._incremental
-
-    def open_incremental(self, profile: Path | None = None, *, alone: bool = False) -> ort.InferenceSession:
-        """A session on the incremental model, which profiles into files that begin with ``profile``.
-
-        It is for batches side by side, or for one ``alone`` on all threads.
-        """
-        # Many weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
-        machine = self._share.shared_out(self.workers.count) if self._few_weights else self._share
-        model, machine = self.folder / self.variant.incremental, self.machine if alone else machine
-        return open_session(model, machine, prepack=self._few_weights, profile=profile)
-
-    @property
-    def _few_weights(self) -> bool:
-        return self.variant.weight_bytes <= PACKED_BYTES
-
-    def _session_of_worker(self) -> ort.InferenceSession:
-        """The session of the thread that asks, opened when it first does; one for all where there are many weights.
-
-        Where threads run one session, each takes memory that another has given back, out of the cache of another core, the more
-        so the longer they run: DenseNet121 takes 17 ms a position then, 13 before and with a session each, GoogLeNet 4.7 and 3.7.
-        ResNet50, whose batches leave the caches, gains nothing.
-        """
-        if not self._few_weights:
-            return self._incremental
-        if not hasattr(self._of_worker, "session"):
-            with self._opening:
-                first, self._handed_out = not self._handed_out, True
-            # The first is the session that the baseline pass has opened already, to know where its activations go.
-            self._of_worker.session = self._incremental if first else self.open_incremental()
-        session: ort.InferenceSession = self._of_worker.session
-        return session
-
-    @cached_property
-    def _inputs(self) -> frozenset[str]:
-        return frozenset(value.name for value in self._incremental.get_inputs())
 
     @property
     def device(self) -> str:
         """Where activations are kept: "cuda" or "cpu"."""
-        return device_of(self._incremental)
+        return self.sessions.device
 
     def open(self) -> None:
         """Opens the sessions now.
@@ -146,11 +95,12 @@ class Engine:
         Raises:
             BundleError: the models are not those that the manifest describes.
         """
-        image, patch = self._baseline.get_inputs()[0], self._incremental.get_modelmeta().custom_metadata_map.get(PATCH_KEY)
-        found = (image.name, tuple(image.shape[1:]), patch)
+        baseline, incremental = self.sessions.baseline, self.sessions.incremental
+        image = baseline.get_inputs()[0]
+        found = (image.name, tuple(image.shape[1:]), incremental.get_modelmeta().custom_metadata_map.get(PATCH_KEY))
         manifest = self.manifest
         expected = (manifest.image, manifest.shape, patch_text(manifest.patch))
-        outputs = [value.name for value in self._incremental.get_outputs()]
+        outputs = [value.name for value in incremental.get_outputs()]
         if found != expected or outputs != list(manifest.outputs):
             raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
 
@@ -165,12 +115,13 @@ class Engine:
         few = not self._graphs and positions is not None and positions < self.variant.few
         if few or (self.variant.whole and not self._graphs):
             return Baseline(image, picture, {}, patches)
-        binding = self._baseline.io_binding()
+        session = self.sessions.baseline
+        binding = session.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
-        names = [value.name for value in self._baseline.get_outputs()]
+        names = [value.name for value in session.get_outputs()]
         for name in names:
             binding.bind_output(name, self.device)
-        self._baseline.run_with_iobinding(binding)
+        session.run_with_iobinding(binding)
         values = dict(zip(names, binding.get_outputs(), strict=True))
         return self._covered_by(picture, Baseline(image, picture, values, patches))
 
@@ -180,7 +131,8 @@ class Engine:
             return replace(baseline, fill=picture)
         rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
         feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
-        return replace(baseline, fill=picture, feeds={name: value for name, value in feeds.items() if name in self._inputs})
+        read = self.sessions.inputs
+        return replace(baseline, fill=picture, feeds={name: value for name, value in feeds.items() if name in read})
 
     def unoccluded(self, baseline: Baseline, *outputs: str) -> FloatArray:
         """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
@@ -198,7 +150,7 @@ class Engine:
         if not baseline.feeds:
             covered = cover(baseline.image, baseline.fill, positions, self.manifest.patch)
             return self._full(self.machine if alone else self._share).run(covered, *outputs)
-        session = self._incremental_alone if alone else self._session_of_worker() if by_worker else self._incremental
+        session = self.sessions.alone if alone else self.sessions.of_worker() if by_worker else self.sessions.incremental
         binding = session.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)

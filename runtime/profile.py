@@ -36,7 +36,7 @@ class OperatorTime:
 def profile(explainer: Explainer, baseline: Baseline, batches: Sequence[IntArray]) -> list[OperatorTime]:
     """The operators of the incremental model over ``batches`` (positions, int64 [N, 2] each), slowest first."""
     with tempfile.TemporaryDirectory(prefix="kcompiler-profile-") as folder:
-        session = explainer.engines[EVERYTHING.variant].open_incremental(Path(folder, "run"))
+        session = explainer.engines[EVERYTHING.variant].sessions.open_incremental(Path(folder, "run"))
         binding = session.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)

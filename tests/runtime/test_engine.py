@@ -12,8 +12,9 @@ from networks import save
 import kcompiler
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.engine import SIDE_BY_SIDE, Engine
+from kcompiler.runtime.engine import SIDE_BY_SIDE
 from kcompiler.runtime.positions import make_grid
+from kcompiler.runtime.variant_sessions import VariantSessions
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_each_worker_runs_a_session_of_its_own(bundle):
 
     def session(_: int) -> tuple[int, object]:
         meet.wait()
-        return threading.get_ident(), engine._session_of_worker()
+        return threading.get_ident(), engine.sessions.of_worker()
 
     first, again = (dict(engine.workers.map(session, range(3))) for _ in range(2))
     assert first == again
@@ -63,19 +64,19 @@ def test_each_worker_runs_a_session_of_its_own(bundle):
 
 
 def test_many_weights_are_held_once(bundle, monkeypatch):
-    monkeypatch.setattr(kcompiler.runtime.engine, "PACKED_BYTES", 0)
+    monkeypatch.setattr(kcompiler.runtime.variant_sessions, "PACKED_BYTES", 0)
     engine = kcompiler.load(bundle, providers=["cpu"], threads=4, memory=2**30).exact
     assert engine.workers.count == 4
-    sessions = list(engine.workers.map(lambda _: engine._session_of_worker(), range(8)))
-    assert {id(one) for one in sessions} == {id(engine._incremental)}
-    assert engine._incremental.get_session_options().intra_op_num_threads == 1
+    sessions = list(engine.workers.map(lambda _: engine.sessions.of_worker(), range(8)))
+    assert {id(one) for one in sessions} == {id(engine.sessions.incremental)}
+    assert engine.sessions.incremental.get_session_options().intra_op_num_threads == 1
 
 
 def test_side_by_side_is_run_by_the_sessions_of_the_workers(bundle, image, monkeypatch):
     engine = kcompiler.load(bundle, providers=["cpu"], threads=2).exact
     asked = []
-    own = Engine._session_of_worker
-    monkeypatch.setattr(Engine, "_session_of_worker", lambda self: asked.append(threading.get_ident()) or own(self))
+    own = VariantSessions.of_worker
+    monkeypatch.setattr(VariantSessions, "of_worker", lambda self: asked.append(threading.get_ident()) or own(self))
     engine.batch = 4
     engine.evaluate_all(engine.baseline(image[None], 0.5), make_grid((24, 28), (4, 6), 2).positions)
     assert len(set(asked)) == 2
