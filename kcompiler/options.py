@@ -23,12 +23,22 @@ class Approximation:
     @property
     def name(self) -> str:
         """As in file names; thresholds by node are told by a digest."""
-        parts = [f"tau{self.thresholds.everywhere:g}"] if self.thresholds.everywhere != 1 or self.thresholds.nodes else []
+        parts = [f"tau{_text(self.thresholds.everywhere)}"] if self.thresholds.everywhere != 1 or self.thresholds.nodes else []
         if self.thresholds.nodes:
-            parts.append(hashlib.sha256(repr(sorted(self.thresholds.nodes.items())).encode()).hexdigest()[:8])
+            parts.append(_digest(repr(sorted(self.thresholds.nodes.items()))))
         if self.thresholds.freeze_gates:
             parts.append("gates")
         return ".".join([*parts, "int8"] if self.integers else parts) or "exact"
+
+
+def _text(share: float) -> str:
+    """A number as a part of a file name; a digest where few digits do not tell it."""
+    text = f"{share:g}"
+    return text if float(text) == share and "e" not in text else _digest(repr(share))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

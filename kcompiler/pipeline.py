@@ -75,7 +75,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             raise CheckFailed(
                 DEFECT.format(f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason})")
             )
-        for approximation in options.approximations:
+        for approximation in {one.name: one for one in options.approximations}.values():
             approximate += write_approximate(analysed, options, approximation, folder, weights)
     report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
     variants = (*manifest.variants, *approximate)

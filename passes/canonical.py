@@ -103,8 +103,8 @@ def _shuffle(graph: gs.Graph, emit: Emitter, first: gs.Node) -> None:
     shapes = [_known(value.shape) for value in (source, steps[0].outputs[0], target)]
     if None in shapes or shapes[0] != shapes[2] or len(shapes[0] or []) != 3 or np.prod(shapes[0]) > CELLS:  # type: ignore[arg-type]
         return
-    order = steps[1].attrs.get("perm") or [0]
-    if order[0] != 0:
+    order = steps[1].attrs.get("perm")
+    if not order or order[0] != 0 or len(order) != 1 + len(shapes[1] or []) or np.prod(shapes[1]) != np.prod(shapes[0]):  # type: ignore[arg-type]
         return
     channels, height, width = shapes[0]  # type: ignore[misc]
     numbers = np.arange(channels * height * width)

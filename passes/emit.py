@@ -43,7 +43,7 @@ class Emitter:
 
     def constant(self, values: Array, name: str = "constant") -> gs.Constant:
         values = np.asarray(values)
-        content = values.tobytes() if values.nbytes <= INTERNED_BYTES else values.ctypes.data
+        content = values.tobytes() if values.nbytes <= INTERNED_BYTES else (values.ctypes.data, values.strides)
         key = (values.dtype.str, values.shape, content)
         if key not in self._constants:
             self._constants[key] = gs.Constant(self.fresh(name), values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,7 +80,7 @@ def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
     """The files of weights beside the model, all inside its folder (the checker refuses links and escapes as well)."""
     folder = path.parent.resolve()
     files = set()
-    for tensor in model.graph.initializer:
+    for tensor in (*_tensors(model.graph), *(one for function in model.functions for one in _of_nodes(function.node))):
         if uses_external_data(tensor):
             file = (folder / ExternalDataInfo(tensor).location).resolve()
             if not file.is_relative_to(folder):
@@ -92,6 +93,19 @@ def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
                 )
             files.add(file)
     return sorted(files)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """The weights of a graph: initializers and what attributes hold, also in the bodies of If and Loop."""
+    yield from graph.initializer
+    yield from _of_nodes(graph.node)
+
+
+def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for body in (attribute.g, *attribute.graphs):
+            yield from _tensors(body)
 
 
 def _image_input(path: Path, graph: onnx.GraphProto) -> onnx.ValueInfoProto:

@@ -105,7 +105,7 @@ class Priced:
 
     def fastest(self, plan: Plan, budget: float) -> dict[str, Candidate]:
         """Of the incremental nodes of ``plan``, by name: together they add at most ``budget`` of relative rms error."""
-        incremental = {decision.node for decision in plan.decisions if decision.incremental}
+        incremental = [decision.node for decision in plan.decisions if decision.incremental]
         return within_budget({name: self.candidates[name] for name in incremental}, budget)
 
     def seconds(self, plan: Plan, lowerings: Mapping[str, str]) -> float:
@@ -124,7 +124,8 @@ class Priced:
             for node, decision in zip(self.graph.nodes, plan.decisions, strict=True)
             if not decision.incremental and not self._is_head(node, plan) and node.name in plan.needed
         ]
-        frontier = {value.name for node in tail for value in node.inputs if value.name in plan.incremental}
+        # In the order of the graph, so that sums of floats do not depend on that of a set.
+        frontier = dict.fromkeys(value.name for node in tail for value in node.inputs if value.name in plan.incremental)
         return sum(self.dense[node.name] for node in tail) + sum(self._paste(plan.regions[name]) for name in frontier)
 
     def _is_head(self, node: gs.Node, plan: Plan) -> bool:

@@ -68,13 +68,18 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
     Returns:
         bytes of its weights in that file.
     """
+    constants = {  # by identity: the bodies of If and Loop share those of the graph around them
+        id(tensor): tensor
+        for one in (graph, *subgraphs(graph))
+        for tensor in one.tensors().values()
+        if isinstance(tensor, gs.Constant)
+    }
     replaced = []
-    for one in (graph, *subgraphs(graph)):
-        for tensor in one.tensors().values():
-            if isinstance(tensor, gs.Constant) and tensor.values.nbytes >= _inline(tensor.values.dtype):
-                values = tensor.values
-                replaced.append((tensor, values))
-                tensor.values = LazyValues(_external(values, *weights.add(values)))
+    for tensor in constants.values():
+        values = tensor.values
+        if values.nbytes >= _inline(values.dtype):
+            replaced.append((tensor, values))
+            tensor.values = LazyValues(_external(values, *weights.add(values)))
     model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
     for tensor, values in replaced:
         tensor.values = values

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Var
 from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.schedule import Extents, schedule
 from kcompiler.runtime.sessions import Machine, onnxruntime
+from kcompiler.runtime.unaltered import Unaltered
 from kcompiler.runtime.variant_sessions import VariantSessions
 from kcompiler.runtime.workers import Workers
 
@@ -55,7 +55,7 @@ class Engine:
 
     def __init__(
         self,
-        folder: Path,
+        files: Unaltered,
         manifest: Manifest,
         variant: Variant,
         machine: Machine,
@@ -64,9 +64,10 @@ class Engine:
         *,
         graphs: bool = False,
     ) -> None:
-        """For ``variant`` of the bundle at ``folder``.
+        """For ``variant`` of a bundle.
 
         Args:
+            files: of the bundle.
             memory: bytes that the batches under way may take together, beside weights and cached activations.
             full: returns full inference on a machine, for what it takes less time for.
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
@@ -75,12 +76,12 @@ class Engine:
             UsageError: the memory is not enough for one position.
             ProviderError: ONNX Runtime, or a provider that was asked for, is absent.
         """
-        self.folder, self.manifest, self.variant, self.machine = folder, manifest, variant, machine
+        self.folder, self.manifest, self.variant, self.machine = files.folder, manifest, variant, machine
         self._full, self._graphs = full, graphs
         several = variant.bytes_per_batch + variant.bytes_per_position * min(variant.batch, manifest.largest_batch, SMALL_BATCH)
         count, self._share = machine.divided(max(memory // several, 1))
         self.workers = Workers(count)
-        self.sessions = VariantSessions(folder, variant, machine, self._share, count)
+        self.sessions = VariantSessions(files, variant, machine, self._share, count)
         batch = _batch_within(manifest, variant, memory // count)
         self.batch = min(batch, SIDE_BY_SIDE) if count > 1 and variant.whole and not graphs else batch
 

@@ -22,6 +22,7 @@ from kcompiler.runtime.positions import Box, Edges, IntArray, Stride, check_posi
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback
 from kcompiler.runtime.sessions import Machine
+from kcompiler.runtime.unaltered import Unaltered
 
 MEMORY = 2 << 30
 
@@ -59,6 +60,7 @@ class Explainer:
         self._owner = owner
         self._graphs = graphs
         self.manifest: Manifest = read_manifest(folder)
+        self._files = Unaltered(folder, self.manifest.files)
         if isinstance(providers, str):
             raise UsageError(f"providers is {providers!r}, expected a list of names")
         self.machine = Machine(tuple(providers) if providers is not None else None, threads)
@@ -68,9 +70,9 @@ class Explainer:
     @cached_property
     def engines(self) -> dict[str, Engine]:
         """By variant name, the exact one first."""
-        full = cache(partial(_full_inference, self.folder, self.manifest))  # opened once for a machine, and only if needed
+        full = cache(partial(_full_inference, self._files, self.manifest))  # opened once for a machine, and only if needed
         return {
-            variant.name: Engine(self.folder, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
+            variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
             for variant in self.manifest.variants
         }
 
@@ -264,8 +266,10 @@ class Explainer:
 
     def full_inference(self, *, optimise: bool = True, machine: Machine | None = None) -> FullInference:
         """Full inference of the same model on the same machine, or on part of it: the reference."""
-        return _full_inference(self.folder, self.manifest, machine or self.machine, optimise=optimise)
+        return _full_inference(self._files, self.manifest, machine or self.machine, optimise=optimise)
 
 
-def _full_inference(folder: Path, manifest: Manifest, machine: Machine, *, optimise: bool = True) -> FullInference:
-    return FullInference(folder / FULL, manifest.output, machine, manifest.largest_batch, optimise=optimise)
+def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, *, optimise: bool = True) -> FullInference:
+    found = FullInference(files.folder / FULL, manifest.output, machine, manifest.largest_batch, optimise=optimise)
+    files.check()
+    return found

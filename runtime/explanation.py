@@ -190,7 +190,9 @@ def _plan(explainer: Explainer, request: Request, *, anytime: bool) -> tuple[Tun
     y, x = stride_pair(request.stride)
     if y != x:
         raise UsageError(f"quality {quality!r} at stride {request.stride}: plans are tuned for one stride along y and x")
-    tuned = find_tuned(explainer.manifest, quality, y, base)
+    fill = described_fill(request.fill, explainer.manifest.shape)
+    target = explainer.target_index(request.target) if request.target is not None else None
+    tuned = find_tuned(explainer.manifest, quality, y, base, fill, target)
     return tuned, _known(explainer, tuned.plan)
 
 

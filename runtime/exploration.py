@@ -97,4 +97,6 @@ class Exploration:
 
     def surface(self) -> FloatArray:
         """The map as far as it is known, float32 [rows, cols]: estimates between, NaN where the plan makes none."""
-        return self._sampler.surface()
+        # Scores of an earlier run that the plan has not asked for are not known to the sampler.
+        drawn = self._sampler.surface()
+        return np.where(self.evaluated, self.scores, drawn.ravel()).reshape(drawn.shape)

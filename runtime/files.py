@@ -91,18 +91,19 @@ def replace_folder(built: Path, target: Path, ours: Callable[[str], bool], *, fo
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
+        new, old = scratch / "new", scratch / "old"
         try:
-            new, old = scratch / "new", scratch / "old"
             new.mkdir()  # with the user's umask, which the temporary folder does not have
             for path in built.iterdir():
                 shutil.copyfile(path, new / path.name)
-            if target.exists():
-                os.replace(target, old)
             try:
+                if target.exists():
+                    os.replace(target, old)
                 os.replace(new, target)
-            except OSError:
-                if old.exists():
+            except BaseException:  # an interrupt as well
+                if old.exists() and not target.exists():
                     os.replace(old, target)
                 raise
         finally:
-            shutil.rmtree(scratch)
+            if target.exists() or not old.exists():  # never the only copy
+                shutil.rmtree(scratch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -92,6 +93,10 @@ class Veil:
 
     weights: FloatArray
     samples: int = 1
+
+    def __repr__(self) -> str:
+        """Tells all weights, of which an array's own shows a few."""
+        return f"Veil({sha256(np.ascontiguousarray(self.weights).data).hexdigest()[:16]})"
 
     def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
         return cut_out(image, positions, patch) * self.weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
@@ -68,14 +69,19 @@ def fill_image(fill: Numbers, shape: Shape) -> FloatArray:
 
 
 def described_fill(fill: Fill, shape: Shape) -> tuple[float, ...] | str | None:
-    """``fill`` for a record: one number a channel, or its name; None for a picture of its own."""
+    """``fill`` for a record: one number a channel, its name, or a picture's digest.
+
+    None is a fill that nothing tells from others of its class: it is not known to be the same as any.
+    """
     if isinstance(fill, str):
         return fill
     if isinstance(fill, PictureFill | PatchFill):
-        return repr(fill)
+        return None if type(fill).__repr__ is object.__repr__ else repr(fill)
     picture = fill_image(fill, shape)
     colour = picture[:, 0, 0]
-    return tuple(colour.tolist()) if (picture == colour[:, None, None]).all() else None
+    if (picture == colour[:, None, None]).all():
+        return tuple(colour.tolist())
+    return f"picture {sha256(picture.tobytes()).hexdigest()[:16]}"
 
 
 def covering(fill: Fill, image: FloatArray, channel: int | None = None) -> FloatArray | PatchFill:

@@ -171,7 +171,8 @@ def _bell_hole(patch: tuple[int, int]) -> FloatArray:
         impulse[side // 2] = 1
         lines.append(np.convolve(impulse, kernel)[tail : tail + side])
     bell = np.outer(*lines)
-    hole: FloatArray = ((bell.max() - bell) / (bell.max() - bell.min())).astype(np.float32)
+    extent = bell.max() - bell.min() or 1.0  # a patch of one pixel hides it
+    hole: FloatArray = ((bell.max() - bell) / extent).astype(np.float32)
     return hole
 
 

@@ -94,7 +94,7 @@ class Tuned(Record):
         promised: whether the evidence suffices for that; if not, more images were needed.
         stride: of the grid, pixels.
         score: what was scored.
-        fill: that covered: one number a channel in model units, or a name; None if it was a picture of its own.
+        fill: that covered: one number a channel in model units, a name, or a picture's digest; None if nothing tells it.
         target: index of the output; None was each image's largest.
         plan: the fastest that kept the quality.
         evidence: see there.

@@ -25,8 +25,17 @@ SATURATED = 0.01
 """A probability this close to 0 or 1 at all positions is saturated."""
 
 
-def find_tuned(manifest: Manifest, quality: object, stride: int, score: str) -> Tuned:
-    """The fastest tuned plan that reaches at least SSIM ``quality`` for these settings.
+Description = tuple[float, ...] | str | None
+"""Of a fill, see :class:`Tuned`."""
+
+
+def find_tuned(
+    manifest: Manifest, quality: object, stride: int, score: str, fill: Description = None, target: int | None = None
+) -> Tuned:
+    """The tuned plan that serves best to reach SSIM ``quality`` at a stride and score.
+
+    First one that was tuned with the same fill, then for the same target (None: each image's largest), then one whose quality
+    is promised, then the fastest.
 
     Raises:
         UsageError: ``quality`` is no SSIM, or the bundle has not been tuned for it.
@@ -39,7 +48,14 @@ def find_tuned(manifest: Manifest, quality: object, stride: int, score: str) -> 
         raise UsageError(
             f"quality {quality:g} of the {score} at stride {stride}: the bundle is tuned for {known}; run 'kcompiler tune'"
         )
-    return min(fitting, key=lambda one: one.evidence.seconds)
+    return min(
+        fitting,
+        key=lambda one: (not _same(fill, one.fill), target != one.target, not one.promised, one.evidence.seconds),
+    )
+
+
+def _same(one: Description, other: Description) -> bool:
+    return one is not None and one == other
 
 
 def check_budget(seconds: float) -> float:
@@ -83,7 +99,7 @@ def spot_check(exploration: Exploration, exact: Engine, fill: FloatArray | Patch
     ]
 
 
-def unlike_tuned(tuned: Tuned, fill: tuple[float, ...] | str | None, target: int, largest: int, *, part: bool) -> list[str]:
+def unlike_tuned(tuned: Tuned, fill: Description, target: int, largest: int, *, part: bool) -> list[str]:
     """Warnings where an explanation is of another kind than those that its plan was tuned on.
 
     Args:
@@ -94,7 +110,7 @@ def unlike_tuned(tuned: Tuned, fill: tuple[float, ...] | str | None, target: int
     expected = largest if tuned.target is None else tuned.target
     others = [
         (part, "on whole maps of all channels"),
-        (fill != tuned.fill, f"with the fill {tuned.fill}, not {fill}"),
+        (not _same(fill, tuned.fill), f"with the fill {tuned.fill or 'of its own'}, not {fill or 'one of its own'}"),
         (target != expected, "on maps of " + ("the largest output" if tuned.target is None else f"output {expected}")),
     ]
     return [f"the plan was tuned {text}: its quality is not promised here" for unlike, text in others if unlike]

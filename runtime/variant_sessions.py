@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kcompiler.runtime.manifest import Variant
 from kcompiler.runtime.sessions import Machine, device_of, open_session
+from kcompiler.runtime.unaltered import Unaltered
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -21,21 +22,24 @@ has a session of its own."""
 class VariantSessions:
     """The baseline model's session, and those of the incremental model: for batches side by side, and for one alone."""
 
-    def __init__(self, folder: Path, variant: Variant, machine: Machine, share: Machine, workers: int) -> None:
-        """Of ``variant`` of the bundle at ``folder``.
+    def __init__(self, files: Unaltered, variant: Variant, machine: Machine, share: Machine, workers: int) -> None:
+        """Of ``variant`` of a bundle.
 
         Args:
+            files: of the bundle; no session opens once they are others.
             machine: for a batch that is the only one.
             share: for batches side by side, as :meth:`Machine.divided` returns it beside ``workers``.
             workers: threads that run batches side by side.
         """
-        self._folder, self._variant, self._machine, self._share, self._workers = folder, variant, machine, share, workers
+        self._files, self._variant, self._machine, self._share, self._workers = files, variant, machine, share, workers
         self._of_worker, self._opening, self._handed_out = threading.local(), threading.Lock(), False
         self._few_weights = variant.weight_bytes <= PACKED_BYTES
 
     @cached_property
     def baseline(self) -> ort.InferenceSession:
-        return open_session(self._folder / self._variant.baseline, self._machine)
+        session = open_session(self._files.folder / self._variant.baseline, self._machine)
+        self._files.check()
+        return session
 
     @cached_property
     def incremental(self) -> ort.InferenceSession:
@@ -71,8 +75,10 @@ class VariantSessions:
         """
         # Many weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
         share = self._share.shared_out(self._workers) if self._few_weights else self._share
-        model, machine = self._folder / self._variant.incremental, self._machine if alone else share
-        return open_session(model, machine, prepack=self._few_weights, profile=profile)
+        model, machine = self._files.folder / self._variant.incremental, self._machine if alone else share
+        session = open_session(model, machine, prepack=self._few_weights, profile=profile)
+        self._files.check()
+        return session
 
     @cached_property
     def inputs(self) -> frozenset[str]:

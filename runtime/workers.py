@@ -73,8 +73,9 @@ class Workers:
         except KeyboardInterrupt:
             _cancel(under_way)
             for number, future in under_way:
-                if number >= handed_out:
-                    yield future.result()
+                # Whoever is handed what was not begun stops asking, and the interrupt would be lost.
+                if number >= handed_out and not isinstance(result := future.result(), _NotBegun):
+                    yield result
             raise
         finally:
             _cancel(under_way)

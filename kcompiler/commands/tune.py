@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -132,12 +133,13 @@ def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
     """Name of the file of an exact map: the same for the same model, image and settings."""
     manifest = explainer.manifest
     settings = [
+        version("kcompiler"),
         manifest.model_sha256,
         manifest.output,
         manifest.patch,
         goal.stride,
         goal.score,
-        goal.target,
+        None if goal.target is None else explainer.target_index(goal.target),
         fill_record(goal.fill),
         explainer.machine.threads,
         explainer.device,

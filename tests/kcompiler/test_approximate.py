@@ -123,6 +123,26 @@ def test_interrupted_approximations_keep_an_estimate_and_are_resumed(explainer, 
     np.testing.assert_allclose(resumed.scores[sampled], exact.scores[sampled], rtol=1e-4, atol=1e-5)
 
 
+def test_scores_of_an_earlier_run_stay_as_they_are_under_another_plan(explainer, image):
+    """The plan that goes on may never ask for them: its estimates must not take their place."""
+
+    def stop(progress):
+        if progress.done > 150:
+            raise KeyboardInterrupt
+
+    exact = explainer.explain(image, stride=1, target=1)
+    with pytest.raises(kcompiler.Interrupted) as caught:
+        explainer.explain(image, stride=1, target=1, progress=stop)
+    first = caught.value.heat_map
+    plan = SamplingPlan(step=8, share=0.1)
+    second = explainer.explain(image, stride=1, target=1, quality=plan, resume=first)
+    assert (second.sampled & first.sampled).sum() == first.evaluated
+    np.testing.assert_allclose(second.scores[second.sampled], exact.scores[second.sampled], rtol=1e-4, atol=1e-5)
+    third = explainer.explain(image, stride=1, target=1, resume=second)
+    assert third.exact
+    np.testing.assert_allclose(third.scores, exact.scores, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("quality", [0.0, -1, 1.5, float("nan"), "good", True, None])
 def test_qualities_that_are_none(explainer, image, quality):
     with pytest.raises(kcompiler.UsageError, match="quality is"):

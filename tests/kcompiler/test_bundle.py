@@ -12,6 +12,7 @@ import pytest
 from networks import save
 
 import kcompiler
+from kcompiler.runtime import files
 from kcompiler.runtime.manifest import FILES, FORMAT, MANIFEST
 
 
@@ -145,24 +146,57 @@ def test_what_is_not_ours_is_never_replaced(saved, tmp_path, there):
     assert kcompiler.load(saved).manifest.patch == (4, 4)
 
 
-def test_old_bundle_comes_back_if_the_new_one_cannot_take_its_place(saved, tmp_path, monkeypatch):
-    from kcompiler.runtime import files
-
+@pytest.mark.parametrize("error", [OSError("disk on fire"), KeyboardInterrupt()])
+@pytest.mark.parametrize("done", [False, True])
+def test_old_bundle_comes_back_if_the_new_one_cannot_take_its_place(saved, tmp_path, monkeypatch, error, done):
+    """Whatever the first or the second of two renames is interrupted by, before it is done or just after."""
     bundle = kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=3)
     renamed, calls = files.os.replace, []
 
-    def second_fails(source, target):
+    def fails(source, target):
         calls.append(target)
-        if len(calls) == 2:
-            raise OSError("disk on fire")
+        if done and len(calls) == 1:
+            renamed(source, target)
+            raise error
+        if not done and len(calls) == 2:
+            raise error
         renamed(source, target)
 
-    monkeypatch.setattr(files.os, "replace", second_fails)
-    with pytest.raises(kcompiler.UsageError, match="disk on fire"):
+    monkeypatch.setattr(files.os, "replace", fails)
+    with pytest.raises((kcompiler.UsageError, KeyboardInterrupt)):
         bundle.save(saved, force=True)
     monkeypatch.undo()
     assert kcompiler.load(saved).manifest.patch == (4, 4)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.kc", "other.onnx"]
+
+
+def test_the_only_copy_of_a_bundle_is_never_removed(saved, tmp_path, monkeypatch):
+    bundle = kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=3)
+    renamed, calls = files.os.replace, []
+
+    def once(source, target):
+        calls.append(target)
+        if len(calls) > 1:
+            raise OSError("disk on fire")
+        renamed(source, target)
+
+    monkeypatch.setattr(files.os, "replace", once)
+    with pytest.raises(kcompiler.UsageError, match="disk on fire"):
+        bundle.save(saved, force=True)
+    (kept,) = tmp_path.glob(".writing-*/old")
+    assert kcompiler.load(kept).manifest.patch == (4, 4)
+
+
+def test_a_bundle_that_is_replaced_while_in_use_is_refused(saved, tmp_path):
+    """Sessions open when they are needed: those of two models would make one map."""
+    explainer = kcompiler.load(saved, threads=2)
+    image = np.zeros((3, 20, 20), np.float32)
+    explainer.outputs(image, [[0, 0]])
+    kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=4).save(saved, force=True)
+    with pytest.raises(kcompiler.BundleError, match="replaced or altered while in use"):
+        explainer.explain(image, stride=1, target=0)
+    with pytest.raises(kcompiler.BundleError, match="replaced or altered while in use"):
+        explainer.full_inference()
 
 
 def test_saved_bundle_has_the_users_permissions(tmp_path):

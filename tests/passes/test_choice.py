@@ -79,6 +79,29 @@ def test_calibration_measures_and_stays_exact(tmp_path):
     assert any(len(of) > 1 and all(seconds > 0 for seconds in of.values()) for of in found.seconds.values())
 
 
+def test_calibration_leaves_the_most_exact_to_choose_from(tmp_path):
+    """Candidates that are predicted to be slow are not run, but a small budget may need them."""
+    options = Options(patch=(8, 8), calibrate=True, threads=1)
+    analysed = analyse(wide_chain(tmp_path / "model.onnx", 48), options, tmp_path)
+    for budget in (0.0, 1e-7, 1e-5):
+        assert analysed.chooser.choose(budget, analysed.choice.batch).error <= budget
+
+
+def test_calibration_tells_maps_of_other_channels_apart(tmp_path):
+    builder = Builder()
+    pooled = [
+        builder.node("MaxPool", builder.conv("image", count, 1), kernel_shape=[3, 3], strides=[2, 2], channels=count)
+        for count in (96, 384)
+    ]
+    x = builder.node("Add", *(builder.conv(one, 8, 1) for one in pooled))
+    path = tmp_path / "model.onnx"
+    save_onnx(builder.model(x, 64, 64), path)
+    bundle = compile_file(path, Options(patch=(8, 8), calibrate=True, threads=1))
+    pools = [node.node for node in bundle.report.nodes if node.operator == "MaxPool"]
+    few, many = (bundle.manifest.calibration.seconds[pool] for pool in pools)
+    assert all(many[name] > few[name] for name in few)
+
+
 def test_1x1_convolutions_take_maps_as_they_are(tmp_path, monkeypatch):
     """What a depthwise convolution leaves as maps is not made rows of (here in one batch, not in several micro-batches)."""
     monkeypatch.setattr(microbatch, "CACHE_BYTES", 1 << 40)

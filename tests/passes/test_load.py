@@ -137,3 +137,31 @@ def test_layout_of_an_image_with_several_readers(tmp_path, readers, layout):
     outputs = [helper.make_empty_tensor_value_info(name) for name in names]
     path = write(tmp_path, [tensor("image", [1, 8, 9, 3])], [cells, *transposes], outputs)
     assert load(path).layout == layout
+
+
+@pytest.mark.parametrize("place", ["attribute", "body"])
+def test_weights_in_files_count_wherever_they_are(tmp_path, place):
+    """Constants and bodies of If hold weights as well."""
+
+    def written(seed):
+        values = np.random.default_rng(seed).standard_normal((1, 3, 8, 8)).astype(np.float32)
+        constant = helper.make_node("Constant", [], ["w"], value=onnx.numpy_helper.from_array(values, "v"))
+        nodes = [constant, helper.make_node("Add", ["image", "w"], ["out"])]
+        if place == "body":
+            bodies = [
+                helper.make_graph([constant, helper.make_node(op, ["image", "w"], ["y"])], op, [], [tensor("y", [1, 3, 8, 8])])
+                for op in ("Add", "Sub")
+            ]
+            truth = helper.make_node("Constant", [], ["c"], value=onnx.numpy_helper.from_array(np.array(True)))
+            nodes = [truth, helper.make_node("If", ["c"], ["out"], then_branch=bodies[0], else_branch=bodies[1])]
+        path = write(tmp_path, [tensor("image", [1, 3, 8, 8])], nodes, [tensor("out", [1, 3, 8, 8])])
+        (tmp_path / "w.bin").unlink(missing_ok=True)
+        model = onnx.load(path)
+        onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=200, convert_attribute=True)
+        return load(path).sha256
+
+    assert written(0) != written(1)
+    assert written(0) == written(0)
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(ModelError, match=r"w\.bin"):
+        load(tmp_path / "model.onnx")

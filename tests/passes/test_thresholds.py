@@ -151,3 +151,12 @@ def test_thresholds_by_node(tmp_path):
 def test_thresholds_out_of_range_are_refused(tau, tmp_path):
     with pytest.raises(kcompiler.UsageError, match="above 0, up to 1"):
         kcompiler.compile(save("chain", tmp_path / "model.onnx"), patch=4, thresholds=[tau])
+
+
+def test_every_threshold_has_a_file_name_of_its_own(tmp_path):
+    model = save("chain", tmp_path / "model.onnx", 32, 32)
+    shares = (1e-5, 1 / 3, 0.333333, 0.25)
+    bundle = kcompiler.compile(model, patch=4, thresholds=(*shares, 0.25)).save(tmp_path / "model.kc")
+    variants = kcompiler.load(bundle).manifest.variants
+    assert [variant.threshold for variant in variants] == [1, *shares]
+    assert len({variant.incremental for variant in variants}) == len({variant.name for variant in variants}) == 5

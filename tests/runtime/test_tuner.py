@@ -11,12 +11,15 @@ from networks import save
 
 import kcompiler
 from kcompiler.runtime import racing
+from kcompiler.runtime.fills import Veil
 from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.images import described_fill
 from kcompiler.runtime.judging import CHOOSING, UNPROMISED, split
 from kcompiler.runtime.manifest import add_tuned, read_manifest
-from kcompiler.runtime.plans import SamplingPlan
+from kcompiler.runtime.plans import SamplingPlan, Tuned
 from kcompiler.runtime.simulation import Family, Outcome, outcomes, recorded
 from kcompiler.runtime.trials import Costs, Goal, Sample
+from kcompiler.runtime.tuned import find_tuned, unlike_tuned
 from kcompiler.runtime.tuner import check_images, tune
 
 FREE = Costs(0.0, np.array([0, 8, 64]), np.array([0.0, 0.01, 0.06]))
@@ -184,3 +187,46 @@ def test_explanations_of_another_kind_than_tuned_for_are_said(bundle, tuned, tmp
     assert "on maps of output 1" in warning
     (warning,) = explainer.explain(smooth_image(1), target=1, region=(0, 0, 30, 30), **settings).warnings
     assert "on whole maps of all channels" in warning
+
+
+def test_the_plan_tuned_for_what_is_asked_serves(bundle, tuned, tmp_path):
+    """Not one that is faster, for another fill or target, or without a promise."""
+    found, _ = tuned
+    folder = tmp_path / "model.kc"
+    shutil.copytree(bundle, folder)
+    fast = found.evidence.model_copy(update={"seconds": found.evidence.seconds / 9})
+    for number, change in enumerate(
+        (
+            {"fill": "blur", "evidence": fast},
+            {"target": None, "evidence": fast},
+            {"ssim": 0.85, "promised": False, "evidence": fast},
+        )
+    ):
+        plan = found.plan.model_copy(update={"step": 20 + number})
+        add_tuned(folder, found.model_copy(update={"plan": plan, **change}))
+    add_tuned(folder, found.model_copy(update={"promised": True}))
+    manifest = read_manifest(folder)
+    assert len(manifest.tuned) == 4
+
+    def step(fill, target):
+        return find_tuned(manifest, 0.8, 1, "output", fill, target).plan.step
+
+    assert step(found.fill, 1) == found.plan.step
+    assert [step("blur", 1), step(found.fill, None)] == [20, 21]
+
+
+def test_fills_are_told_apart():
+    """Pictures by what is in them; objects that nothing tells apart are like no other."""
+
+    class Mine:
+        def picture(self, image):
+            return image * 0
+
+    pictures = [np.random.default_rng(seed).standard_normal(SHAPE).astype(np.float32) for seed in (0, 1)]
+    veils = [Veil(np.full((40, 40), weight, np.float32)) for weight in (0.0, 0.5)]
+    for one, other in (pictures, veils):
+        assert described_fill(one, SHAPE) != described_fill(other, SHAPE)
+        assert described_fill(one, SHAPE) == described_fill(one, SHAPE)
+    assert described_fill(Mine(), SHAPE) is None
+    tuned = Tuned.model_construct(fill=None, target=None)
+    assert "with the fill of its own" in unlike_tuned(tuned, None, 0, 0, part=False)[0]

@@ -110,3 +110,21 @@ def test_an_error_is_raised_where_its_result_would_come(count):
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
+
+
+def test_ctrl_c_after_the_deadline_is_not_lost(monkeypatch):
+    """What has not begun by then ends the results of whoever asks, but not before the interrupt is raised."""
+    workers = Workers(2)
+    results = workers.map(lambda number: number, range(6), time.perf_counter() - 1)
+    assert next(results) == 0
+    real, calls = Future.result, []
+
+    def interrupted(future, timeout=None):
+        calls.append(future)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(future, timeout)
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(results)
