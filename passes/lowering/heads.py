@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from kcompiler.passes.box import Axis
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.index import cell_index, within
+from kcompiler.passes.index import within
 from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, in_regions
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.cells import POINTWISE
@@ -16,8 +16,6 @@ from kcompiler.passes.rules.channels import summed_axes
 
 POOLED = 1024
 """Cells of a map up to which a region of it that is held as maps is pooled: a pool adds up one by one."""
-MULTIPLIED = 32
-"""Cells that a product with zeros and ones takes less time for than gathering one does."""
 
 
 def is_head(node: gs.Node, region: Region) -> bool:
@@ -36,32 +34,27 @@ def only_summed(value: gs.Tensor, region: Region) -> bool:
 
 
 def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region) -> gs.Variable:
-    """The mean (or sum) of the cached map, plus what the updated region adds to it over what it replaces, for the whole batch.
+    """The mean (or sum) of the cached map with the updated region in it, for the whole batch.
 
-    Sums over many cells go along one axis, then along the other: ONNX Runtime adds up one by one, and what that rounds off grows.
+    What the region leaves of the map is added up; what it replaces is not subtracted from the whole, of which it may be all but
+    a part too small for float32 (a bright spot behind an exponential). Sums over many cells go along one axis, then along the
+    other: ONNX Runtime adds up one by one, and what that rounds off grows.
     """
     value = operand.updated
     height, width, channels = value.box.y.size, value.box.x.size, value.channels
     cells = emit("Slice", operand.cached(), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
-    operator = "ReduceSum" if node.op == "ReduceSum" else "ReduceMean"
-    lines = emit(operator, emit("Reshape", cells, emit.int64([height, width, channels])), emit.int64([1]), keepdims=0)
-    cached = emit(operator, lines, emit.int64([0]), keepdims=1)
-
-    mean_extent = [float(spans.lengths[spans.whole].mean()) for spans in (region.y, region.x)]
-    if MULTIPLIED * mean_extent[0] * mean_extent[1] < height * width:
-        replaced = _line_by_line(emit, emit("Gather", operand.cached(), cell_index(emit, value.box), axis=0))
-    else:
-        inside_y, inside_x = (_inside(emit, axis) for axis in (value.box.y, value.box.x))
-        columns = emit("MatMul", inside_y, emit("Reshape", cells, emit.int64([height, width * channels])))
-        columns = emit("Reshape", columns, emit.int64([-1, width, channels]))
-        replaced = emit("Squeeze", emit("MatMul", emit("Unsqueeze", inside_x, emit.int64([1])), columns), emit.int64([1]))
-    change = emit("Sub", region_sum(emit, value), replaced)
-    if operator == "ReduceMean":
-        change = emit("Div", change, emit.constant(np.array(height * width, np.float32)))
+    lines = emit("ReduceSum", emit("Reshape", cells, emit.int64([height, width, channels])), emit.int64([1]), keepdims=0)
+    (inside_y, outside_y), (_, outside_x) = (_inside(emit, axis) for axis in (value.box.y, value.box.x))
+    columns = emit("MatMul", inside_y, emit("Reshape", cells, emit.int64([height, width * channels])))
+    columns = emit("Reshape", columns, emit.int64([-1, width, channels]))
+    beside = emit("Squeeze", emit("MatMul", emit("Unsqueeze", outside_x, emit.int64([1])), columns), emit.int64([1]))
+    total = emit("Add", emit("Add", emit("MatMul", outside_y, lines), beside), region_sum(emit, value))
+    if node.op != "ReduceSum":
+        total = emit("Div", total, emit.constant(np.array(height * width, np.float32)))
     sizes = [-1, channels]
     if node.op == "GlobalAveragePool" or node.attrs.get("keepdims", 1):
         sizes = [-1, 1, 1, channels] if region.last else [-1, channels, 1, 1]
-    return emit("Reshape", emit("Add", cached, change), emit.int64(sizes))
+    return emit("Reshape", total, emit.int64(sizes))
 
 
 def region_sum(emit: Emitter, value: Updated) -> gs.Variable:
@@ -78,8 +71,9 @@ def _line_by_line(emit: Emitter, regions: gs.Tensor) -> gs.Variable:
     return emit("ReduceSum", emit("ReduceSum", regions, emit.int64([2]), keepdims=0), emit.int64([1]), keepdims=0)
 
 
-def _inside(emit: Emitter, axis: Axis) -> gs.Variable:
-    """1 for the cells in the region, 0 for all others: float32 [batch, cells of the map along the axis]."""
+def _inside(emit: Emitter, axis: Axis) -> tuple[gs.Variable, gs.Variable]:
+    """1 for cells in the region, 0 for others, and the other way round: float32 [batch, cells of the map along the axis]."""
     assert axis.number is not None, "a region is updated, not a whole map"
     from_origin = emit("Sub", emit.int32(np.arange(axis.size)), axis.places.origins(axis.number, 2))
-    return emit("Cast", within(emit, from_origin, emit.int32(0), axis.extent(emit)), to=TensorProto.FLOAT)
+    inside = within(emit, from_origin, emit.int32(0), axis.extent(emit))
+    return emit("Cast", inside, to=TensorProto.FLOAT), emit("Cast", emit("Not", inside), to=TensorProto.FLOAT)

@@ -31,13 +31,18 @@ EQUAL_WEIGHTS = pytest.mark.xfail(
 )
 
 
+LONG = {("vgg19", "constant"), ("vgg19", "random"), ("resnet50", "constant"), ("densenet121", "constant")}
+
+
+def marks(name: str, weights: str) -> list[pytest.MarkDecorator]:
+    """VGG16 and the same graphs with random weights are tested at once, too."""
+    equal = [EQUAL_WEIGHTS] if (name, weights) == ("vgg19", "constant") else []
+    return [*equal, pytest.mark.slow] if (name, weights) in LONG else equal
+
+
 @pytest.mark.parametrize(
     ("name", "weights"),
-    [
-        pytest.param(name, weights, marks=[EQUAL_WEIGHTS] if (name, weights) == ("vgg19", "constant") else [])
-        for name in MODELS
-        for weights in ("constant", "random")
-    ],
+    [pytest.param(name, weights, marks=marks(name, weights)) for name in MODELS for weights in ("constant", "random")],
 )
 def test_light_model_equals_full_inference(name, weights, tmp_path):
     path = LIGHT / f"light_{name}.onnx"
@@ -50,6 +55,7 @@ def test_light_model_equals_full_inference(name, weights, tmp_path):
     assert all(node.reason for node in dense)
 
 
+@pytest.mark.slow
 def test_output_of_equal_weights_equals_full_inference():
     """What vgg19's logits do not, its probabilities do, and with no allowance for noise."""
     explainer = kcompiler.load(kcompiler.compile(LIGHT / "light_vgg19.onnx", patch=16), providers=["cpu"])

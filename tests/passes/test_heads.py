@@ -7,12 +7,14 @@ import onnx
 import pytest
 from everywhere import NEVER_DENSE
 from networks import Builder
+from onnxruntime import InferenceSession
 
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import sample_positions
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import cover, fill_image
+from kcompiler.runtime.positions import make_grid
 
 SIZE = 96, 128
 CELLS = SIZE[0] * SIZE[1]
@@ -36,3 +38,25 @@ def test_means_of_large_even_maps_are_near_those_in_float64(head, over, lowering
     covered = cover(image, fill_image(0.3, (3, *SIZE)), positions, patch)
     expected = covered.astype(np.float64).sum(axis=(2, 3)) / over
     assert np.abs(found / expected - 1).max() < ROUNDING
+
+
+@pytest.mark.parametrize("patch", [(5, 7), (14, 9)])
+def test_a_cell_that_outweighs_all_others_can_be_covered(patch, tmp_path):
+    """A mean of exponentials: what is left when the bright spot is covered is no part of the whole that float32 could tell."""
+    builder = Builder()
+    x = builder.conv("image", 8, pads=[1, 1, 1, 1])
+    x = builder.node("Exp", builder.node("Mul", x, builder.constant(3.0)))
+    mean = builder.node("GlobalAveragePool", x)
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.node("Log", mean), 24, 24), path)
+    bundle = compile_file(path, Options(patch=patch, dense_share=NEVER_DENSE))
+    assert next(node for node in bundle.report.nodes if node.operator == "GlobalAveragePool").incremental is False
+    image = np.random.default_rng(1).standard_normal((1, 3, 24, 24)).astype(np.float32)
+    image[..., 10:13, 10:13] = 6.0
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
+    positions = make_grid((24, 24), patch, 1).positions
+    found = explainer.outputs(image, positions, fill=0.0)
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    covered = cover(image, fill_image(0.0, (3, 24, 24)), positions, patch)
+    expected = np.concatenate([session.run(None, {"image": one[None]})[0] for one in covered])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
