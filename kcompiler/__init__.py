@@ -62,6 +62,7 @@ def compile(
     *,
     patch: int | tuple[int, int] = 16,
     input_shape: Sequence[int] | None = None,
+    layout: Literal["NCHW", "NHWC"] | None = None,
     output: str | None = None,
     extents: Literal["tight", "static"] = "tight",
     convolution: Literal["auto", "direct"] = "auto",
@@ -77,7 +78,8 @@ def compile(
     Args:
         model: path of an ONNX file, or the model itself.
         patch: side of the square patch, or (height, width), in pixels.
-        input_shape: ([1,] channels, height, width), needed where the model leaves sizes open.
+        input_shape: ([1,] channels, height, width), needed where the model leaves sizes open; in the order of its own input.
+        layout: of the image input, needed where neither Transposes nor convolutions that read it tell.
         output: name of the output to explain, needed where the model has several.
         extents: "tight" recomputes as much as each batch of positions needs; "static" as much as the worst position
             needs, in constant shapes.
@@ -104,6 +106,7 @@ def compile(
     options = Options(
         patch=_pair(patch),
         input_shape=_whole_numbers("input_shape", input_shape) if input_shape is not None else None,
+        layout=layout,
         output=output,
         extents=extents,
         convolution=convolution,

@@ -115,7 +115,7 @@ def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -
 
 
 def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> Analysed:
-    source = load(path, options.input_shape)
+    source = load(path, options.input_shape, options.layout)
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
     output = select_output(source, options.output)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kcompiler.passes.load import Source
+from kcompiler.passes.load import Layout, Source
 from kcompiler.passes.plan import EXACT, Thresholds
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.preprocessing import Preprocessing
@@ -48,6 +48,7 @@ class Options:
     Attributes:
         patch: (height, width) in pixels.
         input_shape: ([1,] C, H, W) where the model leaves sizes open.
+        layout: of the image input, "NCHW" or "NHWC", where the model does not tell.
         output: name of the output to explain, where the model has several.
         extents: "tight" (regions as large as the batch needs) or "static" (as the worst position needs, constant shapes).
         convolution: "auto" or "direct" (no transformed-domain convolutions).
@@ -61,6 +62,7 @@ class Options:
 
     patch: tuple[int, int]
     input_shape: tuple[int, ...] | None = None
+    layout: Layout | None = None
     output: str | None = None
     extents: Literal["tight", "static"] = "tight"
     convolution: Literal["auto", "direct"] = "auto"

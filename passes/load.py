@@ -13,11 +13,19 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes.rules.cells import MERGES, POINTWISE
-from kcompiler.runtime.errors import ModelError
+from kcompiler.runtime.errors import ModelError, UsageError
 
 Shape = tuple[int, int, int]
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 Layout = Literal["NCHW", "NHWC"]
+CHANNELS_FIRST = (
+    "Conv", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "BatchNormalization",
+    "InstanceNormalization", "GroupNormalization", "LRN", "DepthToSpace", "SpaceToDepth", "QLinearConv", "ConvInteger",
+    "ConvTranspose", "DeformConv",
+)  # fmt: skip
+"""Operators that are defined on [N, C, H, W]: an image that one reads is that."""
+CHANNELS = (1, 3, 4)
+"""Of pictures: gray, colours, colours with transparency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +36,8 @@ class Source:
         path: the file.
         model: its proto, external weights left on disk.
         image: name of the image input.
-        layout: of the image input: "NHWC" if it goes to Transposes to channels first, as in TensorFlow's exports, with nothing
-            but arithmetic on its cells before.
+        layout: of the image input, as asked for; else "NHWC" if it goes to Transposes to channels first, as in TensorFlow's
+            exports, with nothing but arithmetic on its cells before.
         shape: (channels, height, width) of the image, whatever the layout.
         sha256: of the file and, after it, its external data files in order of name.
     """
@@ -42,16 +50,20 @@ class Source:
     sha256: str
 
 
-def load(path: Path, input_shape: tuple[int, ...] | None = None) -> Source:
+def load(path: Path, input_shape: tuple[int, ...] | None = None, layout: Layout | None = None) -> Source:
     """Reads and checks ``path``.
 
     Args:
         path: an ONNX file.
         input_shape: ([1,] channels, height, width) where the model leaves them open; in the order of its own input.
+        layout: of the image input, where the model does not tell.
 
     Raises:
-        ModelError: not a readable, valid ONNX model with one float32 image input of known size.
+        ModelError: not a readable, valid ONNX model with one float32 image input of known size and layout.
+        UsageError: ``layout`` is none.
     """
+    if layout not in (None, "NCHW", "NHWC"):
+        raise UsageError(f"layout is {layout!r}, expected 'NCHW' or 'NHWC'")
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected an ONNX model")
     try:
@@ -72,8 +84,14 @@ def load(path: Path, input_shape: tuple[int, ...] | None = None) -> Source:
             f"{path}: node {random[0].name or random[0].output[0]} ({random[0].op_type}) is random, so that outputs differ "
             "from run to run; export the model in inference mode"
         )
-    layout = _layout(model.graph, image.name)
-    return Source(path, model, image.name, layout, _image_shape(path, image, layout, input_shape), _digest([path, *files]))
+    found = layout or _layout(model.graph, image.name)
+    shape = _image_shape(path, image, found or "NCHW", input_shape)
+    if found is None and shape[2] in CHANNELS and shape[0] not in CHANNELS:
+        raise ModelError(
+            f"{path}: image input {image.name} {_dims(image)} may have its channels last, and nothing that reads it tells; "
+            "say which with --layout NHWC or --layout NCHW"
+        )
+    return Source(path, model, image.name, found or "NCHW", shape, _digest([path, *files]))
 
 
 def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
@@ -135,23 +153,24 @@ def _is_to_channels_first(node: onnx.NodeProto) -> bool:
     return node.op_type == "Transpose" and any(a.name == "perm" and list(a.ints) == [0, 3, 1, 2] for a in node.attribute)
 
 
-def _layout(graph: onnx.GraphProto, image: str) -> Layout:
-    """NHWC if everything that is made of the image goes, cell by cell, to a Transpose to channels first."""
+def _layout(graph: onnx.GraphProto, image: str) -> Layout | None:
+    """NHWC if all that is made of the image goes, cell by cell, to a Transpose to channels first; None if nothing tells."""
     outputs = {value.name for value in graph.output}
-    waiting, seen, transposed = [image], {image}, False
+    waiting, seen, transposed, told = [image], {image}, False, True
     while waiting:
         name = waiting.pop()
-        if name in outputs:
-            return "NCHW"
+        told &= name not in outputs
         for node in (node for node in graph.node if name in node.input):
             if _is_to_channels_first(node):
                 transposed = True
-            elif node.op_type not in (*POINTWISE, *MERGES) or len(node.output) != 1:
+            elif node.op_type in CHANNELS_FIRST:
                 return "NCHW"
+            elif node.op_type not in (*POINTWISE, *MERGES) or len(node.output) != 1:
+                told = False
             elif node.output[0] not in seen:
                 seen.add(node.output[0])
                 waiting.append(node.output[0])
-    return "NHWC" if transposed else "NCHW"
+    return "NHWC" if transposed and told else None
 
 
 def _image_shape(path: Path, image: onnx.ValueInfoProto, layout: Layout, given: tuple[int, ...] | None) -> Shape:

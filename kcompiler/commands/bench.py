@@ -46,6 +46,7 @@ def bench_models(
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in processes of its own.")] = True,
     calibrate: options.Calibrate = False,
     input_shape: options.InputShape = None,
+    layout: options.Layout = None,
     output: options.Output = None,
     provider: options.Provider = None,
     threads: options.Threads = None,
@@ -61,13 +62,15 @@ def bench_models(
     extra: list[dict[str, float]] = []
     for path, size in product(models, patches):
         bundle: Path | Bundle = path
-        if path.is_dir() and (patch is not None or input_shape is not None or output is not None or calibrate):
-            raise UsageError(f"{path}: is compiled already, --patch, --input-shape, --output and --calibrate are for models")
+        if path.is_dir() and (calibrate or any(one is not None for one in (patch, input_shape, layout, output))):
+            raise UsageError(
+                f"{path}: is compiled already, --patch, --input-shape, --layout, --output and --calibrate are for models"
+            )
         tell = partial(_tell, path.name)
         if not path.is_dir():
             tell("compiling")
             bundle = kcompiler.compile(
-                path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), output=output,
+                path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), layout=layout, output=output,
                 calibrate=calibrate, threads=threads,
             )  # fmt: skip
         explainer = kcompiler.load(bundle, providers=provider, threads=threads)

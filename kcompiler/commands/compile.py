@@ -23,6 +23,7 @@ def compile_model(
     ] = None,
     patch: options.Patch = "16",
     input_shape: options.InputShape = None,
+    layout: options.Layout = None,
     output: options.Output = None,
     extents: Annotated[
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
@@ -53,6 +54,7 @@ def compile_model(
         model,
         patch=options.patch_size(patch),
         input_shape=options.input_shape(input_shape),
+        layout=layout,
         output=output,
         extents=extents,
         convolution=convolution,

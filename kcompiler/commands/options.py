@@ -11,6 +11,9 @@ from kcompiler.runtime.errors import UsageError
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Size to compile for, where the model leaves it open.")]
+Layout = Annotated[
+    Literal["NCHW", "NHWC"] | None, typer.Option(help="Order of the axes of the model's image, where the model does not tell.")
+]
 Output = Annotated[str | None, typer.Option(help="Output to explain, where the model has several.")]
 Patch = Annotated[str, typer.Option(metavar="P | HxW", help="Patch in pixels: a side, or height x width.")]
 Provider = Annotated[

@@ -122,21 +122,33 @@ def test_several_outputs_must_be_chosen_from(tmp_path):
     [
         (["first"], "NHWC"),
         (["first", "first", "first"], "NHWC"),
-        (["first", "other"], "NCHW"),
-        (["other", "first", "first"], "NCHW"),
-        (["other"], "NCHW"),
+        (["pool"], "NCHW"),
+        (["first", "pool"], "NCHW"),
+        (["first", "other"], None),
+        (["other", "first", "first"], None),
+        (["other"], None),
     ],
 )
 def test_layout_of_an_image_with_several_readers(tmp_path, readers, layout):
     perms = {"first": [0, 3, 1, 2], "other": [0, 2, 1, 3]}
     names = [f"out_{number}" for number in range(len(readers))]
     cells = helper.make_node("Abs", ["image"], ["cells"])
-    transposes = [
-        helper.make_node("Transpose", ["cells"], [name], perm=perms[reader]) for name, reader in zip(names, readers, strict=True)
+    nodes = [
+        helper.make_node("Transpose", ["cells"], [name], perm=perms[reader])
+        if reader in perms
+        else helper.make_node("GlobalAveragePool", ["cells"], [name])
+        for name, reader in zip(names, readers, strict=True)
     ]
     outputs = [helper.make_empty_tensor_value_info(name) for name in names]
-    path = write(tmp_path, [tensor("image", [1, 8, 9, 3])], [cells, *transposes], outputs)
-    assert load(path).layout == layout
+    path = write(tmp_path, [tensor("image", [1, 8, 9, 3])], [cells, *nodes], outputs)
+    if layout is not None:
+        assert load(path).layout == layout
+        return
+    refused(path, "may have its channels last.*--layout NHWC or --layout NCHW")
+    assert load(path, layout="NHWC").shape == (3, 8, 9)
+    assert load(path, layout="NCHW").shape == (8, 9, 3)
+    with pytest.raises(UsageError, match="layout is 'nhwc'"):
+        load(path, layout="nhwc")
 
 
 @pytest.mark.parametrize("place", ["attribute", "body"])
