@@ -86,6 +86,13 @@ class Analysed:
                 last = replace(last, choice=choice, rewritten=graph)
                 yield last
 
+    def whole(self, options: Options, why: str) -> Analysed:
+        """The same, run by full inference."""
+        chooser = self.chooser.running_whole(why)
+        choice = chooser.choose(0.0)
+        graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
+        return replace(self, chooser=chooser, choice=choice, rewritten=graph)
+
     def _further(self) -> Iterator[tuple[Chooser, float]]:
         yield from ((self.chooser, budget) for budget in ERROR_BUDGETS[1:])
         yield self.chooser.preferring({"Conv": SAME_SUMS}), 0.0

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from kcompiler.analysis import Analysed, analyse
@@ -20,7 +22,7 @@ from kcompiler.passes.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
 from kcompiler.runtime.compare import Comparison
 from kcompiler.runtime.errors import CheckFailed
-from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, file_record
+from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, Variant, file_record
 from kcompiler.variants import manifest_of, write_approximate, write_variant
 
 VERIFIED_POSITIONS, VERIFIED_CLOSELY = 12, 48
@@ -28,6 +30,7 @@ VERIFIED_POSITIONS, VERIFIED_CLOSELY = 12, 48
 VERIFIED_AT_ONCE, VERIFIED_SHARE = 0.4, 0.8
 """What an error that is found may have of what is allowed: a sample does not show the largest of all, and a smaller one less."""
 DEFECT = "{}; nothing was written. This is a defect of kcompiler: please report it with the model"
+INFINITE = "activations become infinite, which sums over the parts of a map do not keep apart"
 EXTERNAL_BYTES = 1 << 30
 """From here on a proto is saved with its weights in a file of their own; ONNX itself cannot go beyond 2 GB."""
 
@@ -57,18 +60,19 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
         CheckFailed: the compiled model disagrees with full inference, whatever the bound, or an approximate variant is not sound.
     """
     own_output = analysed.graph.outputs[0].name
-    approximate = []
+    approximate: list[Variant] = []
+    tried: list[Comparison] = []
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
         classes = verify_normalised(analysed.source, analysed.output, folder / FULL, own_output, analysed.largest_batch)
         check_labels(options, classes)
         verifiers, mark = (Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY)), weights.mark()
-        for analysed in analysed.ever_more_exact(options):  # noqa: B020 - the one that is verified is the one that stays
+        for analysed in _attempts(analysed, options, tried):  # noqa: B020 - the one verified is the one that stays
             weights.rewind(mark)
             exact = write_variant(analysed, "exact", (BASELINE, INCREMENTAL), options, folder, weights)
             manifest = manifest_of(analysed, options, exact, classes, folder)
             _write(folder, manifest)
-            comparison = _compared(*verifiers)
+            tried.append(comparison := _compared(*verifiers))
             if comparison.agrees and comparison.output_error <= VERIFIED_SHARE:
                 break
         if not comparison.agrees:
@@ -89,6 +93,13 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
     if unsound := verifiers[0].unsound():
         raise CheckFailed(DEFECT.format(f"{manifest.model}: an approximate variant is not sound ({unsound})"))
     return manifest
+
+
+def _attempts(analysed: Analysed, options: Options, tried: Sequence[Comparison]) -> Iterator[Analysed]:
+    """Ever more exact ones; at the end by full inference, where what is infinite or not a number differed in the last tried."""
+    yield from analysed.ever_more_exact(options)
+    if np.isinf(tried[-1].largest_error):
+        yield analysed.whole(options, INFINITE)
 
 
 def _compared(quick: Verifier, close: Verifier) -> Comparison:

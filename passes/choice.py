@@ -170,9 +170,15 @@ class Chooser:
 
     def preferring(self, lowerings: Mapping[str, str]) -> Chooser:
         """The same with further lowerings that are used where they apply, by operator; those preferred already come first."""
-        prefer = {**lowerings, **self.prefer}
+        return self._like({**lowerings, **self.prefer}, self.dense)
+
+    def running_whole(self, why: str) -> Chooser:
+        """The same for a model that is to run whole."""
+        return self._like(self.prefer, why)
+
+    def _like(self, prefer: Mapping[str, str], dense: str) -> Chooser:
         other = Chooser(
-            self.graph, self.patch, prefer=prefer, direct=self.direct, dense=self.dense, rates=self.rates,
+            self.graph, self.patch, prefer=prefer, direct=self.direct, dense=dense, rates=self.rates,
             thresholds=self.thresholds, integers=self.integers,
         )  # fmt: skip
         other.prices = self.prices

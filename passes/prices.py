@@ -21,6 +21,9 @@ from kcompiler.runtime.positions import IntArray
 ROUNDING = 1.1e-7
 """Rms error of a layer, relative to its output's rms, for each unit of a lowering's ``rounding``."""
 
+HEAD_NODES = 16
+"""Of the emitted graph, that update a mean: what they compute is little."""
+
 Prices = Callable[[gs.Node, Sequence[IntArray], Sequence[tuple[Lowering, float]]], list[float]]
 """Seconds a position of a node in batches of positions, by each of some lowerings with predictions of their seconds."""
 
@@ -119,14 +122,16 @@ class Priced:
 
     def _tail(self, plan: Plan) -> float:
         """Seconds a position of the dense nodes, and of bringing to full maps what they read."""
-        tail = [
+        needed = [
             node
             for node, decision in zip(self.graph.nodes, plan.decisions, strict=True)
-            if not decision.incremental and not self._is_head(node, plan) and node.name in plan.needed
+            if not decision.incremental and node.name in plan.needed
         ]
+        tail = [node for node in needed if not self._is_head(node, plan)]
         # In the order of the graph, so that sums of floats do not depend on that of a set.
         frontier = dict.fromkeys(value.name for node in tail for value in node.inputs if value.name in plan.incremental)
-        return sum(self.dense[node.name] for node in tail) + sum(self._paste(plan.regions[name]) for name in frontier)
+        started = self.rates.seconds(Work(nodes=HEAD_NODES * (len(needed) - len(tail)) / self.size), self.at)
+        return started + sum(self.dense[node.name] for node in tail) + sum(self._paste(plan.regions[name]) for name in frontier)
 
     def _is_head(self, node: gs.Node, plan: Plan) -> bool:
         read = node.inputs[0].name if node.inputs else ""

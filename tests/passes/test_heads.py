@@ -9,9 +9,10 @@ from everywhere import NEVER_DENSE
 from networks import Builder
 from onnxruntime import InferenceSession
 
+import kcompiler
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.check import sample_positions
+from kcompiler.runtime.check import check, sample_positions
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import cover, fill_image
 from kcompiler.runtime.positions import make_grid
@@ -60,3 +61,26 @@ def test_a_cell_that_outweighs_all_others_can_be_covered(patch, tmp_path):
     covered = cover(image, fill_image(0.0, (3, 24, 24)), positions, patch)
     expected = np.concatenate([session.run(None, {"image": one[None]})[0] for one in covered])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mean_of_the_image_alone_compiles(tmp_path):
+    path = tmp_path / "model.onnx"
+    builder = Builder()
+    onnx.save(builder.model(builder.node("GlobalAveragePool", "image"), *SIZE, classes=None), path)
+    image, positions = np.random.default_rng(0).random((1, 3, *SIZE), np.float32), sample_positions(SIZE, (5, 7), 12, 0)
+    found = kcompiler.load(kcompiler.compile(path, patch=(5, 7))).outputs(image, positions, fill=0.3)
+    expected = cover(image, fill_image(0.3, (3, *SIZE)), positions, (5, 7)).astype(np.float64).mean(axis=(2, 3))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_mean_that_may_be_infinite_is_left_to_full_inference(tmp_path):
+    """Zero times infinity is no number: the logarithm of what a ReLU makes zero."""
+    builder = Builder()
+    x = builder.node("Log", builder.relu(builder.conv("image", 4, pads=[1, 1, 1, 1])))
+    mean = builder.node("Clip", builder.node("GlobalAveragePool", x), builder.constant(-9.0), builder.constant(9.0))
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(mean, 20, 24), path)
+    bundle = compile_file(path, Options(patch=(3, 4), dense_share=NEVER_DENSE))
+    assert bundle.manifest.exact.whole
+    assert "infinite" in bundle.report.nodes[0].reason
+    assert check(kcompiler.load(bundle), sample_positions((20, 24), (3, 4), 12, 0)).agrees
