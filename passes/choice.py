@@ -143,8 +143,13 @@ class Chooser:
             return best
         if best.seconds > WORTHWHILE * best.full_seconds:
             share = best.seconds / best.full_seconds
-            return self._whole(f"recomputing regions is predicted to take {share:.0%} of full inference's time")
+            return self._whole(f"recomputing regions is predicted to take {share:.0%} of full inference's time{self._end()}")
         return replace(best, few=_few(best, *self._parts(best)))
+
+    def _end(self) -> str:
+        """Where regions end whatever is chosen, as part of a reason; empty if they do not."""
+        first = next((one for one in self.everything.decisions if not one.incremental), None)
+        return f"; regions end at {first.node} ({first.operator}): {first.reason}" if first is not None else ""
 
     def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
         """By what each takes where activations lie in caches or in memory by the size of the batch."""

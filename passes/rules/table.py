@@ -61,6 +61,8 @@ Rule = Callable[[gs.Node, Sequence[Region | None]], Region]
 RULES: dict[str, Rule] = {}
 REGION_TYPES = (np.dtype(np.float32), np.dtype(np.bool_))
 """Types of the values that can be regions. Truth values are held as zeros and ones."""
+WHOLE_MAP = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+"""Operators each of whose outputs is of all cells: what they give changes everywhere."""
 
 
 def region_rule(*operators: str) -> Callable[[Rule], Rule]:
@@ -81,6 +83,8 @@ def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     Raises:
         NoRule: no rule for the operator, or the rule does not cover this node.
     """
+    if node.op in WHOLE_MAP:
+        raise NoRule("takes in the whole map")
     if node.domain not in (None, "", "ai.onnx") or node.op not in RULES:
         raise NoRule(f"no region rule for operator {node.op}")
     if len([o for o in node.outputs if not o.is_empty()]) != 1:
