@@ -1,21 +1,18 @@
 """Layout noise away: what exporters write in several ways becomes one, of which the region rules know.
 
 Requires a graph with inferred shapes. Ensures: the same outputs; a Split is Slices, sizes of reshaped and resized maps are
-constants where inference tells them, and reshapes that only reorder channels are a Gather.
+constants where inference tells them, reshapes that only reorder channels are a Gather, other chains of them from map to map are
+the one operator that they amount to (``layout``).
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.batch import subgraphs
 from kcompiler.passes.emit import Emitter
-
-CELLS = 1 << 24
-"""Numbers of the largest map whose reshapes are tried out."""
+from kcompiler.passes.layout import CELLS, known, straighten
 
 
 def canonical(graph: gs.Graph) -> None:
@@ -28,17 +25,11 @@ def canonical(graph: gs.Graph) -> None:
             _split(emit, node)
         elif node.op == "Reshape":
             _reshape(emit, node)
+    straighten(graph, emit)
     for node in list(graph.nodes):
         if node.op == "Reshape" and node.outputs:
             _shuffle(graph, emit, node)
     graph.cleanup().toposort()
-
-
-def _known(shape: Sequence[object] | None) -> list[int] | None:
-    """Sizes behind the batch, if all are known."""
-    if shape is None or not shape or not all(isinstance(size, int) for size in shape[1:]):
-        return None
-    return [int(size) for size in shape[1:]]  # type: ignore[call-overload]
 
 
 def _split(emit: Emitter, node: gs.Node) -> None:
@@ -69,7 +60,7 @@ def free_resizes(graph: gs.Graph) -> bool:
 
 def _resize(emit: Emitter, node: gs.Node) -> bool:
     by_sizes = len(node.inputs) > 3 and not node.inputs[3].is_empty()
-    before, after = _known(node.inputs[0].shape), _known(node.outputs[0].shape)
+    before, after = known(node.inputs[0].shape), known(node.outputs[0].shape)
     if not by_sizes or "axes" in node.attrs or before is None or after is None:
         return False
     if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -82,7 +73,7 @@ def _resize(emit: Emitter, node: gs.Node) -> bool:
 
 def _reshape(emit: Emitter, node: gs.Node) -> None:
     """To computed sizes, all of which but the batch inference knows: to constants."""
-    shape, before = _known(node.outputs[0].shape), node.inputs[0].shape
+    shape, before = known(node.outputs[0].shape), node.inputs[0].shape
     if isinstance(node.inputs[1], gs.Constant) or shape is None or before is None:
         return
     if node.outputs[0].shape[0] == before[0] and 0 not in shape:
@@ -100,7 +91,7 @@ def _shuffle(graph: gs.Graph, emit: Emitter, first: gs.Node) -> None:
     if [step.op for step in steps] != ["Reshape", "Transpose", "Reshape"]:
         return
     source, target = first.inputs[0], steps[2].outputs[0]
-    shapes = [_known(value.shape) for value in (source, steps[0].outputs[0], target)]
+    shapes = [known(value.shape) for value in (source, steps[0].outputs[0], target)]
     if None in shapes or shapes[0] != shapes[2] or len(shapes[0] or []) != 3 or np.prod(shapes[0]) > CELLS:  # type: ignore[arg-type]
         return
     order = steps[1].attrs.get("perm")

@@ -257,6 +257,18 @@ def per_channel_arithmetic(b: Builder) -> str:
 
 
 @tiny
+def converted_channels(b: Builder) -> str:
+    """As torchvision's pretrained InceptionV3 converts its image: channel by channel, each taken without its axis."""
+    channels = []
+    for number, (scale, shift) in enumerate([(0.458, -0.03), (0.448, -0.088), (0.45, -0.188)]):
+        x = b.node("Gather", "image", b.constant(number, np.int64), axis=1)
+        x = b.node("Mul", b.node("Unsqueeze", x, b.constant([1], np.int64), channels=1), b.constant(scale))
+        channels.append(b.node("Add", x, b.constant(shift)))
+    x = b.node("Concat", *channels, axis=1, channels=CHANNELS)
+    return b.conv(b.relu(b.conv(x, 4, pads=[1, 1, 1, 1], strides=[2, 1])), 4)
+
+
+@tiny
 def patch_into_wide_map(b: Builder) -> str:
     """A value read at once by a window, a merge and the dense tail."""
     x = b.conv("image", 4, pads=[1, 1, 1, 1])

@@ -126,7 +126,7 @@ def test_report_says_that_a_global_average_is_updated(tmp_path):
 
 INCREMENTAL_TO_THE_HEAD = [
     "normalised_channels", "channels_last_block", "layer_normalisation_by_hand", "shuffled_channels", "padded_and_cropped",
-    "resized", "blocks", "comparisons", "norm_pools", "activations",
+    "resized", "blocks", "comparisons", "norm_pools", "activations", "converted_channels",
 ]  # fmt: skip
 
 
