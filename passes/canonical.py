@@ -2,7 +2,7 @@
 
 Requires a graph with inferred shapes. Ensures: the same outputs; a Split is Slices, sizes of reshaped and resized maps are
 constants where inference tells them, reshapes that only reorder channels are a Gather, other chains of them from map to map are
-the one operator that they amount to (``layout``).
+the one operator that they amount to (``layout``), and outputs that nobody reads are not there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.batch import subgraphs
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.layout import CELLS, known, straighten
+
+FURTHER_OUTPUTS = ("LayerNormalization", "MaxPool", "Dropout")
+"""Operators all of whose outputs but the first may be left away."""
 
 
 def canonical(graph: gs.Graph) -> None:
@@ -25,11 +28,19 @@ def canonical(graph: gs.Graph) -> None:
             _split(emit, node)
         elif node.op == "Reshape":
             _reshape(emit, node)
+        elif node.op in FURTHER_OUTPUTS:
+            _drop_unread(graph, node)
     straighten(graph, emit)
     for node in list(graph.nodes):
         if node.op == "Reshape" and node.outputs:
             _shuffle(graph, emit, node)
     graph.cleanup().toposort()
+
+
+def _drop_unread(graph: gs.Graph, node: gs.Node) -> None:
+    """Outputs that nobody reads, as the means of a layer normalisation: rules are for nodes of one output."""
+    while len(node.outputs) > 1 and not node.outputs[-1].outputs and not any(v is node.outputs[-1] for v in graph.outputs):
+        node.outputs.pop()
 
 
 def _split(emit: Emitter, node: gs.Node) -> None:

@@ -241,3 +241,27 @@ def test_channel_whose_axis_is_put_back_by_an_attribute(opset, tmp_path):
     path = write(network, tmp_path, opset=opset)
     assert operators(path, tmp_path) == ["Gather", "Relu"]
     assert assert_equals_source(path).keys() == {"Flatten", "Gemm"}
+
+
+def test_further_outputs_that_nobody_reads(tmp_path):
+    def network(b, x):
+        b.nodes.append(helper.make_node("MaxPool", [x], ["pooled", "places"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
+        last = b.node("Transpose", "pooled", perm=[0, 2, 3, 1])
+        inputs = [last, b.weight(8, shift=1.0), b.weight(8)]
+        b.nodes.append(helper.make_node("LayerNormalization", inputs, ["normalised", "mean", "deviation"], axis=-1))
+        return b.node("Transpose", "normalised", perm=[0, 3, 1, 2], channels=8)
+
+    path = write(network, tmp_path)
+    assert operators(path, tmp_path) == ["MaxPool", "Transpose", "LayerNormalization", "Transpose"]
+    assert assert_equals_source(path).keys() == {"Flatten", "Gemm"}
+
+
+def test_further_outputs_that_are_read_stay(tmp_path):
+    def network(b, x):
+        last = b.node("Transpose", x, perm=[0, 2, 3, 1])
+        inputs = [last, b.weight(8, shift=1.0), b.weight(8)]
+        b.nodes.append(helper.make_node("LayerNormalization", inputs, ["normalised", "mean"], axis=-1))
+        centred = b.node("Sub", "normalised", "mean", channels=8)
+        return b.node("Transpose", centred, perm=[0, 3, 1, 2])
+
+    assert "LayerNormalization with more than one output" in assert_equals_source(write(network, tmp_path))["LayerNormalization"]
