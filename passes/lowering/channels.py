@@ -37,8 +37,9 @@ def normalise_channels(site: Site) -> Updated:
 
 @lowering("rows", "LayerNormalization")
 def layer_normalization(site: Site) -> Updated:
-    """The operator itself, with its scale and bias."""
-    parameters = [site.constant(value) for value in site.node.inputs[1:] if not value.is_empty()]
+    """The operator itself, with its scale and bias, whose shapes may have the axes of the map in front: [1, 1, 1, C]."""
+    given = [value for value in site.node.inputs[1:] if not value.is_empty()]
+    parameters = [site.emit.constant(np.asarray(value.values).reshape(-1), value.name) for value in given]
     return _on_rows(site, site.node.op, *parameters, axis=-1, **_without_axis(site.node))
 
 

@@ -265,3 +265,13 @@ def test_further_outputs_that_are_read_stay(tmp_path):
         return b.node("Transpose", centred, perm=[0, 3, 1, 2])
 
     assert "LayerNormalization with more than one output" in assert_equals_source(write(network, tmp_path))["LayerNormalization"]
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (1, 1, 8), (1, 1, 1, 8), (1,), (1, 1, 1, 1)], ids=str)
+def test_scale_of_a_layer_normalisation_may_have_the_axes_of_the_map(shape, tmp_path):
+    def network(b, x):
+        last = b.node("Transpose", x, perm=[0, 2, 3, 1])
+        y = b.node("LayerNormalization", last, b.weight(*shape, shift=1.0), b.weight(*shape), axis=-1)
+        return b.node("Transpose", y, perm=[0, 3, 1, 2])
+
+    assert assert_equals_source(write(network, tmp_path)).keys() == {"Flatten", "Gemm"}
