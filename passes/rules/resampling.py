@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper, numpy_helper
 
 from kcompiler.passes.geometry import Taps
-from kcompiler.passes.rules.table import NoRule, Region, map_of, only, region_rule
+from kcompiler.passes.rules.table import NoRule, Region, map_of, numbers, only, region_rule
 from kcompiler.runtime.sessions import Machine, open_session
 
 OPSET = 21
@@ -32,7 +32,16 @@ FloatArray = npt.NDArray[np.float32]
 @region_rule("Pad", "Resize", "DepthToSpace")
 def resampling(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     """Outputs made of changed cells: the box around them."""
-    return resampled(node, only(node, regions))
+    region = only(node, regions)
+    if node.op == "Pad" and not padded_axes(node) <= {*region.cell_axes}:
+        raise NoRule(f"Pad along the axes {sorted(padded_axes(node))}, not along the cells alone")
+    return resampled(node, region)
+
+
+def padded_axes(node: gs.Node) -> set[int]:
+    """Axes (of four) along which a Pad adds or takes away."""
+    pads, axes = numbers(node, 1) or [], numbers(node, 3) or range(4)
+    return {axis % 4 for axis, before, after in zip(axes, pads, pads[len(pads) // 2 :], strict=False) if before or after}
 
 
 def resampled(node: gs.Node, region: Region) -> Region:

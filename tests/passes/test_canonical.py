@@ -275,3 +275,30 @@ def test_scale_of_a_layer_normalisation_may_have_the_axes_of_the_map(shape, tmp_
         return b.node("Transpose", y, perm=[0, 3, 1, 2])
 
     assert assert_equals_source(write(network, tmp_path)).keys() == {"Flatten", "Gemm"}
+
+
+@pytest.mark.parametrize(
+    ("pads", "axes"),
+    [
+        ([0, 1, 0, 0, 0, -1, 0, 0], None),
+        ([1, -1], [1]),
+        ([0, -2, 1, 0, 0, 2, 0, 1], None),
+        ([1, 0, 0, 0], [-3, 2]),
+        ([0, 3, 2, 0, 0, 0, 1, 2], None),
+    ],
+)
+def test_pads_that_move_channels_run_dense(pads, axes, tmp_path):
+    channels = 8 + (sum(pads[1::4]) if axes is None else pads[0] + pads[len(axes)])
+
+    def network(b, x):
+        more = [] if axes is None else ["", ints(b, *axes)]
+        return b.node("Pad", x, ints(b, *pads), *more, channels=channels)
+
+    assert "Pad along the axes [1" in assert_equals_source(write(network, tmp_path))["Pad"]
+
+
+def test_pads_that_move_nothing_along_channels_are_incremental(tmp_path):
+    def network(b, x):
+        return b.node("Pad", x, ints(b, 1, 0, 2, 0), "", ints(b, 3, 1), channels=8)
+
+    assert assert_equals_source(write(network, tmp_path)).keys() == {"Flatten", "Gemm"}
