@@ -96,16 +96,10 @@ Form = tuple[Callable[[Builder, str], str], list[str]]
 FORMS: dict[str, Form] = {
     "a channel by its number": (lambda b, x: put_back(b, number(b, x, 2)), ["Gather"]),
     "a channel from behind": (lambda b, x: put_back(b, number(b, x, -3, axis=-3)), ["Gather"]),
-    "a channel, scaled while its axis is gone": (
-        lambda b, x: put_back(b, scaled(b, number(b, x, 2))),
-        ["Gather", "Mul", "Add"],
-    ),
+    "a channel, scaled while its axis is gone": (lambda b, x: put_back(b, scaled(b, number(b, x, 2))), ["Gather", "Mul", "Add"]),
     "a slice, squeezed": (lambda b, x: put_back(b, b.relu(squeezed(b, sliced(b, x)))), ["Slice", "Relu"]),
     "squeezed and back": (lambda b, x: put_back(b, squeezed(b, b.conv(x, 1, 1))), ["Conv"]),
-    "an axis more and gone": (
-        lambda b, x: b.node("Squeeze", b.relu(b.node("Unsqueeze", x, ints(b, 2))), ints(b, 2)),
-        ["Relu"],
-    ),
+    "an axis more and gone": (lambda b, x: b.node("Squeeze", b.relu(b.node("Unsqueeze", x, ints(b, 2))), ints(b, 2)), ["Relu"]),
     "reshaped to what it is": (lambda b, x: reshape(b, b.relu(x), 8, *SIZE), ["Relu"]),
     "groups of channels": (lambda b, x: reshape(b, b.relu(reshape(b, x, 2, 4, *SIZE)), 8, *SIZE), ["Relu"]),
     "cells in a row": (
@@ -123,10 +117,7 @@ FORMS: dict[str, Form] = {
     ),
     "channels last by a list of cells": (
         lambda b, x: b.node(
-            "Transpose",
-            b.node("Softmax", moved(b, x, [8, 192], [0, 2, 1], [*SIZE, 8]), axis=-1),
-            perm=[0, 3, 1, 2],
-            channels=8,
+            "Transpose", b.node("Softmax", moved(b, x, [8, 192], [0, 2, 1], [*SIZE, 8]), axis=-1), perm=[0, 3, 1, 2], channels=8
         ),
         ["Transpose", "Softmax", "Transpose"],
     ),
