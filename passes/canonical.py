@@ -1,8 +1,8 @@
 """Layout noise away: what exporters write in several ways becomes one, of which the region rules know.
 
 Requires a graph with inferred shapes. Ensures: the same outputs; a Split is Slices, sizes of reshaped and resized maps are
-constants where inference tells them, reshapes that only reorder channels are a Gather, other chains of them from map to map are
-the one operator that they amount to (``layout``), and outputs that nobody reads are not there.
+constants where inference tells them, chains of reshapes from map to map are the one operator that they amount to (``layout``),
+and outputs that nobody reads are not there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.batch import subgraphs
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.layout import CELLS, known, straighten
+from kcompiler.passes.layout import known, straighten
 
 FURTHER_OUTPUTS = ("LayerNormalization", "MaxPool", "Dropout")
 """Operators all of whose outputs but the first may be left away."""
@@ -31,10 +31,6 @@ def canonical(graph: gs.Graph) -> None:
         elif node.op in FURTHER_OUTPUTS:
             _drop_unread(graph, node)
     straighten(graph, emit)
-    for node in list(graph.nodes):
-        if node.op == "Reshape" and node.outputs:
-            _shuffle(graph, emit, node)
-    graph.cleanup().toposort()
 
 
 def _drop_unread(graph: gs.Graph, node: gs.Node) -> None:
@@ -89,33 +85,3 @@ def _reshape(emit: Emitter, node: gs.Node) -> None:
         return
     if node.outputs[0].shape[0] == before[0] and 0 not in shape:
         node.inputs[1] = emit.int64([-1, *shape])
-
-
-def _shuffle(graph: gs.Graph, emit: Emitter, first: gs.Node) -> None:
-    """Reshape, Transpose, Reshape back to the map's own sizes: if cells stay where they are, a Gather of the channels."""
-    steps = [first]
-    while len(steps) < 3:
-        readers = steps[-1].outputs[0].outputs
-        if len(readers) != 1 or any(value is steps[-1].outputs[0] for value in graph.outputs):
-            return
-        steps.append(readers[0])
-    if [step.op for step in steps] != ["Reshape", "Transpose", "Reshape"]:
-        return
-    source, target = first.inputs[0], steps[2].outputs[0]
-    shapes = [known(value.shape) for value in (source, steps[0].outputs[0], target)]
-    if None in shapes or shapes[0] != shapes[2] or len(shapes[0] or []) != 3 or np.prod(shapes[0]) > CELLS:  # type: ignore[arg-type]
-        return
-    order = steps[1].attrs.get("perm")
-    if not order or order[0] != 0 or len(order) != 1 + len(shapes[1] or []) or np.prod(shapes[1]) != np.prod(shapes[0]):  # type: ignore[arg-type]
-        return
-    channels, height, width = shapes[0]  # type: ignore[misc]
-    numbers = np.arange(channels * height * width)
-    moved = numbers.reshape(1, *shapes[1]).transpose(order).reshape(channels, height, width)  # type: ignore[misc]
-    taken = moved[:, 0, 0] // (height * width)
-    if not np.array_equal(moved, numbers.reshape(channels, height, width)[taken]):
-        return
-    steps[2].outputs.clear()
-    gather = gs.Node(
-        "Gather", emit.fresh(f"{first.name or 'Reshape'}/channels"), {"axis": 1}, [source, emit.int64(taken)], [target]
-    )
-    graph.nodes.append(gather)
