@@ -7,24 +7,26 @@ topologically sorted; weights stay on disk and are mapped from there.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes import pads
 from kcompiler.passes.batch import BatchError, check_independent, subgraphs
 from kcompiler.passes.canonical import canonical, free_resizes
+from kcompiler.passes.convert import convert
+from kcompiler.passes.fold import fold
 from kcompiler.passes.load import Source, to_channels_first
 from kcompiler.runtime.errors import ModelError, UsageError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
 
-OPSET = 18
-"""Models of an older opset are converted to this one: the first whose reductions take their axes as an input."""
 BATCH = "batch"
 INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
@@ -69,11 +71,11 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     kind = BatchError if free_batch else ModelError
     _set_batch(source, output, free_batch)
     model = _fold(source, folder, kind)
-    model = _convert(source, model)
-    graph = gs.import_onnx(_inferred(source, model, kind))
+    graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
+    while fold(graph, partial(_values, folder=folder)):
+        graph = _inferred_anew(source, graph, kind)
     if pads.make_explicit(graph) | free_resizes(graph):
-        _forget_shapes(graph)
-        graph = gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), kind))
+        graph = _inferred_anew(source, graph, kind)
     canonical(graph)
     for one in (graph, *subgraphs(graph)):
         _map_weights(one, folder)
@@ -99,10 +101,11 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
     graph.outputs = [rows]
 
 
-def _forget_shapes(graph: gs.Graph) -> None:
+def _inferred_anew(source: Source, graph: gs.Graph, kind: type[ModelError]) -> gs.Graph:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
             tensor.shape = None
+    return gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), kind))
 
 
 def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) -> onnx.ModelProto:
@@ -208,47 +211,25 @@ def _fold(source: Source, folder: Path, kind: type[ModelError]) -> onnx.ModelPro
     return onnx.load(folded, load_external_data=False)
 
 
-def _convert(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
-    """To opset 18 if the model's is older. Weights travel as inputs meanwhile: the converter cannot carry external data."""
-    graph = model.graph
-    for entry in (*graph.node, *model.opset_import):  # two spellings of the standard domain
-        entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
-    used = {node.domain for node in graph.node} | {""}
-    opsets = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(opsets)
-    model.ir_version = 10
-    version = next(opset.version for opset in opsets if opset.domain == "")
-    if version >= OPSET:
-        return model
-    weights = [tensor for tensor in graph.initializer if uses_external_data(tensor)]
-    small = [tensor for tensor in graph.initializer if not uses_external_data(tensor)]
-    del graph.initializer[:]
-    graph.initializer.extend(small)
-    graph.input.extend(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in weights)
-    try:
-        model = version_converter.convert_version(model, OPSET)
-    except Exception as error:  # the converter raises RuntimeError and its own ConvertError without a common base
-        raise ModelError(
-            f"{source.path}: opset {version} cannot be converted to {OPSET} ({error}); export with opset {OPSET} or later"
-        ) from error
-    image = next(value for value in model.graph.input if value.name == source.image)
-    del model.graph.input[:]
-    model.graph.input.append(image)
-    model.graph.initializer.extend(weights)
-    return model
-
-
 def _map_weights(graph: gs.Graph, folder: Path) -> None:
     """Replaces weights in external files by arrays mapped from them."""
     for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant) and isinstance(tensor._values, gs.ir.tensor.LazyValues):
-            proto = tensor._values.tensor
-            if uses_external_data(proto):
-                info = ExternalDataInfo(proto)
-                dtype = helper.tensor_dtype_to_np_dtype(proto.data_type)
-                tensor.data_location = None
-                tensor.values = np.memmap(folder / info.location, dtype, "r", info.offset or 0, tuple(proto.dims))
+        if isinstance(tensor, gs.Constant) and _lies_in_a_file(tensor):
+            tensor.values = _values(tensor, folder)
+            tensor.data_location = None
+
+
+def _lies_in_a_file(constant: gs.Constant) -> bool:
+    return isinstance(constant._values, gs.ir.tensor.LazyValues) and uses_external_data(constant._values.tensor)
+
+
+def _values(constant: gs.Constant, folder: Path) -> npt.NDArray[np.generic]:
+    """The numbers of a constant, mapped if they lie in a file."""
+    if not _lies_in_a_file(constant):
+        return np.asarray(constant.values)
+    proto = constant._values.tensor
+    info, dtype = ExternalDataInfo(proto), helper.tensor_dtype_to_np_dtype(proto.data_type)
+    return np.memmap(folder / info.location, dtype, "r", info.offset or 0, tuple(proto.dims))
 
 
 def _free_names(graph: gs.Graph) -> None:

@@ -13,8 +13,9 @@ from onnxruntime import InferenceSession
 
 import kcompiler
 from kcompiler.options import Options
+from kcompiler.passes.convert import OPSET
 from kcompiler.passes.load import load
-from kcompiler.passes.normalise import OPSET, normalise
+from kcompiler.passes.normalise import normalise
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import check
 from kcompiler.runtime.errors import ModelError
