@@ -1,16 +1,21 @@
-"""Old models: conversion to an opset that all passes know."""
+"""Old models: conversion to an opset that all passes know, and what the ONNX converter leaves undone."""
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from onnx import helper, version_converter
 from onnx.external_data_helper import uses_external_data
 
+from kcompiler.passes.emit import Emitter
 from kcompiler.passes.load import Source
 from kcompiler.runtime.errors import ModelError
 
 OPSET = 18
 """Models of an older opset are converted to this one: the first whose reductions take their axes as an input."""
+CENTRED_FROM = 11
+"""The first opset whose Resize says how coordinates are transformed, and takes the centres of cells unless told otherwise."""
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -49,4 +54,38 @@ def convert(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.input[:]
     model.graph.input.append(image)
     model.graph.initializer.extend(weights)
+    _drop_old_attributes(model.graph)
     return model
+
+
+def _drop_old_attributes(graph: onnx.GraphProto) -> None:
+    """The converter leaves some that only the older operator has, where they say nothing: the value of a Pad that reflects."""
+    for node in graph.node:
+        if node.domain == "" and onnx.defs.has(node.op_type):
+            known = onnx.defs.get_schema(node.op_type, OPSET).attributes
+            for attribute in [attribute for attribute in node.attribute if attribute.name not in known]:
+                node.attribute.remove(attribute)
+
+
+def corner_resizes(graph: gs.Graph) -> None:
+    """Resizes that come of an opset before 11 scale coordinates from the corner of the map; the converter does not say so.
+
+    Requires constant scales. Nearest takes the cell before where a map grows, and the one behind where it shrinks (as ONNX
+    Runtime does: the standard left it open). A map that does both is resized along one axis after the other.
+    """
+    emit = Emitter(graph)
+    for node in [node for node in graph.nodes if node.op == "Resize"]:
+        node.attrs["coordinate_transformation_mode"] = "asymmetric"
+        if node.attrs.get("mode", "nearest") != "nearest" or not isinstance(node.inputs[2], gs.Constant):
+            continue
+        scales = np.asarray(node.inputs[2].values)
+        shrinks, grows = bool((scales < 1).any()), bool((scales > 1).any())
+        node.attrs["nearest_mode"] = "ceil" if shrinks else "floor"
+        if shrinks and grows:
+            node.inputs[2] = emit.constant(np.minimum(scales, 1))
+            target, between = node.outputs[0], gs.Variable(emit.fresh(f"{node.outputs[0].name}/shrunk"), np.float32)
+            node.outputs = [between]
+            attributes = {**node.attrs, "nearest_mode": "floor"}
+            larger = [between, node.inputs[1], emit.constant(np.maximum(scales, 1))]
+            graph.nodes.append(gs.Node("Resize", emit.fresh(f"{node.name or 'Resize'}/grown"), attributes, larger, [target]))
+    graph.toposort()

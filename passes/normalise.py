@@ -20,7 +20,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from kcompiler.passes import pads
 from kcompiler.passes.batch import BatchError, check_independent, subgraphs
 from kcompiler.passes.canonical import canonical, free_resizes
-from kcompiler.passes.convert import convert
+from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
 from kcompiler.passes.fold import fold
 from kcompiler.passes.load import Source, to_channels_first
 from kcompiler.runtime.errors import ModelError, UsageError
@@ -71,9 +71,12 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     kind = BatchError if free_batch else ModelError
     _set_batch(source, output, free_batch)
     model = _fold(source, folder, kind)
+    centred = opset_of(model) >= CENTRED_FROM
     graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
     while fold(graph, partial(_values, folder=folder)):
         graph = _inferred_anew(source, graph, kind)
+    if not centred:
+        corner_resizes(graph)
     if pads.make_explicit(graph) | free_resizes(graph):
         graph = _inferred_anew(source, graph, kind)
     canonical(graph)
