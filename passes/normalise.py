@@ -21,6 +21,7 @@ from kcompiler.passes import pads
 from kcompiler.passes.batch import BatchError, check_independent, subgraphs
 from kcompiler.passes.canonical import canonical, free_resizes
 from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
+from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
 from kcompiler.passes.load import Source, to_channels_first
 from kcompiler.runtime.errors import ModelError, UsageError
@@ -79,6 +80,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         corner_resizes(graph)
     if pads.make_explicit(graph) | free_resizes(graph):
         graph = _inferred_anew(source, graph, kind)
+    drop_expands(graph)
     canonical(graph)
     for one in (graph, *subgraphs(graph)):
         _map_weights(one, folder)
