@@ -51,7 +51,9 @@ def resampled(node: gs.Node, region: Region) -> Region:
         NoRule: the node does more than that.
     """
     y, x = taps_of(node, region)
-    channels, *_ = map_of(node, node.outputs[0], last=region.last)
+    channels, *size = map_of(node, node.outputs[0], last=region.last)
+    if [y.outputs, x.outputs] != size:
+        raise NoRule(f"{node.op} to {size} cells by ONNX shape inference but {[y.outputs, x.outputs]} in ONNX Runtime")
     if node.op != "DepthToSpace" and channels != region.channels:
         raise NoRule(f"{node.op} along the channels")
     return Region(channels, y.changed(region.y), x.changed(region.x), region.last)
