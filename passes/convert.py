@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper, version_converter
@@ -67,25 +68,32 @@ def _drop_old_attributes(graph: onnx.GraphProto) -> None:
                 node.attribute.remove(attribute)
 
 
-def corner_resizes(graph: gs.Graph) -> None:
+def corner_resizes(graph: gs.Graph) -> bool:
     """Resizes that come of an opset before 11 scale coordinates from the corner of the map; the converter does not say so.
 
-    Requires constant scales. Nearest takes the cell before where a map grows, and the one behind where it shrinks (as ONNX
-    Runtime does: the standard left it open). A map that does both is resized along one axis after the other.
+    Requires constant scales. Nearest takes the cell before where a map grows, and the one behind where it shrinks, axis by axis
+    (as ONNX Runtime does: the standard left it open). Returns whether shapes must be inferred anew.
     """
     emit = Emitter(graph)
+    split = False
     for node in [node for node in graph.nodes if node.op == "Resize"]:
         node.attrs["coordinate_transformation_mode"] = "asymmetric"
         if node.attrs.get("mode", "nearest") != "nearest" or not isinstance(node.inputs[2], gs.Constant):
             continue
         scales = np.asarray(node.inputs[2].values)
-        shrinks, grows = bool((scales < 1).any()), bool((scales > 1).any())
-        node.attrs["nearest_mode"] = "ceil" if shrinks else "floor"
-        if shrinks and grows:
-            node.inputs[2] = emit.constant(np.minimum(scales, 1))
-            target, between = node.outputs[0], gs.Variable(emit.fresh(f"{node.outputs[0].name}/shrunk"), np.float32)
-            node.outputs = [between]
-            attributes = {**node.attrs, "nearest_mode": "floor"}
-            larger = [between, node.inputs[1], emit.constant(np.maximum(scales, 1))]
-            graph.nodes.append(gs.Node("Resize", emit.fresh(f"{node.name or 'Resize'}/grown"), attributes, larger, [target]))
+        node.attrs["nearest_mode"] = "ceil" if (scales < 1).any() else "floor"
+        if (scales < 1).any() and (scales > 1).any():
+            _shrink_first(emit, node, scales)
+            split = True
     graph.toposort()
+    return split
+
+
+def _shrink_first(emit: Emitter, node: gs.Node, scales: npt.NDArray[np.float32]) -> None:
+    """A map that shrinks along one axis and grows along the other: along one after the other."""
+    target, between = node.outputs[0], gs.Variable(emit.fresh(f"{node.outputs[0].name}/shrunk"), np.float32)
+    larger = [between, node.inputs[1], emit.constant(np.maximum(scales, 1))]
+    attributes = {**node.attrs, "nearest_mode": "floor"}
+    name = emit.fresh(f"{node.name or 'Resize'}/grown")
+    node.outputs, node.inputs[2] = [between], emit.constant(np.minimum(scales, 1))
+    emit.graph.nodes.append(gs.Node("Resize", name, attributes, larger, [target]))

@@ -76,8 +76,8 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
     while fold(graph, partial(_values, folder=folder)):
         graph = _inferred_anew(source, graph, kind)
-    if not centred:
-        corner_resizes(graph)
+    if not centred and corner_resizes(graph):
+        graph = _inferred_anew(source, graph, kind)
     if pads.make_explicit(graph) | free_resizes(graph):
         graph = _inferred_anew(source, graph, kind)
     drop_expands(graph)
