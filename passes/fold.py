@@ -94,7 +94,7 @@ def _read_shape(node: gs.Node) -> Known | None:
     sizes = np.array([size if isinstance(size, int) else 1 for size in shape], np.int64)
     unknown = np.array([not isinstance(size, int) for size in shape], np.bool_)
     if node.op == "Size":
-        return Known(np.prod(sizes), np.any(unknown))
+        return Known(np.asarray(sizes.prod()), np.asarray(unknown.any()))
     part = slice(node.attrs.get("start", 0), node.attrs.get("end"))
     return Known(sizes[part], unknown[part])
 
@@ -119,14 +119,18 @@ def _partly(node: gs.Node, given: Sequence[Known | None], opset: int) -> Known |
 def _run(node: gs.Node, arrays: Sequence[Array | None], opset: int) -> Array | None:
     """The output of ``node`` alone on these inputs; None if ONNX Runtime cannot run it, and so it stays in the graph."""
     feeds = {f"input_{number}": np.asarray(array) for number, array in enumerate(arrays) if array is not None}
-    inputs = {name: gs.Variable(name, array.dtype, array.shape) for name, array in feeds.items()}
-    given = [inputs.get(f"input_{number}", gs.Variable.empty()) for number in range(len(arrays))]
-    output = gs.Variable("output")
-    alone = gs.Node(node.op, "alone", dict(node.attrs), given, [output])
-    graph = gs.Graph([alone], list(inputs.values()), [output], opset=opset)
-    model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
     try:
-        (result,) = open_session(model.SerializeToString(), Machine(("cpu",), 1)).run(None, feeds)
+        (result,) = open_session(_alone(node, len(arrays), feeds, opset), Machine(("cpu",), 1)).run(None, feeds)
     except Exception:  # ONNX Runtime raises a class per status code, with Exception as their only common base
         return None
     return result if isinstance(result, np.ndarray) else None
+
+
+def _alone(node: gs.Node, count: int, feeds: Mapping[str, Array], opset: int) -> bytes:
+    """A model of ``node``, with those of its ``count`` inputs that are given."""
+    inputs = {name: gs.Variable(name, array.dtype, array.shape) for name, array in feeds.items()}
+    given = [inputs.get(f"input_{number}", gs.Variable.empty()) for number in range(count)]
+    output = gs.Variable("output")
+    nodes = [gs.Node(node.op, "alone", dict(node.attrs), given, [output])]
+    graph = gs.Graph(nodes, list(inputs.values()), [output], opset=opset)
+    return bytes(gs.export_onnx(graph, do_type_check=False, ir_version=10).SerializeToString())
