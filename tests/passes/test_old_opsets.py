@@ -226,9 +226,21 @@ def with_positions(b: Builder, opset: int) -> str:
     return HEADS["mean"](b, opset, b.relu(b.conv(b.node("Add", positions, x, channels=4), 5)))
 
 
+def with_positions_of_an_image(b: Builder, opset: int) -> str:
+    """The same without the batch, whose size is wholly known: a constant, made of one that lies in the file of weights."""
+    x = b.conv("image", 4, pads=[1, 1, 1, 1])
+    size = b.node("Slice", b.node("Shape", x), integers(b, 1), integers(b, 4))
+    positions = b.node("Expand", b.weight(1, HEIGHT, 1, scale=2.0), size)
+    more = b.node("Reshape", b.weight(4 * HEIGHT * WIDTH), size)
+    return HEADS["mean"](b, opset, b.relu(b.conv(b.node("Add", b.node("Add", positions, x, channels=4), more), 5)))
+
+
+NETWORKS_BY_SHAPE = [chunked, resized_by_shape, with_coordinates, with_positions, with_positions_of_an_image]
+
+
 @pytest.mark.parametrize("batch", ["N", 1])
 @pytest.mark.parametrize("opset", [11, 13, OPSET])
-@pytest.mark.parametrize("network", [chunked, resized_by_shape, with_coordinates, with_positions])
+@pytest.mark.parametrize("network", NETWORKS_BY_SHAPE)
 def test_sizes_read_off_a_shape_are_known(network, opset, batch, tmp_path):
     nodes = assert_equals_source(save(tmp_path, network, opset, batch))
     assert [node.operator for node in nodes if not node.incremental] == ["ReduceMean"]
