@@ -1,6 +1,7 @@
-"""Expands to the size of a map, batch included: of constants, as positions and coordinates are added to a map or put beside it.
+"""What is the same for every image, but has the size of a batch: positions added to a map, coordinates put beside it.
 
-Their size follows from the batch, so that they are no constants; what they are expanded from often is.
+Exporters expand it to the map's size, which follows from the batch, or write the batch of their one image into it. What it is
+expanded from is a constant, and that is what region rules know.
 """
 
 from __future__ import annotations
@@ -12,43 +13,74 @@ from kcompiler.passes.batch import subgraphs
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.rules.cells import MERGES
 
+EXPANDED = ("Expand", "ConstantOfShape")
 
-def drop_expands(graph: gs.Graph) -> None:
-    """Takes Expands out where what reads them expands by itself, or can be told to. Requires inferred shapes."""
+
+def drop_expands(graph: gs.Graph) -> bool:
+    """Takes expansions out where what reads them expands by itself, or can be told to. Requires inferred shapes.
+
+    Returns whether they must be inferred anew.
+    """
     if any(subgraphs(graph)):
-        return
+        return False
     emit = Emitter(graph)
-    for node in [node for node in graph.nodes if node.op == "Expand"]:
-        for reader in list(node.outputs[0].outputs):
-            if reader.op in MERGES:
-                _broadcast(node, reader)
-            elif reader.op == "Concat" and isinstance(node.inputs[0], gs.Constant):
-                _beside(emit, node, reader)
+    changed = False
+    for node in list(graph.nodes):
+        for value in list(node.inputs):
+            source = _expanded_from(emit, value)
+            if source is not None and node.op in MERGES:
+                changed |= _broadcast(node, value, source)
+            elif isinstance(source, gs.Constant) and node.op == "Concat":
+                changed |= _beside(emit, node, value, source)
     graph.cleanup().toposort()
+    return changed
 
 
-def _broadcast(expand: gs.Node, reader: gs.Node) -> None:
+def _expanded_from(emit: Emitter, value: gs.Tensor) -> gs.Tensor | None:
+    """What ``value`` repeats: itself if it is a constant, None if it is not expanded."""
+    if isinstance(value, gs.Constant):
+        return value
+    if not value.inputs or value.inputs[0].op not in EXPANDED:
+        return None
+    node = value.inputs[0]
+    if node.op == "Expand":
+        return node.inputs[0]
+    number = node.attrs.get("value")
+    return emit.constant(np.asarray(number.values if number is not None else np.float32([0])).reshape(1, 1, 1, 1))
+
+
+def _broadcast(node: gs.Node, value: gs.Tensor, source: gs.Tensor) -> bool:
     """Arithmetic with a map that is as large as the result: it expands the other operand itself."""
-    expanded, result = expand.outputs[0], reader.outputs[0].shape
-    others = [value for value in reader.inputs if value is not expanded]
-    if _is_map(reader.outputs[0]) and any(_is_map(value) and value.shape == result for value in others):
-        reader.inputs = [expand.inputs[0] if value is expanded else value for value in reader.inputs]
+    result = node.outputs[0]
+    others = [other for other in node.inputs if other is not value]
+    if value is source or not _is_map(result) or not any(_is_map(other) and other.shape == result.shape for other in others):
+        return False
+    node.inputs = [source if one is value else one for one in node.inputs]
+    return True
 
 
-def _beside(emit: Emitter, expand: gs.Node, reader: gs.Node) -> None:
+def _beside(emit: Emitter, concat: gs.Node, value: gs.Tensor, source: gs.Constant) -> bool:
     """Channels beside those of a map: chosen, whatever the image, over one channel of that map, which has the batch's size."""
-    constant, expanded, axis = expand.inputs[0], expand.outputs[0], reader.attrs["axis"] % 4
-    maps = [value for value in reader.inputs if _is_map(value) and not any(n.op == "Expand" for n in value.inputs)]
-    if axis not in (1, 3) or not maps or not _is_map(expanded) or len(constant.shape) > 4:
-        return
-    channels = ([1] * 4 + list(constant.shape))[axis - 4]
-    if channels != expanded.shape[axis] or any(maps[0].shape[a] != expanded.shape[a] for a in range(4) if a != axis):
-        return
-    one = emit("Slice", maps[0], emit.int64([0]), emit.int64([1]), emit.int64([axis]))
-    one.dtype, one.shape = maps[0].dtype, [size if a != axis else 1 for a, size in enumerate(maps[0].shape)]
-    chosen = emit("Where", emit.constant(np.ones((1, 1, 1, 1), np.bool_)), constant, one)
-    chosen.dtype, chosen.shape = expanded.dtype, list(expanded.shape)
-    reader.inputs = [chosen if value is expanded else value for value in reader.inputs]
+    axis, maps = concat.attrs["axis"] % 4, [one for one in concat.inputs if _is_map(one) and not _is_expanded(one)]
+    if axis not in (1, 3) or not maps or len(value.shape or ()) != 4 or len(source.shape) > 4:
+        return False
+    across = [2, 3] if axis == 1 else [1, 2]
+    if [value.shape[a] for a in across] != [maps[0].shape[a] for a in across] or value.shape[0] not in (1, maps[0].shape[0]):
+        return False
+    if np.prod(source.shape) == 1:  # one number for all channels
+        shape = [1 if a != axis else value.shape[axis] for a in range(4)]
+        source = emit.constant(np.broadcast_to(np.asarray(source.values).reshape(()), shape))
+    if ([1] * 4 + list(source.shape))[axis - 4] != value.shape[axis]:
+        return False
+    channel = emit("Slice", maps[0], emit.int64([0]), emit.int64([1]), emit.int64([axis]))
+    chosen = emit("Where", emit.constant(np.ones((1, 1, 1, 1), np.bool_)), source, channel)
+    channel.dtype, chosen.dtype = maps[0].dtype, maps[0].dtype
+    concat.inputs = [chosen if one is value else one for one in concat.inputs]
+    return True
+
+
+def _is_expanded(value: gs.Tensor) -> bool:
+    return any(node.op in EXPANDED for node in value.inputs)
 
 
 def _is_map(value: gs.Tensor) -> bool:

@@ -76,11 +76,10 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
     while fold(graph, partial(_values, folder=folder)):
         graph = _inferred_anew(source, graph, kind)
-    if not centred and corner_resizes(graph):
+    if drop_expands(graph) | (not centred and corner_resizes(graph)):
         graph = _inferred_anew(source, graph, kind)
     if pads.make_explicit(graph) | free_resizes(graph):
         graph = _inferred_anew(source, graph, kind)
-    drop_expands(graph)
     canonical(graph)
     for one in (graph, *subgraphs(graph)):
         _map_weights(one, folder)

@@ -16,7 +16,7 @@ import onnx
 import pytest
 from everywhere import NEVER_DENSE
 from networks import CHANNELS, Builder
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
 from kcompiler.options import Options
@@ -235,7 +235,24 @@ def with_positions_of_an_image(b: Builder, opset: int) -> str:
     return HEADS["mean"](b, opset, b.relu(b.conv(b.node("Add", b.node("Add", positions, x, channels=4), more), 5)))
 
 
-NETWORKS_BY_SHAPE = [chunked, resized_by_shape, with_coordinates, with_positions, with_positions_of_an_image]
+def with_ones(b: Builder, opset: int) -> str:
+    """Channels of ones beside those of a map, and zeros of its size where it is negative, as ones_like makes them."""
+    x = b.conv("image", 4, pads=[1, 1, 1, 1])
+    zeros = b.node("ConstantOfShape", b.node("Shape", x))
+    x = b.node("Where", b.node("Less", x, zeros), zeros, x, channels=4)
+    ones = b.node("ConstantOfShape", shape_of(b, x, 2), value=numpy_helper.from_array(np.ones(1, np.float32)))
+    return HEADS["mean"](b, opset, b.relu(b.conv(b.node("Concat", x, ones, axis=1, channels=6), 5)))
+
+
+def with_constant_channels(b: Builder, opset: int) -> str:
+    """The same for one image: folded by the exporter to constants whose batch is 1."""
+    x = b.conv("image", 4, pads=[1, 1, 1, 1])
+    rows = b.constant(np.broadcast_to(np.linspace(-1, 1, HEIGHT)[:, None], (1, 1, HEIGHT, WIDTH)))
+    x = b.node("Concat", rows, x, b.weight(1, 2, HEIGHT, WIDTH), axis=-3, channels=7)
+    return HEADS["mean"](b, opset, b.relu(b.conv(x, 5)))
+
+
+NETWORKS_BY_SHAPE = [chunked, resized_by_shape, with_coordinates, with_positions, with_positions_of_an_image, with_ones]
 
 
 @pytest.mark.parametrize("batch", ["N", 1])
@@ -243,6 +260,11 @@ NETWORKS_BY_SHAPE = [chunked, resized_by_shape, with_coordinates, with_positions
 @pytest.mark.parametrize("network", NETWORKS_BY_SHAPE)
 def test_sizes_read_off_a_shape_are_known(network, opset, batch, tmp_path):
     nodes = assert_equals_source(save(tmp_path, network, opset, batch))
+    assert [node.operator for node in nodes if not node.incremental] == ["ReduceMean"]
+
+
+def test_constant_channels_beside_those_of_one_image(tmp_path):
+    nodes = assert_equals_source(save(tmp_path, with_constant_channels, OPSET))
     assert [node.operator for node in nodes if not node.incremental] == ["ReduceMean"]
 
 
