@@ -45,8 +45,8 @@ def _expanded_from(emit: Emitter, value: gs.Tensor) -> gs.Tensor | None:
     node = value.inputs[0]
     if node.op == "Expand":
         return node.inputs[0]
-    number = node.attrs.get("value")
-    return emit.constant(np.asarray(number.values if number is not None else np.float32([0])).reshape(1, 1, 1, 1))
+    number = node.attrs["value"].values if "value" in node.attrs else np.zeros(1, np.float32)
+    return emit.constant(np.asarray(number).reshape(1, 1, 1, 1))
 
 
 def _broadcast(node: gs.Node, value: gs.Tensor, source: gs.Tensor) -> bool:

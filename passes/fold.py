@@ -1,48 +1,40 @@
 """Folding: what is known at compile time becomes a constant, although ONNX Runtime left it to be computed.
 
-These are the constants that conversion to another opset and the inlining of functions bring, and sizes that are read off a
-value's shape: of these all but the batch are known, number by number.
+These are the constants that conversion to another opset and the inlining of functions bring, and numbers that follow from
+sizes read off a value's shape, as far as they do not follow from the batch. What does is computed for several batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.batch import SHAPE_ONLY, subgraphs
-from kcompiler.passes.emit import Array
+from kcompiler.passes.emit import Array, Emitter
 from kcompiler.runtime.sessions import Machine, open_session
 
+BATCHES = (1, 2, 3, 5, 7, 64)
+"""A number that is the same for batches of all these sizes does not depend on the batch; one that is these sizes is the batch."""
+DRAWN = (1000, 100_000)
+"""Between these, for sizes that are not known: nothing made of them is the same for all batches."""
 KEPT = ("DequantizeLinear",)
 """ONNX Runtime does not fold these either: the weights that they make are smaller before."""
-MOVES = ("Cast", "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-"""Operators that carry numbers of their first input (a Concat of all) to other places, by parameters behind it."""
-CELL_BY_CELL = ("Abs", "Add", "Ceil", "Div", "Equal", "Floor", "Max", "Min", "Mul", "Neg", "Round", "Sub", "Where")
+SIZED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1}
+"""Operators whose output has the size that an input says, and the place of that input."""
+GROWING = ("ConstantOfShape", "Expand", "Range", "Resize", "Tile")
+"""Not computed for several batches: what they make may be large."""
+RESTATED = "sizes"
+Known = tuple[Array, ...]
+"""A value for each of BATCHES."""
+Load = Callable[[gs.Constant], Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A value of the graph.
-
-    Attributes:
-        values: its numbers, any where they are not known.
-        unknown: which follow from the batch; of the same shape.
-    """
-
-    values: Array
-    unknown: npt.NDArray[np.bool_]
-
-    @staticmethod
-    def surely(values: Array) -> Known:
-        return Known(values, np.zeros(values.shape, np.bool_))
-
-
-def fold(graph: gs.Graph, load: Callable[[gs.Constant], Array]) -> bool:
+def fold(graph: gs.Graph, load: Load) -> bool:
     """Makes constants of what nodes compute from constants and known sizes. Returns whether it found any.
+
+    Then shapes must be inferred anew, after which there may be more.
 
     Args:
         graph: topologically sorted, its shapes inferred as far as may be. One with bodies (If, Loop) stays as it is.
@@ -51,86 +43,106 @@ def fold(graph: gs.Graph, load: Callable[[gs.Constant], Array]) -> bool:
     if any(subgraphs(graph)):
         return False
     known: dict[str, Known] = {}
+    found = _fold_constants(graph, load, known)
+    emit = Emitter(graph)
+    for node in list(graph.nodes):
+        found |= _restate(emit, node, known)
+    graph.cleanup().toposort()
+    return found
+
+
+def _fold_constants(graph: gs.Graph, load: Load, known: dict[str, Known]) -> bool:
+    """What turns out the same for all batches becomes a constant, and other values that can be computed go into ``known``."""
+    rng = np.random.default_rng(0)
     folded = False
     for node in list(graph.nodes):
         if node.domain not in (None, "", "ai.onnx") or node.op in KEPT or len(node.outputs) != 1:
             continue
-        output, found = node.outputs[0], _found(node, known, load, graph.opset)
-        if found is not None and found.unknown.any():
-            known[output.name] = found
-        elif found is not None:
+        if node.op in SHAPE_ONLY:
+            values = _read_shape(node, graph.inputs[0].shape[0], rng)
+        else:
+            values = _computed(node, known, load, graph.opset)
+        output = node.outputs[0]
+        if values is not None and all(np.array_equal(one, values[0]) for one in values[1:]):
             node.outputs.clear()
-            output.to_constant(found.values)
+            output.to_constant(values[0])
             folded = True
-    graph.cleanup()
+        elif values is not None:
+            known[output.name] = values
     return folded
 
 
-def _found(node: gs.Node, known: Mapping[str, Known], load: Callable[[gs.Constant], Array], opset: int) -> Known | None:
-    """What ``node`` makes, if its inputs say."""
-    if node.op in SHAPE_ONLY:
-        return _read_shape(node)
+def _computed(node: gs.Node, known: Mapping[str, Known], load: Load, opset: int) -> Known | None:
+    """What ``node`` makes of its inputs, if they are known: for each batch where they differ, or once."""
     given: list[Known | None] = []
     for value in node.inputs:
         if value.name in known:
             given.append(known[value.name])
         elif isinstance(value, gs.Constant) and isinstance(value.dtype, np.dtype):
-            given.append(Known.surely(load(value)))
+            given.append((load(value),))
         elif value.is_empty():
             given.append(None)
         else:
             return None
-    if any(one is not None and one.unknown.any() for one in given):
-        return _partly(node, given, opset)
-    values = _run(node, [one.values if one is not None else None for one in given], opset)
-    return None if values is None else Known.surely(values)
+    runs = max((len(one) for one in given if one is not None), default=1)
+    if runs > 1 and node.op in GROWING:
+        return None
+    return _run(node, [[one[min(run, len(one) - 1)] if one is not None else None for one in given] for run in range(runs)], opset)
 
 
-def _read_shape(node: gs.Node) -> Known | None:
-    """Of a Shape or Size: the sizes of its input."""
+def _read_shape(node: gs.Node, batch: int | str, rng: np.random.Generator) -> Known | None:
+    """Of a Shape or Size: the sizes of its input. Those that are neither known nor the batch are drawn, for each batch anew."""
     shape = node.inputs[0].shape
     if shape is None:
         return None
-    sizes = np.array([size if isinstance(size, int) else 1 for size in shape], np.int64)
-    unknown = np.array([not isinstance(size, int) for size in shape], np.bool_)
+    sizes = np.empty((len(BATCHES), len(shape)), np.int64)
+    for axis, size in enumerate(shape):
+        sizes[:, axis] = size if isinstance(size, int) else BATCHES if size == batch else rng.integers(*DRAWN, len(BATCHES))
     if node.op == "Size":
-        return Known(np.asarray(sizes.prod()), np.asarray(unknown.any()))
-    part = slice(node.attrs.get("start", 0), node.attrs.get("end"))
-    return Known(sizes[part], unknown[part])
+        return tuple(np.asarray(one.prod()) for one in sizes)
+    return tuple(one[node.attrs.get("start", 0) : node.attrs.get("end")] for one in sizes)
 
 
-def _partly(node: gs.Node, given: Sequence[Known | None], opset: int) -> Known | None:
-    """Of numbers some of which are unknown: which of the results are, found out by running the operator on the marks."""
-    present = [one for one in given if one is not None]
-    values = _run(node, [one.values if one is not None else None for one in given], opset)
-    if values is None:
-        return None
-    if node.op in CELL_BY_CELL:
-        marks = np.logical_or.reduce(np.broadcast_arrays(*(one.unknown for one in present)))
-        return Known(values, np.broadcast_to(marks, values.shape))
-    carried = len(given) if node.op == "Concat" else 1
-    if node.op not in MOVES or any(one.unknown.any() for one in present[carried:]):
-        return None
-    moved = [one.unknown.astype(one.values.dtype) for one in present[:carried]]
-    marks = _run(node, [*moved, *(one.values if one is not None else None for one in given[carried:])], opset)
-    return None if marks is None else Known(values, marks.astype(np.bool_))
-
-
-def _run(node: gs.Node, arrays: Sequence[Array | None], opset: int) -> Array | None:
-    """The output of ``node`` alone on these inputs; None if ONNX Runtime cannot run it, and so it stays in the graph."""
-    feeds = {f"input_{number}": np.asarray(array) for number, array in enumerate(arrays) if array is not None}
+def _run(node: gs.Node, runs: Sequence[Sequence[Array | None]], opset: int) -> Known | None:
+    """The output of ``node`` alone for the inputs of each run; None if ONNX Runtime cannot, and so it stays in the graph."""
+    feeds = [{f"input_{place}": np.asarray(array) for place, array in enumerate(run) if array is not None} for run in runs]
     try:
-        (result,) = open_session(_alone(node, len(arrays), feeds, opset), Machine(("cpu",), 1)).run(None, feeds)
+        session = open_session(_alone(node, len(runs[0]), feeds[0], opset), Machine(("cpu",), 1))
+        results = [session.run(None, feed)[0] for feed in feeds]
     except Exception:  # ONNX Runtime raises a class per status code, with Exception as their only common base
         return None
-    return result if isinstance(result, np.ndarray) else None
+    return tuple(results) if all(isinstance(result, np.ndarray) for result in results) else None
 
 
 def _alone(node: gs.Node, count: int, feeds: Mapping[str, Array], opset: int) -> bytes:
-    """A model of ``node``, with those of its ``count`` inputs that are given."""
-    inputs = {name: gs.Variable(name, array.dtype, array.shape) for name, array in feeds.items()}
-    given = [inputs.get(f"input_{number}", gs.Variable.empty()) for number in range(count)]
+    """A model of ``node``, with those of its ``count`` inputs that are given, of any size."""
+    sizes = {name: [f"{name}_{axis}" for axis in range(array.ndim)] for name, array in feeds.items()}
+    inputs = {name: gs.Variable(name, array.dtype, sizes[name]) for name, array in feeds.items()}
+    given = [inputs.get(f"input_{place}", gs.Variable.empty()) for place in range(count)]
     output = gs.Variable("output")
     nodes = [gs.Node(node.op, "alone", dict(node.attrs), given, [output])]
     graph = gs.Graph(nodes, list(inputs.values()), [output], opset=opset)
     return bytes(gs.export_onnx(graph, do_type_check=False, ir_version=10).SerializeToString())
+
+
+def _restate(emit: Emitter, node: gs.Node, known: Mapping[str, Known]) -> bool:
+    """Where shape inference cannot tell an output's size: says it as the batch and numbers, put together, which it can."""
+    place = SIZED.get(node.op)
+    if place is None or node.inputs[place].name not in known or _is_known(node.outputs[0]):
+        return False
+    said, by_batch = node.inputs[place], known[node.inputs[place].name]
+    if said.inputs[0].name.startswith(RESTATED) or len({one.shape for one in by_batch}) > 1 or by_batch[0].ndim != 1:
+        return False
+    batch = emit("Shape", emit.graph.inputs[0], start=0, end=1)
+    parts = []
+    for sizes in zip(*by_batch, strict=True):
+        if sizes != BATCHES and len(set(sizes)) > 1:
+            return False
+        parts.append(batch if sizes == BATCHES else emit.int64([sizes[0]]))
+    node.inputs[place] = emit("Concat", *parts, name=RESTATED, axis=0)
+    return True
+
+
+def _is_known(value: gs.Tensor) -> bool:
+    """Whether all sizes but the batch are."""
+    return value.shape is not None and all(isinstance(size, int) for size in value.shape[1:])

@@ -226,6 +226,16 @@ def with_positions(b: Builder, opset: int) -> str:
     return HEADS["mean"](b, opset, b.relu(b.conv(b.node("Add", positions, x, channels=4), 5)))
 
 
+def with_positions_as_far_as_needed(b: Builder, opset: int) -> str:
+    """The same, expanded by sizes of which -1 stands for one as it is, replaced by 1, as PyTorch exports expand."""
+    x = b.conv("image", 4, pads=[1, 1, 1, 1])
+    batch = b.node("Slice", b.node("Shape", x), integers(b, 0), integers(b, 1))
+    asked = b.node("Concat", batch, integers(b, -1, -1, WIDTH), axis=0)
+    size = b.node("Where", b.node("Equal", asked, integers(b, -1)), integers(b, 1, 1, 1, 1), asked)
+    positions = b.node("Expand", b.weight(1, 4, HEIGHT, 1), size)
+    return HEADS["mean"](b, opset, b.relu(b.conv(b.node("Add", positions, x, channels=4), 5)))
+
+
 def with_positions_of_an_image(b: Builder, opset: int) -> str:
     """The same without the batch, whose size is wholly known: a constant, made of one that lies in the file of weights."""
     x = b.conv("image", 4, pads=[1, 1, 1, 1])
@@ -252,7 +262,10 @@ def with_constant_channels(b: Builder, opset: int) -> str:
     return HEADS["mean"](b, opset, b.relu(b.conv(x, 5)))
 
 
-NETWORKS_BY_SHAPE = [chunked, resized_by_shape, with_coordinates, with_positions, with_positions_of_an_image, with_ones]
+NETWORKS_BY_SHAPE = [
+    chunked, resized_by_shape, with_coordinates, with_positions, with_positions_as_far_as_needed, with_positions_of_an_image,
+    with_ones,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("batch", ["N", 1])
