@@ -1,0 +1,68 @@
+"""The oracle of what normalising does: the source file, as exported, run by ONNX Runtime on covered images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from everywhere import NEVER_DENSE
+from networks import CHANNELS, Builder
+from onnx import TensorProto, helper
+from onnxruntime import InferenceSession
+
+from kcompiler.options import Options
+from kcompiler.pipeline import compile_file
+from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.report import NodeReport
+
+HEIGHT, WIDTH = 12, 14
+PATCH = (3, 4)
+FILL = (0.7, -1.2, 3.0)
+Network = Callable[[Builder, int], str]
+"""Adds nodes of an opset to a builder, and returns the name of their output: a row of numbers for each image."""
+
+
+def integers(b: Builder, *values: int) -> str:
+    return b.constant(values, np.int64)
+
+
+def mean(b: Builder, opset: int, x: str, axes: list[int], keepdims: int = 1) -> str:
+    if opset < 18:
+        return b.node("ReduceMean", x, axes=axes, keepdims=keepdims)
+    return b.node("ReduceMean", x, integers(b, *axes), keepdims=keepdims)
+
+
+def mean_head(b: Builder, opset: int, x: str) -> str:
+    """The mean over the cells of what a last convolution makes of a map."""
+    return mean(b, opset, b.relu(b.conv(x, 5)), [2, 3], keepdims=0)
+
+
+def save(folder: Path, network: Network, opset: int, batch: int | str = 1) -> Path:
+    """A model of what ``network`` makes of the image, which is to be one row of numbers, or is made one."""
+    builder = Builder()
+    output = network(builder, opset)
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, CHANNELS, HEIGHT, WIDTH])
+    value = helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, "numbers"])
+    graph = helper.make_graph(builder.nodes, "tiny", [image], [value], builder.weights)
+    path = folder / f"opset_{opset}.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+def assert_equals_source(path: Path) -> list[NodeReport]:
+    """Compiles ``path``, compares it with the file itself at every position, and returns the report of its nodes."""
+    bundle = compile_file(path, Options(patch=PATCH, dense_share=NEVER_DENSE))
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    image = np.random.default_rng(1).standard_normal((CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
+    positions = [(y, x) for y in range(HEIGHT - PATCH[0] + 1) for x in range(WIDTH - PATCH[1] + 1)]
+    expected = []
+    for y, x in positions:
+        covered = image.copy()
+        covered[:, y : y + PATCH[0], x : x + PATCH[1]] = np.reshape(FILL, (CHANNELS, 1, 1))
+        expected.append(session.run(None, {"image": covered[None]})[0][0])
+    assert np.ptp(expected, axis=0).max() > 1e-3, "the patch is to move the outputs"
+    np.testing.assert_allclose(explainer.outputs(image, positions, fill=FILL), expected, rtol=1e-4, atol=1e-5)
+    return list(bundle.report.nodes)
