@@ -96,4 +96,8 @@ class Verifier:
         return "; ".join(f"{name}: {reason}" for name, reason in found if reason)
 
     def _explainer(self) -> Explainer:
-        return Explainer(self.folder, providers=("cpu",), graphs=True)
+        """Of the bundle as it is now; the reference runs the full model from there, too."""
+        explainer = Explainer(self.folder, providers=("cpu",), graphs=True)
+        if self.reference is not None:
+            self.reference.explainer = explainer
+        return explainer
