@@ -21,6 +21,10 @@ CASES = [
 ]
 
 
+PAPER = {"vgg16": {4: 8.59, 16: 6.52, 32: 5.04}}
+"""Redundancy by patch in figure 3 of the paper (SIGMOD 2019)."""
+
+
 def export(folder, name, exporter, head):
     """In a process of its own: the exporters warn, and keep memory."""
     path = folder / f"{name}.onnx"
@@ -40,6 +44,9 @@ def test_64_positions_equal_full_inference(name, exporter, head, tmp_path):
     assert comparison.agrees, comparison.reason
     convolutions = [node for node in bundle.report.nodes if node.operator == "Conv"]
     assert sum(node.incremental for node in convolutions) > len(convolutions) / 3
+    counted = {one.patch: one.paper for one in bundle.report.redundancies}  # as inspect prints it
+    for patch, redundancy in PAPER.get(name, {}).items():
+        assert counted[patch] == pytest.approx(redundancy, rel=0.01)
 
 
 @pytest.mark.parametrize("patch", [(1, 1), (8, 40)])
