@@ -1,7 +1,7 @@
 """Layout noise away: what exporters write in several ways becomes one, of which the region rules know.
 
 Requires a graph with inferred shapes. Ensures: the same outputs; a Split is Slices, sizes of reshaped and resized maps are
-constants where inference tells them, chains of reshapes from map to map are the one operator that they amount to (``layout``),
+constants where inference tells them, chains of reshapes from map to map are the one operator that they amount to (``reshapes``),
 and outputs that nobody reads are not there.
 """
 
@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.batch import subgraphs
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.layout import known, straighten
+from kcompiler.passes.reshapes import known, straighten
 
 FURTHER_OUTPUTS = ("LayerNormalization", "MaxPool", "Dropout")
 """Operators all of whose outputs but the first may be left away."""

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.layout import straighten
+from kcompiler.passes.reshapes import straighten
 
 SIDES = st.sampled_from([1, 2, 3, 4, 6])
 
