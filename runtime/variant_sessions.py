@@ -37,9 +37,7 @@ class VariantSessions:
 
     @cached_property
     def baseline(self) -> ort.InferenceSession:
-        session = open_session(self._files.folder / self._variant.baseline, self._machine)
-        self._files.check()
-        return session
+        return self._open(self._variant.baseline, self._machine)
 
     @cached_property
     def incremental(self) -> ort.InferenceSession:
@@ -75,8 +73,11 @@ class VariantSessions:
         """
         # Many weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
         share = self._share.shared_out(self._workers) if self._few_weights else self._share
-        model, machine = self._files.folder / self._variant.incremental, self._machine if alone else share
-        session = open_session(model, machine, prepack=self._few_weights, profile=profile)
+        machine = self._machine if alone else share
+        return self._open(self._variant.incremental, machine, prepack=self._few_weights, profile=profile)
+
+    def _open(self, name: str, machine: Machine, *, prepack: bool = True, profile: Path | None = None) -> ort.InferenceSession:
+        session = open_session(self._files.folder / name, machine, prepack=prepack, profile=profile)
         self._files.check()
         return session
 
