@@ -30,7 +30,6 @@ VERIFIED_POSITIONS, VERIFIED_CLOSELY = 12, 48
 VERIFIED_AT_ONCE, VERIFIED_SHARE = 0.4, 0.8
 """What an error that is found may have of what is allowed: a sample does not show the largest of all, and a smaller one less."""
 DEFECT = "{}; nothing was written. This is a defect of kcompiler: please report it with the model"
-INFINITE = "activations become infinite, which sums over the parts of a map do not keep apart"
 EXTERNAL_BYTES = 1 << 30
 """From here on a proto is saved with its weights in a file of their own; ONNX itself cannot go beyond 2 GB."""
 
@@ -96,10 +95,13 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
 
 
 def _attempts(analysed: Analysed, options: Options, tried: Sequence[Comparison]) -> Iterator[Analysed]:
-    """Ever more exact ones; at the end by full inference, where what is infinite or not a number differed in the last tried."""
+    """Ever more exact ones; at the end by full inference, where what is infinite or not a number differed in the last tried.
+
+    Sums over the parts of a map do not keep infinities apart: zero times infinity is no number.
+    """
     yield from analysed.ever_more_exact(options)
     if np.isinf(tried[-1].largest_error):
-        yield analysed.whole(options, INFINITE)
+        yield analysed.whole(options, f"with regions recomputed, {tried[-1].reason}")
 
 
 def _compared(quick: Verifier, close: Verifier) -> Comparison:
