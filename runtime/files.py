@@ -102,8 +102,15 @@ def replace_folder(built: Path, target: Path, ours: Callable[[str], bool], *, fo
                 os.replace(new, target)
             except BaseException:  # an interrupt as well
                 if old.exists() and not target.exists():
-                    os.replace(old, target)
+                    _put_back(old, target)
                 raise
         finally:
             if target.exists() or not old.exists():  # never the only copy
                 shutil.rmtree(scratch)
+
+
+def _put_back(old: Path, target: Path) -> None:
+    try:
+        os.replace(old, target)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written ({error.strerror or error}); what was there is kept at {old}") from error

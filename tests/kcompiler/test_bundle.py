@@ -181,9 +181,10 @@ def test_the_only_copy_of_a_bundle_is_never_removed(saved, tmp_path, monkeypatch
         renamed(source, target)
 
     monkeypatch.setattr(files.os, "replace", once)
-    with pytest.raises(kcompiler.UsageError, match="disk on fire"):
+    with pytest.raises(kcompiler.UsageError, match="disk on fire") as error:
         bundle.save(saved, force=True)
     (kept,) = tmp_path.glob(".writing-*/old")
+    assert f"kept at {kept}" in str(error.value)
     assert kcompiler.load(kept).manifest.patch == (4, 4)
 
 
