@@ -29,9 +29,7 @@ Description = tuple[float, ...] | str | None
 """Of a fill, see :class:`Tuned`."""
 
 
-def find_tuned(
-    manifest: Manifest, quality: object, stride: int, score: str, fill: Description = None, target: int | None = None
-) -> Tuned:
+def find_tuned(manifest: Manifest, quality: object, stride: int, score: str, fill: Description, target: int | None) -> Tuned:
     """The tuned plan that serves best to reach SSIM ``quality`` at a stride and score.
 
     First one that was tuned with the same fill, then for the same target (None: each image's largest), then one whose quality
