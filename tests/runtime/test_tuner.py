@@ -223,7 +223,8 @@ def test_fills_are_told_apart():
             return image * 0
 
     pictures = [np.random.default_rng(seed).standard_normal(SHAPE).astype(np.float32) for seed in (0, 1)]
-    veils = [Veil(np.full((40, 40), weight, np.float32)) for weight in (0.0, 0.5)]
+    veils = [Veil(np.ones((40, 40), np.float32)) for _ in range(2)]
+    veils[1].weights[20, 20] = 0.5  # where an array's own text leaves numbers out
     for one, other in (pictures, veils):
         assert described_fill(one, SHAPE) != described_fill(other, SHAPE)
         assert described_fill(one, SHAPE) == described_fill(one, SHAPE)
