@@ -79,8 +79,8 @@ class Analysed:
         """
         last = self
         yield last
-        for chooser, budget in self._further():
-            choice = chooser.choose(budget, self.choice.batch, options.dense_share)
+        for chooser, budget, batch in self._further():
+            choice = chooser.choose(budget, batch, options.dense_share)
             if choice.lowerings != last.choice.lowerings:
                 graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
                 last = replace(last, choice=choice, rewritten=graph)
@@ -93,9 +93,10 @@ class Analysed:
         graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
         return replace(self, chooser=chooser, choice=choice, rewritten=graph)
 
-    def _further(self) -> Iterator[tuple[Chooser, float]]:
-        yield from ((self.chooser, budget) for budget in ERROR_BUDGETS[1:])
-        yield self.chooser.preferring({"Conv": SAME_SUMS}), 0.0
+    def _further(self) -> Iterator[tuple[Chooser, float, int | None]]:
+        """Choosers, budgets and batches; for the last one a batch is chosen anew, as no transformed weights are to be read."""
+        yield from ((self.chooser, budget, self.choice.batch) for budget in ERROR_BUDGETS[1:])
+        yield self.chooser.preferring({"Conv": SAME_SUMS}), 0.0, None
 
 
 def cheaper_on_regions(graph: gs.Graph, options: Options) -> gs.Graph:

@@ -82,14 +82,13 @@ def onnxruntime() -> Any:
 
 
 def open_session(
-    model: Path | bytes, machine: Machine, *, optimise: bool = True, prepack: bool = True, profile: Path | None = None
+    model: Path | bytes, machine: Machine, *, optimise: bool = True, profile: Path | None = None
 ) -> ort.InferenceSession:
     """A session on ``model``.
 
     Args:
         model: an ONNX file, external weights beside it; or what would be in such a file.
         machine: providers and threads.
-        prepack: whether weights of matrix products are laid out anew when loading, not at each run.
         optimise: False turns every graph optimisation off (for the measure of float32 noise).
         profile: start of the file name for ONNX Runtime's profile, if it is to make one.
 
@@ -104,8 +103,6 @@ def open_session(
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    if not prepack:
-        options.add_session_config_entry("session.disable_prepacking", "1")
     wanted = provider_names(machine.providers, ort.get_available_providers())
     if machine.threads is not None or wanted[0] == SHORT_NAMES["cpu"]:
         options.intra_op_num_threads = machine.threads or _cores()

@@ -14,9 +14,8 @@ from kcompiler.runtime.unaltered import Unaltered
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-PACKED_BYTES = 128 << 20
-"""Weights of at most this size are packed for products when a session opens, which takes as much memory again; then each worker
-has a session of its own."""
+FEW_BYTES = 128 << 20
+"""Weights of at most this size are few: each worker has a session, and its own copy of them, packed for products."""
 
 
 class VariantSessions:
@@ -33,7 +32,7 @@ class VariantSessions:
         """
         self._files, self._variant, self._machine, self._share, self._workers = files, variant, machine, share, workers
         self._of_worker, self._opening, self._handed_out = threading.local(), threading.Lock(), False
-        self._few_weights = variant.weight_bytes <= PACKED_BYTES
+        self._few_weights = variant.weight_bytes <= FEW_BYTES
 
     @cached_property
     def baseline(self) -> ort.InferenceSession:
@@ -71,13 +70,12 @@ class VariantSessions:
 
         It is for batches side by side, or for one ``alone`` on all threads.
         """
-        # Many weights are used where they lie in the mapped file: packing them beforehand would hold them twice.
         share = self._share.shared_out(self._workers) if self._few_weights else self._share
         machine = self._machine if alone else share
-        return self._open(self._variant.incremental, machine, prepack=self._few_weights, profile=profile)
+        return self._open(self._variant.incremental, machine, profile=profile)
 
-    def _open(self, name: str, machine: Machine, *, prepack: bool = True, profile: Path | None = None) -> ort.InferenceSession:
-        session = open_session(self._files.folder / name, machine, prepack=prepack, profile=profile)
+    def _open(self, name: str, machine: Machine, *, profile: Path | None = None) -> ort.InferenceSession:
+        session = open_session(self._files.folder / name, machine, profile=profile)
         self._files.check()
         return session
 

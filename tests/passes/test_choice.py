@@ -175,6 +175,8 @@ def test_tighter_budgets_end_without_transforms_and_then_with_the_operator_itsel
     convolutions = [node.name for node in analysed.graph.nodes if node.op == "Conv"]
     assert "gemm" in {tighter[-1].lowerings[name] for name in convolutions}
     assert {last.lowerings[name] for name in convolutions} == {"regions"}
+    assert {one.batch for one in tighter} == {analysed.choice.batch}
+    assert last.batch == analysed.chooser.preferring({"Conv": "regions"}).choose(0.0).batch
 
 
 def test_compilation_falls_back_until_verification_is_content(tmp_path, monkeypatch):

@@ -6,13 +6,16 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
-from networks import save
+from networks import Builder, save
 
 import kcompiler
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
+from kcompiler.runtime.check import random_image
 from kcompiler.runtime.engine import SIDE_BY_SIDE
+from kcompiler.runtime.images import fill_image
 from kcompiler.runtime.positions import make_grid
 from kcompiler.runtime.variant_sessions import VariantSessions
 
@@ -64,12 +67,27 @@ def test_each_worker_runs_a_session_of_its_own(bundle):
 
 
 def test_many_weights_are_held_once(bundle, monkeypatch):
-    monkeypatch.setattr(kcompiler.runtime.variant_sessions, "PACKED_BYTES", 0)
+    monkeypatch.setattr(kcompiler.runtime.variant_sessions, "FEW_BYTES", 0)
     engine = kcompiler.load(bundle, providers=["cpu"], threads=4, memory=2**30).exact
     assert engine.workers.count == 4
     sessions = list(engine.workers.map(lambda _: engine.sessions.of_worker(), range(8)))
     assert {id(one) for one in sessions} == {id(engine.sessions.incremental)}
     assert engine.sessions.incremental.get_session_options().intra_op_num_threads == 1
+
+
+def test_the_operators_themselves_give_the_bits_of_full_inference(tmp_path, monkeypatch):
+    """Of many weights, too: whether a product's weights are packed decides in which order it adds up."""
+    monkeypatch.setattr(kcompiler.runtime.variant_sessions, "FEW_BYTES", 0)
+    builder = Builder()
+    path = tmp_path / "model.onnx"
+    onnx.save(builder.model(builder.relu(builder.conv("image", 32, pads=[1, 1, 1, 1])), 24, 28, classes=300), path)
+    compiled = compile_file(path, Options(patch=(4, 6), prefer={"Conv": "regions"}, dense_share=2.0))
+    assert any(node.lowering == "regions" for node in compiled.report.nodes)
+    explainer, image = kcompiler.load(compiled, providers=["cpu"]), random_image((3, 24, 28), 0)
+    positions = make_grid((24, 28), (4, 6), 4).positions
+    found = explainer.exact.evaluate_all(explainer.exact.baseline(image, 0.5), positions)
+    full = explainer.full_inference().outputs(image, fill_image(0.5, (3, 24, 28)), positions, (4, 6))
+    np.testing.assert_array_equal(found, full)
 
 
 def test_side_by_side_is_run_by_the_sessions_of_the_workers(bundle, image, monkeypatch):
