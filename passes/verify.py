@@ -9,7 +9,7 @@ import numpy as np
 from kcompiler.passes.batch import BatchError
 from kcompiler.passes.load import Source
 from kcompiler.passes.logits import Logits
-from kcompiler.runtime.check import Reference, random_image, sample_positions
+from kcompiler.runtime.check import LAST_PLACES, Reference, in_last_place, random_image, sample_positions
 from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.explainer import Explainer
@@ -48,7 +48,8 @@ def verify_normalised(
     full = FullInference(normalised, own_output, CPU, largest_batch)
 
     def reordered(name: str) -> list[FloatArray]:
-        return [FullInference(normalised, name, CPU, largest_batch, order).run(images) for order in REORDERINGS]
+        orders = [FullInference(normalised, name, CPU, largest_batch, order).run(images) for order in REORDERINGS]
+        return orders + [full.run(in_last_place(images, seed), name) for seed in LAST_PLACES]
 
     try:
         found = full.run(images)

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from kcompiler.runtime.compare import Comparison, compare, worst
-from kcompiler.runtime.engine import Engine
+from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import REORDERINGS, FullInference
 from kcompiler.runtime.images import FloatArray, Numbers, fill_image
@@ -17,6 +17,9 @@ from kcompiler.runtime.positions import IntArray
 
 ALIGNMENTS = 32
 """Commonly the product of all strides of a classifier."""
+LAST_PLACES = (1, 2)
+"""Seeds of images that differ in the last place. A result that is exact for such an image is as exact as any can be of the image
+as given: backward stable, in the words of numerical analysis. This shows what is undecided where no reordering changes a bit."""
 UNCHANGED = 5e-3
 """What approximate variants may be off where nothing is covered, relative to the largest output: they may round coarser."""
 
@@ -50,6 +53,14 @@ def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal")
     return draw((1, *shape), dtype=np.float32)
 
 
+def in_last_place(numbers: FloatArray, seed: int) -> FloatArray:
+    """The same with each number off by up to a unit in its last place, at random."""
+    rng = np.random.default_rng(seed)
+    units = rng.uniform(-1, 1, numbers.shape) * np.finfo(np.float32).eps
+    result: FloatArray = (numbers * (1 + units)).astype(np.float32)
+    return result
+
+
 def check(
     explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers | None = None, seed: int = 0
 ) -> Comparison:
@@ -79,22 +90,38 @@ class Reference:
         self.explainer, self.positions = explainer, positions
         self.image = image if image is not None else _random_input(explainer, full, seed)
         self.fill = fill if fill is not None else _random_input(explainer, full, seed + 1)[0]
-        self.outputs = self._run(full)
+        self.outputs = self._run(full, self.image, self.fill)
 
-    def _run(self, full: FullInference) -> FloatArray:
+    def _run(self, full: FullInference, image: FloatArray, fill: Numbers) -> FloatArray:
         manifest = self.explainer.manifest
-        fill = fill_image(self.fill, manifest.shape)
-        return full.outputs(self.image, fill, self.positions, manifest.patch, *manifest.outputs)
+        return full.outputs(image, fill_image(fill, manifest.shape), self.positions, manifest.patch, *manifest.outputs)
 
     @cached_property
     def reordered(self) -> list[FloatArray]:
-        """The same outputs with sums in other orders."""
-        return [self._run(self.explainer.full_inference(order=order)) for order in REORDERINGS]
+        """The same outputs with sums in other orders, and of images that differ in the last place."""
+        orders = [self._run(self.explainer.full_inference(order=order), self.image, self.fill) for order in REORDERINGS]
+        full = self.explainer.full_inference()
+        fill = fill_image(self.fill, self.explainer.manifest.shape)
+        return orders + [self._run(full, *(in_last_place(one, seed) for one in (self.image, fill))) for seed in LAST_PLACES]
 
     def compared(self, explainer: Explainer) -> Comparison:
         """A compiled model of the same source with this."""
-        engine, names = explainer.exact, explainer.manifest.outputs
-        return self.judged(engine.evaluate_all(engine.baseline(self.image, self.fill), self.positions, *names))
+        engine = explainer.exact
+        return worst(
+            {way: self.judged(found) for way, found in self.evaluated(engine, engine.baseline(self.image, self.fill)).items()}
+        )
+
+    def evaluated(self, engine: Engine, baseline: Baseline) -> dict[str, FloatArray]:
+        """What ``engine`` gives at the positions, [N, K a name] by the way they are evaluated in: scheduled, and each alone.
+
+        Regions of a batch are as large as that of any of its positions needs, which hides those that are too small.
+        """
+        names = self.explainer.manifest.outputs
+        each = [self.positions[number : number + 1] for number in range(len(self.positions))]
+        return {
+            "in batches": engine.evaluate_all(baseline, self.positions, *names),
+            "alone": np.concatenate(list(engine.evaluate_batches(baseline, each, *names))),
+        }
 
     def judged(self, found: FloatArray) -> Comparison:
         """Outputs [N, K a name] at the positions, those of each of the manifest's outputs side by side, with this.
