@@ -19,11 +19,15 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes import pads
 from kcompiler.passes.batch import BatchError, check_independent, subgraphs
+from kcompiler.passes.bodies import is_read, rename_reads
 from kcompiler.passes.canonical import canonical, free_resizes
 from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
-from kcompiler.passes.load import Source, to_channels_first
+from kcompiler.passes.image_layout import to_channels_first
+from kcompiler.passes.inputs import bind_inputs, take_float32
+from kcompiler.passes.load import Source
+from kcompiler.passes.pixel_types import keep_float32
 from kcompiler.runtime.errors import ModelError, UsageError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
@@ -49,7 +53,7 @@ def select_output(source: Source, wanted: str | None) -> str:
         raise UsageError(f"{source.path}: has no output {wanted!r}; its outputs are {', '.join(outputs)}")
     name = wanted if wanted is not None else next(iter(outputs))
     kind = outputs[name].type
-    if not kind.HasField("tensor_type") or kind.tensor_type.elem_type == TensorProto.STRING:
+    if kind.WhichOneof("value") not in (None, "tensor_type") or kind.tensor_type.elem_type == TensorProto.STRING:
         found = "STRING" if kind.HasField("tensor_type") else kind.WhichOneof("value")
         raise ModelError(f"{source.path}: output {name} is {found}, expected a tensor of numbers; choose another (--output NAME)")
     return name
@@ -74,6 +78,8 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     model = _fold(source, folder, kind)
     centred = opset_of(model) >= CENTRED_FROM
     graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
+    if keep_float32(graph):
+        graph = _inferred_anew(source, graph, kind)
     while fold(graph, partial(_values, folder=folder)):
         graph = _inferred_anew(source, graph, kind)
     if drop_expands(graph) | (not centred and corner_resizes(graph)):
@@ -113,9 +119,14 @@ def _inferred_anew(source: Source, graph: gs.Graph, kind: type[ModelError]) -> g
 
 
 def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) -> onnx.ModelProto:
+    """Shapes by strict inference, or else by what it leaves out where it finds fault with what ONNX Runtime has accepted."""
     try:
         return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except shape_inference.InferenceError as error:
+    except shape_inference.InferenceError:
+        pass  # what is written for one image is one cause: the model is run on several, and then on one alone
+    try:
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise kind(f"{source.path}: shapes contradict each other: {error}") from error
 
 
@@ -123,15 +134,19 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     """Makes the first axis of the image a free batch (hard-coded reshapes follow) or one image, and its others static."""
     graph = source.model.graph
     image = next(value for value in graph.input if value.name == source.image)
-    written_in = image.type.tensor_type.shape.dim[0].dim_value
+    declared = image.type.tensor_type.shape.dim
+    written_in = max(declared[0].dim_value, 0) if declared else 0  # zero and below are how some exporters write "any"
     if source.layout == "NHWC":
         _bring_channels_first(graph, source.image)
+    bind_inputs(source)
+    take_float32(source)
     image.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [BATCH if free else 1, *source.shape]))
     del graph.input[:]
     graph.input.append(image)
     del graph.value_info[:]
     kept = next(value for value in graph.output if value.name == output)
-    kept.type.tensor_type.ClearField("shape")
+    if kept.type.HasField("tensor_type"):
+        kept.type.tensor_type.ClearField("shape")
     del graph.output[:]
     graph.output.append(kept)
     source.model.ir_version = max(source.model.ir_version, 8)
@@ -150,17 +165,11 @@ def _bring_channels_first(graph: onnx.GraphProto, image: str) -> None:
     outputs = {node.output[0] for node in dropped}
     for node in dropped:
         graph.node.remove(node)
-    others = [node for node in graph.node if image in node.input]
-    for node in others:
-        for index, name in enumerate(node.input):
-            if name == image:
-                node.input[index] = f"{image}/channels_last"
-    if others:
+    if is_read(graph, image):
+        rename_reads(graph, image, f"{image}/channels_last")
         graph.node.insert(0, helper.make_node("Transpose", [image], [f"{image}/channels_last"], perm=[0, 2, 3, 1]))
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name in outputs:
-                node.input[index] = image
+    for output in outputs:
+        rename_reads(graph, output, image)
     for value in graph.output:
         if value.name in outputs:
             graph.node.append(helper.make_node("Identity", [image], [value.name]))

@@ -8,13 +8,14 @@ import numpy as np
 
 from kcompiler.passes.batch import BatchError
 from kcompiler.passes.load import Source
+from kcompiler.passes.source_model import SourceModel
 from kcompiler.runtime.check import Reference, random_image, sample_positions
 from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.images import FloatArray
-from kcompiler.runtime.sessions import Machine, open_session
+from kcompiler.runtime.sessions import Machine
 
 SEED = 2019
 SPREADS = ("normal", "unit")
@@ -38,7 +39,9 @@ def verify_normalised(source: Source, output: str, normalised: Path, own_output:
         ModelError: the source cannot be run, or the outputs differ image by image.
     """
     kind = BatchError if largest_batch > 1 else ModelError
-    images = np.concatenate([random_image(source.shape, seed, spread) for spread in SPREADS for seed in (SEED, SEED + 1)])
+    images = np.concatenate(
+        [random_image(source.shape, seed, spread, source.element) for spread in SPREADS for seed in (SEED, SEED + 1)]
+    )
     expected = _run_source(source, output, images)
     full = FullInference(normalised, own_output, CPU, largest_batch)
     try:
@@ -60,12 +63,10 @@ def verify_normalised(source: Source, output: str, normalised: Path, own_output:
 
 def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
     """Outputs [N, K] of the file as it was given, for images [N, C, H, W] one by one."""
-    session = open_session(source.path, CPU)
-    value = next(value for value in session.get_inputs() if value.name == source.image)
-    batch = value.shape[0] if isinstance(value.shape[0], int) and value.shape[0] > 0 else 1
-    laid_out = images if source.layout == "NCHW" else images.transpose(0, 2, 3, 1)
+    run = SourceModel(source)
+    batch = run.batch
     try:
-        outputs = [session.run([output], {source.image: np.repeat(image[None], batch, axis=0)})[0] for image in laid_out]
+        outputs = [run(image, output) for image in images]
         return np.concatenate([np.asarray(one, dtype=np.float32).reshape(batch, -1)[:1] for one in outputs])
     except Exception as error:  # as above; and outputs that are no numbers, or mix the batch
         raise ModelError(f"{source.path}: cannot be run on an image of its own shape: {error}") from error

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from kcompiler.runtime.compare import Comparison, compare, worst
+from kcompiler.runtime.elements import FLOAT32, Element
 from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
@@ -41,11 +42,12 @@ def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int,
     return sample[np.sort(first)][: max(count, len(corners))].astype(np.int64)
 
 
-def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal") -> FloatArray:
-    """Random model input, float32 [1, C, H, W]: standard "normal", as normalised inputs are, or in the "unit" interval."""
-    rng = np.random.default_rng(seed)
-    draw = rng.standard_normal if spread == "normal" else rng.random
-    return draw((1, *shape), dtype=np.float32)
+def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal", element: Element = FLOAT32) -> FloatArray:
+    """Random model input, float32 [1, C, H, W]: standard "normal", as normalised inputs are, or in the "unit" interval.
+
+    Of whole numbers, those of pictures, where ``element`` is of such.
+    """
+    return element.random(np.random.default_rng(seed), (1, *shape), spread)
 
 
 def check(
@@ -67,7 +69,8 @@ class Reference:
     ) -> None:
         """Runs full inference of the model that ``explainer`` was compiled from; see :func:`check`."""
         full = explainer.full_inference()
-        self.explainer, self.positions, self.fill = explainer, positions, fill
+        self.explainer, self.positions = explainer, positions
+        self.fill = explainer.manifest.image_element.fitted(fill)
         self.image = image if image is not None else _random_input(explainer, full, seed)
         self.outputs = self._run(full)
 
@@ -111,9 +114,9 @@ class Reference:
 
 
 def _random_input(explainer: Explainer, reference: FullInference, seed: int) -> FloatArray:
-    shape, recipe = explainer.manifest.shape, explainer.manifest.preprocessing
+    shape, recipe, element = explainer.manifest.shape, explainer.manifest.preprocessing, explainer.manifest.image_element
     if recipe is not None:
         pixels = np.random.default_rng(seed).integers(0, 256, (1, *shape[1:], shape[0]))
-        return recipe.to_input(pixels)
-    image = random_image(shape, seed)
-    return image if np.isfinite(reference.run(image)).any() else random_image(shape, seed, "unit")
+        return element.fitted(recipe.to_input(pixels))
+    image = random_image(shape, seed, element=element)
+    return image if np.isfinite(reference.run(image)).any() else random_image(shape, seed, "unit", element)
