@@ -8,17 +8,18 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
+FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 SHAPING = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def expose_logits(graph: gs.Graph) -> str | None:
     """Makes the logits the second output of ``graph`` where its output is a softmax or sigmoid of them; returns their name.
 
-    Between that operator and the output only the shape may change, so that logit k belongs to output k.
+    Between that operator and the output only the shape, or the type of floats, may change, so that logit k belongs to output k.
     """
     output = graph.outputs[0]
     value = output
-    while len(value.inputs) == 1 and value.inputs[0].op in SHAPING:
+    while len(value.inputs) == 1 and (value.inputs[0].op in SHAPING or _rounds(value.inputs[0])):
         value = value.inputs[0].inputs[0]
     if len(value.inputs) != 1 or value.inputs[0].op not in SQUASHING:
         return None
@@ -29,6 +30,11 @@ def expose_logits(graph: gs.Graph) -> str | None:
         return None
     graph.outputs.append(logits)
     return str(logits.name)
+
+
+def _rounds(node: gs.Node) -> bool:
+    """Whether the node rounds floats to another type of floats, or casts them back."""
+    return node.op == "Cast" and all(value.dtype in FLOATS for value in (node.inputs[0], node.outputs[0]))
 
 
 def _numbers(value: gs.Tensor) -> int | None:

@@ -92,6 +92,8 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         _free_names(one)
     _name_nodes(graph)
     graph.cleanup()
+    if graph.outputs[0] is graph.inputs[0]:
+        raise ModelError(f"{source.path}: output {output} is the image itself; choose another (--output NAME)")
     if isinstance(graph.outputs[0], gs.Constant):
         raise ModelError(f"{source.path}: output {output} does not depend on the image; choose another (--output NAME)")
     if free_batch:
