@@ -20,6 +20,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from kcompiler.passes import pads
 from kcompiler.passes.batch import BatchError, check_independent, subgraphs
 from kcompiler.passes.bodies import is_read, rename_reads
+from kcompiler.passes.branches import take_known_branches
 from kcompiler.passes.canonical import canonical, free_resizes
 from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
 from kcompiler.passes.expand import drop_expands
@@ -75,7 +76,8 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     """
     kind = BatchError if free_batch else ModelError
     _set_batch(source, output, free_batch)
-    model = _fold(source, folder, kind)
+    model = _fold(source, source.model, source.path.parent, folder, kind)
+    model = _without_known_branches(source, model, folder, kind)
     centred = opset_of(model) >= CENTRED_FROM
     graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
     if keep_float32(graph):
@@ -204,26 +206,47 @@ def _free_reshapes(graph: onnx.GraphProto, image: str, batch: int) -> None:
             node.input[1] = name
 
 
-def _fold(source: Source, folder: Path, kind: type[ModelError]) -> onnx.ModelProto:
-    """ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators."""
-    folded = folder / "folded.onnx"
+def _fold(
+    source: Source, model: onnx.ModelProto, weights: Path, folder: Path, kind: type[ModelError], name: str = "folded"
+) -> onnx.ModelProto:
+    """ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators.
+
+    Weights in files are read from the folder ``weights``, and left in a file of ``name`` in ``folder``.
+    """
+    folded = folder / f"{name}.onnx"
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
     entries = {
-        "session.model_external_initializers_file_folder_path": str(source.path.parent.resolve()),
-        "session.optimized_model_external_initializers_file_name": "folded.bin",
+        "session.model_external_initializers_file_folder_path": str(weights.resolve()),
+        "session.optimized_model_external_initializers_file_name": f"{name}.bin",
         "session.optimized_model_external_initializers_min_size_in_bytes": str(INLINE_BYTES),
     }
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     try:
-        ort.InferenceSession(source.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
         raise kind(f"{source.path}: ONNX Runtime cannot load it: {error}") from error
     return onnx.load(folded, load_external_data=False)
+
+
+def _without_known_branches(source: Source, model: onnx.ModelProto, folder: Path, kind: type[ModelError]) -> onnx.ModelProto:
+    """The model with each If whose branch is known replaced by that branch; ``model`` itself where there is none.
+
+    Before conversion, which leaves the insides of bodies in the opset that they are in.
+    """
+    if not any(node.op_type == "If" for node in model.graph.node):
+        return model
+    graph, found = gs.import_onnx(_inferred(source, model, kind)), False
+    while take_known_branches(graph, partial(_values, folder=folder)):
+        graph, found = _inferred_anew(source, graph, kind), True
+    if not found:
+        return model
+    taken = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
+    return _fold(source, taken, folder, folder, kind, "branches")
 
 
 def _map_weights(graph: gs.Graph, folder: Path) -> None:
