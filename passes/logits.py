@@ -23,13 +23,22 @@ def expose_logits(graph: gs.Graph) -> str | None:
         value = value.inputs[0].inputs[0]
     if len(value.inputs) != 1 or value.inputs[0].op not in SQUASHING:
         return None
-    logits = value.inputs[0].inputs[0]
+    batch = graph.inputs[0].shape[0]
+    logits = _of_known_size(value.inputs[0].inputs[0], batch)
     if not isinstance(logits, gs.Variable) or logits in graph.inputs or logits.dtype != np.float32:
         return None
-    if _numbers(logits) is None or _numbers(logits) != _numbers(output):
+    if _numbers(logits, batch) is None or _numbers(logits, batch) != _numbers(output, batch):
         return None
     graph.outputs.append(logits)
     return str(logits.name)
+
+
+def _of_known_size(value: gs.Tensor, batch: int | str) -> gs.Tensor:
+    """``value``, or what was reshaped to it, if only there it is known how many numbers an image has."""
+    found = value
+    while _numbers(found, batch) is None and len(found.inputs) == 1 and found.inputs[0].op in SHAPING:
+        found = found.inputs[0].inputs[0]
+    return found
 
 
 def _rounds(node: gs.Node) -> bool:
@@ -37,7 +46,7 @@ def _rounds(node: gs.Node) -> bool:
     return node.op == "Cast" and all(value.dtype in FLOATS for value in (node.inputs[0], node.outputs[0]))
 
 
-def _numbers(value: gs.Tensor) -> int | None:
-    """How many of one image, if that is known."""
-    sizes = value.shape[1:] if value.shape is not None else [None]
+def _numbers(value: gs.Tensor, batch: int | str) -> int | None:
+    """How many of one image, if that is known: rows of Softmax before opset 13 may be of several channels of an image."""
+    sizes = value.shape[1:] if value.shape and value.shape[0] == batch else [None]
     return prod(sizes) if all(isinstance(size, int) for size in sizes) else None

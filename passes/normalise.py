@@ -29,11 +29,14 @@ from kcompiler.passes.image_layout import to_channels_first
 from kcompiler.passes.inputs import bind_inputs, take_float32
 from kcompiler.passes.load import Source
 from kcompiler.passes.pixel_types import keep_float32
+from kcompiler.passes.retired import REWRITES, replace_retired
 from kcompiler.runtime.errors import ModelError, UsageError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
 
 BATCH = "batch"
+NUMPY_BROADCAST = 7
+"""The first opset whose arithmetic broadcasts as numpy does."""
 INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
 
@@ -77,7 +80,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     kind = BatchError if free_batch else ModelError
     _set_batch(source, output, free_batch)
     model = _fold(source, source.model, source.path.parent, folder, kind)
-    model = _without_known_branches(source, model, folder, kind)
+    model = _without_retired(_without_known_branches(source, model, folder, kind), folder)
     centred = opset_of(model) >= CENTRED_FROM
     graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
     if keep_float32(graph):
@@ -154,8 +157,8 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     del graph.output[:]
     graph.output.append(kept)
     source.model.ir_version = max(source.model.ir_version, 8)
-    if written_in and free:
-        _free_reshapes(graph, source.image, written_in)
+    if free:
+        _free_reshapes(graph, source.image, written_in or 1)
     if written_in > 1 and not free:
         raise ModelError(f"{source.path}: is built for batches of {written_in}; export it for one image, or with a dynamic batch")
 
@@ -247,6 +250,15 @@ def _without_known_branches(source: Source, model: onnx.ModelProto, folder: Path
         return model
     taken = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
     return _fold(source, taken, folder, folder, kind, "branches")
+
+
+def _without_retired(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """The model with standard operators for those that the converter to a later opset does not know."""
+    if not NUMPY_BROADCAST <= opset_of(model) < CENTRED_FROM or not any(node.op_type in REWRITES for node in model.graph.node):
+        return model
+    graph = gs.import_onnx(model)
+    replace_retired(graph, partial(_values, folder=folder))
+    return gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
 
 
 def _map_weights(graph: gs.Graph, folder: Path) -> None:
