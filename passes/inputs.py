@@ -37,9 +37,12 @@ def take_float32(source: Source) -> None:
         return
     typed = f"{image}/{source.element.name}"
     rename_reads(graph, image, typed)
-    kind = next(kind for kind, name in ELEMENTS.items() if name == source.element.name)
-    assert kind != TensorProto.FLOAT, "is another type"
-    graph.node.insert(0, helper.make_node("Cast", [image], [typed], to=kind))
+    graph.node.insert(0, helper.make_node("Cast", [image], [typed], to=element_type(source)))
+
+
+def element_type(source: Source) -> int:
+    """Type of the source's image, as in ``TensorProto``."""
+    return next(kind for kind, name in ELEMENTS.items() if name == source.element.name)
 
 
 def bound_record(array: Array) -> Bound:

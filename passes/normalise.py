@@ -26,7 +26,7 @@ from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opse
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
 from kcompiler.passes.image_layout import to_channels_first
-from kcompiler.passes.inputs import bind_inputs, take_float32
+from kcompiler.passes.inputs import bind_inputs, element_type, take_float32
 from kcompiler.passes.load import Source
 from kcompiler.passes.pixel_types import keep_float32
 from kcompiler.passes.retired import REWRITES, replace_retired
@@ -83,7 +83,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     model = _without_retired(_without_known_branches(source, model, folder, kind), folder)
     centred = opset_of(model) >= CENTRED_FROM
     graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
-    if keep_float32(graph):
+    if keep_float32(graph, element_type(source)):
         graph = _inferred_anew(source, graph, kind)
     while fold(graph, partial(_values, folder=folder)):
         graph = _inferred_anew(source, graph, kind)
@@ -258,7 +258,8 @@ def _without_retired(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
         return model
     graph = gs.import_onnx(model)
     replace_retired(graph, partial(_values, folder=folder))
-    return gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
+    exported: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
+    return exported
 
 
 def _map_weights(graph: gs.Graph, folder: Path) -> None:

@@ -20,19 +20,24 @@ PADDED_WITH = 2
 """Place of the number that a Pad puts around."""
 
 
-def keep_float32(graph: gs.Graph) -> bool:
+def keep_float32(graph: gs.Graph, kind: int) -> bool:
     """Makes float32 twins of what is moved of the typed image, for casts to float32 to read. Requires inferred types.
 
-    Returns whether shapes must be inferred anew.
+    Args:
+        graph: topologically sorted.
+        kind: type of the source's image, as in ``TensorProto``: other casts are the source's own, and change numbers.
+
+    Returns:
+        whether shapes must be inferred anew.
     """
-    if any(subgraphs(graph)):
+    if kind == TensorProto.FLOAT or any(subgraphs(graph)):
         return False
     emit = Emitter(graph)
     twins: dict[str, gs.Tensor] = {}
     changed = False
     for node in list(graph.nodes):
         first = node.inputs[0] if node.inputs else None
-        if first is graph.inputs[0] and node.op == "Cast" and node.attrs["to"] not in (TensorProto.FLOAT, TensorProto.BOOL):
+        if first is graph.inputs[0] and node.op == "Cast" and node.attrs["to"] == kind:
             twins[node.outputs[0].name] = first
         elif first is None or first.name not in twins:
             continue

@@ -56,7 +56,7 @@ def _image_scaler(emit: Emitter, node: gs.Node, load: Load) -> gs.Tensor:
 
 def _affine(emit: Emitter, node: gs.Node, load: Load) -> gs.Tensor:
     scaled = _times(emit, node.inputs[0], node.attrs.get("alpha", 1.0))
-    return emit("Add", scaled, emit.constant(np.float32(node.attrs.get("beta", 0.0))))
+    return emit("Add", scaled, emit.constant(np.asarray(node.attrs.get("beta", 0.0), np.float32)))
 
 
 def _scaled_tanh(emit: Emitter, node: gs.Node, load: Load) -> gs.Tensor:
@@ -70,7 +70,7 @@ def _parametric_softplus(emit: Emitter, node: gs.Node, load: Load) -> gs.Tensor:
 
 
 def _times(emit: Emitter, value: gs.Tensor, number: float) -> gs.Variable:
-    return emit("Mul", value, emit.constant(np.float32(number)))
+    return emit("Mul", value, emit.constant(np.asarray(number, np.float32)))
 
 
 REWRITES: dict[str, Rewrite] = {

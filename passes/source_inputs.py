@@ -148,7 +148,7 @@ def _typed(path: Path, value: onnx.ValueInfoProto, given: Value) -> Array:
     except (TypeError, ValueError, OverflowError):
         same = False
     if not same:
-        shown = given if np.size(given) <= 8 else f"an array of {np.asarray(given).dtype}"  # type: ignore[arg-type]
+        shown = given if np.size(given) <= 8 else f"an array of {np.asarray(given).dtype}"
         raise UsageError(f"{path}: input {value.name} is {name} {dims(value)}, which cannot hold {shown!r}")
     return typed
 

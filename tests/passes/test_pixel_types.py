@@ -94,6 +94,20 @@ def test_dequantised_pixels(tmp_path):
     assert [node.operator for node in nodes if not node.incremental] == ["ReduceMean"]
 
 
+@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.FLOAT16])
+def test_casts_of_a_float32_image_are_its_own(kind, tmp_path):
+    """They round its pixels, or cut them off."""
+    b = Builder()
+    x = b.node("Cast", "image", to=kind, channels=CHANNELS)
+    x = b.node("Cast", x, to=TensorProto.FLOAT, channels=CHANNELS)
+    x = b.node("Flatten", b.conv(x, 2, 5, strides=[3, 3]))
+    path = save_model(tmp_path, b, x, [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", CHANNELS, HEIGHT, WIDTH])])
+    image = np.random.default_rng(0).uniform(0, 200, (CHANNELS, HEIGHT, WIDTH)).astype(np.float32)
+    nodes = assert_equals_source(path, image=image, fill=(3.7, 99.2, 150.6))
+    assert nodes[0].operator == "Cast"
+    assert nodes[0].reason.endswith("regions are float32")
+
+
 def test_arithmetic_on_whole_numbers_is_exact_and_dense(tmp_path):
     """Differences of uint8 wrap around."""
     b = Builder()
