@@ -18,7 +18,7 @@ from kcompiler.passes.choice import Choice, Chooser
 from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
 from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
 from kcompiler.passes.load import Source, load
-from kcompiler.passes.logits import expose_logits
+from kcompiler.passes.logits import Logits, expose_logits
 from kcompiler.passes.normalise import normalise, select_output
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.report import make_report
@@ -42,7 +42,7 @@ class Analysed:
 
     Attributes:
         operators: operator counts of the source.
-        output: name of the explained output; ``logits`` of what its softmax or sigmoid reads, if it is one.
+        output: name of the explained output; ``logits`` what its softmax or sigmoid reads, if it is one.
         normalised: the source in plain form: full inference.
         graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
         one_by_one: whether the models take one image at a time.
@@ -51,7 +51,7 @@ class Analysed:
     source: Source
     operators: Mapping[str, int]
     output: str
-    logits: str | None
+    logits: Logits | None
     normalised: gs.Graph
     graph: gs.Graph
     one_by_one: bool

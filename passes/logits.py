@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.runtime.squashing import Squashing
+
 SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
 FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 SHAPING = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
+SCALING = ("Mul", "Div")
 
 
-def expose_logits(graph: gs.Graph) -> str | None:
-    """Makes the logits the second output of ``graph`` where its output is a softmax or sigmoid of them; returns their name.
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """The second output of a model: its ``name``, and what makes the explained output of it."""
 
-    Between that operator and the output only the shape, or the type of floats, may change, so that logit k belongs to output k.
+    name: str
+    squashing: Squashing
+
+
+def expose_logits(graph: gs.Graph) -> Logits | None:
+    """Makes the logits the second output of ``graph`` where its output is a softmax or sigmoid of them.
+
+    Between that operator and the output only the shape, or the type of floats, may change, so that logit k belongs to output k,
+    or a factor stand (percent).
     """
     output = graph.outputs[0]
-    value = output
-    while len(value.inputs) == 1 and (value.inputs[0].op in SHAPING or _rounds(value.inputs[0])):
-        value = value.inputs[0].inputs[0]
+    value, factor = output, 1.0
+    while len(value.inputs) == 1 and (of := _before(value.inputs[0])) is not None:
+        value, factor = of[0], factor * of[1]
     if len(value.inputs) != 1 or value.inputs[0].op not in SQUASHING:
         return None
+    node = value.inputs[0]
     batch = graph.inputs[0].shape[0]
-    logits = _of_known_size(value.inputs[0].inputs[0], batch)
+    logits = _of_known_size(node.inputs[0], batch)
     if not isinstance(logits, gs.Variable) or logits in graph.inputs or logits.dtype != np.float32:
         return None
     if _numbers(logits, batch) is None or _numbers(logits, batch) != _numbers(output, batch):
         return None
     graph.outputs.append(logits)
-    return str(logits.name)
+    return Logits(str(logits.name), Squashing(operator=node.op, factor=factor))
+
+
+def _before(node: gs.Node) -> tuple[gs.Tensor, float] | None:
+    """What ``node`` gives in another shape or rounded, or times a number above 0, and that number; None for any other node."""
+    if node.op in SHAPING or _rounds(node):
+        return node.inputs[0], 1.0
+    if node.op not in SCALING:
+        return None
+    scales = [value for value in node.inputs if isinstance(value, gs.Constant)]
+    if len(scales) != 1 or np.size(scales[0].values) != 1 or (node.op == "Div" and node.inputs[1] is not scales[0]):
+        return None
+    scale = float(np.asarray(scales[0].values).item())
+    (scaled,) = [value for value in node.inputs if value is not scales[0]]
+    if not (np.isfinite(scale) and scale > 0):
+        return None
+    return scaled, 1 / scale if node.op == "Div" else scale
 
 
 def _of_known_size(value: gs.Tensor, batch: int | str) -> gs.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
 
 import numpy as np
@@ -10,8 +11,9 @@ from kcompiler.runtime.compare import Comparison, compare, worst
 from kcompiler.runtime.elements import FLOAT32, Element
 from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.full import REORDERINGS, FullInference
 from kcompiler.runtime.images import FloatArray, Numbers, fill_image
+from kcompiler.runtime.noise import Doubles
 from kcompiler.runtime.positions import IntArray
 
 ALIGNMENTS = 32
@@ -51,12 +53,13 @@ def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal",
 
 
 def check(
-    explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers = 0.5, seed: int = 0
+    explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers | None = None, seed: int = 0
 ) -> Comparison:
     """Compares the compiled model's outputs, logits included, with full inference at ``positions``.
 
     Without an ``image`` (float32 [1, C, H, W]) on a random one: of random pixels if the bundle has preprocessing, else
-    standard normal, or of the unit interval if that gives no finite output.
+    standard normal, or of the unit interval if that gives no finite output. Without a ``fill`` another such image shows through
+    the patch: one colour would try a kernel by the sum of its weights alone.
     """
     return Reference(explainer, positions, image=image, fill=fill, seed=seed).compared(explainer)
 
@@ -65,13 +68,21 @@ class Reference:
     """Full inference at some positions, to compare compiled models with."""
 
     def __init__(
-        self, explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers = 0.5, seed: int = 0
+        self,
+        explainer: Explainer,
+        positions: IntArray,
+        *,
+        image: FloatArray | None = None,
+        fill: Numbers | None = None,
+        seed: int = 0,
     ) -> None:
         """Runs full inference of the model that ``explainer`` was compiled from; see :func:`check`."""
         full = explainer.full_inference()
         self.explainer, self.positions = explainer, positions
-        self.fill = explainer.manifest.image_element.fitted(fill)
         self.image = image if image is not None else _random_input(explainer, full, seed)
+        self.fill = (
+            explainer.manifest.image_element.fitted(fill) if fill is not None else _random_input(explainer, full, seed + 1)[0]
+        )
         self.outputs = self._run(full)
 
     def _run(self, full: FullInference) -> FloatArray:
@@ -80,22 +91,38 @@ class Reference:
         return full.outputs(self.image, fill, self.positions, manifest.patch, *manifest.outputs)
 
     @cached_property
-    def unoptimised(self) -> FloatArray:
-        """Without ONNX Runtime's optimisations."""
-        return self._run(self.explainer.full_inference(optimise=False))
+    def reordered(self) -> list[FloatArray]:
+        """The same outputs with sums in other orders."""
+        return [self._run(self.explainer.full_inference(order=order)) for order in REORDERINGS]
 
     def compared(self, explainer: Explainer) -> Comparison:
         """A compiled model of the same source with this."""
         engine, names = explainer.exact, explainer.manifest.outputs
-        found = engine.evaluate_all(engine.baseline(self.image, self.fill), self.positions, *names)
-        parts = zip(names, *(np.split(outputs, len(names), axis=1) for outputs in (found, self.outputs)), strict=True)
-        return worst(
-            {name: compare(part, full, partial(self._unoptimised_part, n)) for n, (name, part, full) in enumerate(parts)}
-        )
+        return self.judged(engine.evaluate_all(engine.baseline(self.image, self.fill), self.positions, *names))
 
-    def _unoptimised_part(self, number: int) -> FloatArray:
-        """Of one of the outputs."""
-        return np.split(self.unoptimised, len(self.explainer.manifest.outputs), axis=1)[number]
+    def judged(self, found: FloatArray) -> Comparison:
+        """Outputs [N, K a name] at the positions, those of each of the manifest's outputs side by side, with this.
+
+        Logits by themselves, and what a softmax or sigmoid makes of them with what their allowance is passed on as.
+        """
+        manifest = self.explainer.manifest
+
+        def part(outputs: FloatArray, number: int) -> FloatArray:
+            return np.split(outputs, len(manifest.outputs), axis=1)[number]
+
+        def compared(number: int, passed_on: Doubles | float = 0.0) -> Comparison:
+            reordered = partial(self._reordered_part, part, number)
+            return compare(part(found, number), part(self.outputs, number), reordered, passed_on)
+
+        if manifest.logits is None or manifest.squashing is None:
+            return compared(0)
+        logits = compared(1)
+        allowed = logits.allowed if logits.allowed is not None else 0.0
+        passed_on = manifest.squashing.passed_on(part(self.outputs, 0), np.broadcast_to(allowed, part(found, 0).shape))
+        return worst({manifest.output: compared(0, passed_on), manifest.logits: logits})
+
+    def _reordered_part(self, part: Callable[[FloatArray, int], FloatArray], number: int) -> list[FloatArray]:
+        return [part(outputs, number) for outputs in self.reordered]
 
     def unsound(self, engine: Engine) -> str:
         """What is wrong with an approximate ``engine``, empty if nothing is.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explanation import SCORES, Explanation, Quality, Request, Score, explained_targets
-from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.full import USUAL, FullInference, Order
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray, check_image
 from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
@@ -268,12 +268,12 @@ class Explainer:
             raise UsageError(f"target is {target!r}, expected 0 to {self.manifest.classes - 1}")
         return int(target)
 
-    def full_inference(self, *, optimise: bool = True, machine: Machine | None = None) -> FullInference:
+    def full_inference(self, *, order: Order = USUAL, machine: Machine | None = None) -> FullInference:
         """Full inference of the same model on the same machine, or on part of it: the reference."""
-        return _full_inference(self._files, self.manifest, machine or self.machine, optimise=optimise)
+        return _full_inference(self._files, self.manifest, machine or self.machine, order)
 
 
-def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, *, optimise: bool = True) -> FullInference:
-    found = FullInference(files.folder / FULL, manifest.output, machine, manifest.largest_batch, optimise=optimise)
+def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, order: Order = USUAL) -> FullInference:
+    found = FullInference(files.folder / FULL, manifest.output, machine, manifest.largest_batch, order)
     files.check()
     return found

@@ -17,6 +17,7 @@ from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
 from kcompiler.runtime.report import Report
+from kcompiler.runtime.squashing import Squashing
 
 FORMAT = 8
 MANIFEST = "manifest.json"
@@ -144,6 +145,7 @@ class Manifest(Record):
         bound: what the source's other inputs were given, by name.
         output: name of the explained output; ``classes`` numbers in it.
         logits: name of what the final softmax or sigmoid reads, an output of the bundle's models too; None where there is none.
+        squashing: that softmax or sigmoid; None likewise.
         largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
         patch: (height, width) in pixels.
         variants: the exact one first.
@@ -162,6 +164,7 @@ class Manifest(Record):
     bound: Mapping[str, Bound]
     output: str
     logits: str | None
+    squashing: Squashing | None
     classes: Positive
     largest_batch: Positive
     patch: tuple[Positive, Positive]

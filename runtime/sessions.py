@@ -82,14 +82,15 @@ def onnxruntime() -> Any:
 
 
 def open_session(
-    model: Path | bytes, machine: Machine, *, optimise: bool = True, profile: Path | None = None
+    model: Path | bytes, machine: Machine, *, optimise: bool = True, pack: bool = True, profile: Path | None = None
 ) -> ort.InferenceSession:
     """A session on ``model``.
 
     Args:
         model: an ONNX file, external weights beside it; or what would be in such a file.
         machine: providers and threads.
-        optimise: False turns every graph optimisation off (for the measure of float32 noise).
+        optimise: False turns every graph optimisation off: convolutions add up in another order.
+        pack: False leaves the weights of products as they are: these add up in another order.
         profile: start of the file name for ONNX Runtime's profile, if it is to make one.
 
     Raises:
@@ -101,6 +102,8 @@ def open_session(
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
     # The threads of a session that is done must not spin on the cores of the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not pack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     wanted = provider_names(machine.providers, ort.get_available_providers())
