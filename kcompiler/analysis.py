@@ -123,7 +123,7 @@ def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -
 
 
 def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> Analysed:
-    source = load(path, options.input_shape, options.layout)
+    source = load(path, options.input_shape, options.layout, options.bind)
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
     output = select_output(source, options.output)

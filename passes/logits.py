@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.runtime.squashing import Squashing
 
 SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
+FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 SHAPING = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 SCALING = ("Mul", "Div")
 
@@ -26,8 +27,8 @@ class Logits:
 def expose_logits(graph: gs.Graph) -> Logits | None:
     """Makes the logits the second output of ``graph`` where its output is a softmax or sigmoid of them.
 
-    Between that operator and the output only the shape may change, so that logit k belongs to output k, or a factor stand
-    (percent).
+    Between that operator and the output only the shape, or the type of floats, may change, so that logit k belongs to output k,
+    or a factor stand (percent).
     """
     output = graph.outputs[0]
     value, factor = output, 1.0
@@ -36,18 +37,19 @@ def expose_logits(graph: gs.Graph) -> Logits | None:
     if len(value.inputs) != 1 or value.inputs[0].op not in SQUASHING:
         return None
     node = value.inputs[0]
-    logits = node.inputs[0]
+    batch = graph.inputs[0].shape[0]
+    logits = _of_known_size(node.inputs[0], batch)
     if not isinstance(logits, gs.Variable) or logits in graph.inputs or logits.dtype != np.float32:
         return None
-    if _numbers(logits) is None or _numbers(logits) != _numbers(output):
+    if _numbers(logits, batch) is None or _numbers(logits, batch) != _numbers(output, batch):
         return None
     graph.outputs.append(logits)
     return Logits(str(logits.name), Squashing(operator=node.op, factor=factor))
 
 
 def _before(node: gs.Node) -> tuple[gs.Tensor, float] | None:
-    """What ``node`` gives in another shape, or times a number above 0, and that number; None for any other node."""
-    if node.op in SHAPING:
+    """What ``node`` gives in another shape or rounded, or times a number above 0, and that number; None for any other node."""
+    if node.op in SHAPING or _rounds(node):
         return node.inputs[0], 1.0
     if node.op not in SCALING:
         return None
@@ -61,7 +63,20 @@ def _before(node: gs.Node) -> tuple[gs.Tensor, float] | None:
     return scaled, 1 / scale if node.op == "Div" else scale
 
 
-def _numbers(value: gs.Tensor) -> int | None:
-    """How many of one image, if that is known."""
-    sizes = value.shape[1:] if value.shape is not None else [None]
+def _of_known_size(value: gs.Tensor, batch: int | str) -> gs.Tensor:
+    """``value``, or what was reshaped to it, if only there it is known how many numbers an image has."""
+    found = value
+    while _numbers(found, batch) is None and len(found.inputs) == 1 and found.inputs[0].op in SHAPING:
+        found = found.inputs[0].inputs[0]
+    return found
+
+
+def _rounds(node: gs.Node) -> bool:
+    """Whether the node rounds floats to another type of floats, or casts them back."""
+    return node.op == "Cast" and all(value.dtype in FLOATS for value in (node.inputs[0], node.outputs[0]))
+
+
+def _numbers(value: gs.Tensor, batch: int | str) -> int | None:
+    """How many of one image, if that is known: rows of Softmax before opset 13 may be of several channels of an image."""
+    sizes = value.shape[1:] if value.shape and value.shape[0] == batch else [None]
     return prod(sizes) if all(isinstance(size, int) for size in sizes) else None

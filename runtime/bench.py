@@ -91,8 +91,9 @@ class _Trial:
     def of(cls, explainer: Explainer, stride: int, sample: int) -> _Trial:
         manifest = explainer.manifest
         positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
-        fill = fill_image(FILL, manifest.shape)
-        return cls(explainer, random_image(manifest.shape, 0), fill, positions, spread(explainer, positions, sample))
+        fill = manifest.image_element.fitted(fill_image(FILL, manifest.shape))
+        image = random_image(manifest.shape, 0, element=manifest.image_element)
+        return cls(explainer, image, fill, positions, spread(explainer, positions, sample))
 
     def compared(self) -> Comparison:
         """Some of the positions, with full inference."""

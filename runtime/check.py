@@ -8,6 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from kcompiler.runtime.compare import Comparison, compare, worst
+from kcompiler.runtime.elements import FLOAT32, Element
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import REORDERINGS, FullInference
@@ -46,19 +47,12 @@ def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int,
     return sample[np.sort(first)][: max(count, len(corners))].astype(np.int64)
 
 
-def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal") -> FloatArray:
-    """Random model input, float32 [1, C, H, W]: standard "normal", as normalised inputs are, or in the "unit" interval."""
-    rng = np.random.default_rng(seed)
-    draw = rng.standard_normal if spread == "normal" else rng.random
-    return draw((1, *shape), dtype=np.float32)
+def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal", element: Element = FLOAT32) -> FloatArray:
+    """Random model input, float32 [1, C, H, W]: standard "normal", as normalised inputs are, or in the "unit" interval.
 
-
-def in_last_place(numbers: FloatArray, seed: int) -> FloatArray:
-    """The same with each number off by up to a unit in its last place, at random."""
-    rng = np.random.default_rng(seed)
-    units = rng.uniform(-1, 1, numbers.shape) * np.finfo(np.float32).eps
-    result: FloatArray = (numbers * (1 + units)).astype(np.float32)
-    return result
+    Of whole numbers, those of pictures, where ``element`` is of such.
+    """
+    return element.random(np.random.default_rng(seed), (1, *shape), spread)
 
 
 def check(
@@ -89,7 +83,8 @@ class Reference:
         full = explainer.full_inference()
         self.explainer, self.positions = explainer, positions
         self.image = image if image is not None else _random_input(explainer, full, seed)
-        self.fill = fill if fill is not None else _random_input(explainer, full, seed + 1)[0]
+        element = explainer.manifest.image_element
+        self.fill = element.fitted(fill) if fill is not None else _random_input(explainer, full, seed + 1)[0]
         self.outputs = self._run(full, self.image, self.fill)
 
     def _run(self, full: FullInference, image: FloatArray, fill: Numbers) -> FloatArray:
@@ -100,9 +95,9 @@ class Reference:
     def reordered(self) -> list[FloatArray]:
         """The same outputs with sums in other orders, and of images that differ in the last place."""
         orders = [self._run(self.explainer.full_inference(order=order), self.image, self.fill) for order in REORDERINGS]
-        full = self.explainer.full_inference()
+        full, off = self.explainer.full_inference(), self.explainer.manifest.image_element.in_last_place
         fill = fill_image(self.fill, self.explainer.manifest.shape)
-        return orders + [self._run(full, *(in_last_place(one, seed) for one in (self.image, fill))) for seed in LAST_PLACES]
+        return orders + [self._run(full, off(self.image, seed), off(fill, seed)) for seed in LAST_PLACES]
 
     def compared(self, explainer: Explainer) -> Comparison:
         """A compiled model of the same source with this."""
@@ -164,9 +159,9 @@ class Reference:
 
 
 def _random_input(explainer: Explainer, reference: FullInference, seed: int) -> FloatArray:
-    shape, recipe = explainer.manifest.shape, explainer.manifest.preprocessing
+    shape, recipe, element = explainer.manifest.shape, explainer.manifest.preprocessing, explainer.manifest.image_element
     if recipe is not None:
         pixels = np.random.default_rng(seed).integers(0, 256, (1, *shape[1:], shape[0]))
-        return recipe.to_input(pixels)
-    image = random_image(shape, seed)
-    return image if np.isfinite(reference.run(image)).any() else random_image(shape, seed, "unit")
+        return element.fitted(recipe.to_input(pixels))
+    image = random_image(shape, seed, element=element)
+    return image if np.isfinite(reference.run(image)).any() else random_image(shape, seed, "unit", element)

@@ -47,6 +47,7 @@ def bench_models(
     calibrate: options.Calibrate = False,
     input_shape: options.InputShape = None,
     layout: options.Layout = None,
+    bind: options.Bind = None,
     output: options.Output = None,
     provider: options.Provider = None,
     threads: options.Threads = None,
@@ -62,16 +63,16 @@ def bench_models(
     extra: list[dict[str, float]] = []
     for path, size in product(models, patches):
         bundle: Path | Bundle = path
-        if path.is_dir() and (calibrate or any(one is not None for one in (patch, input_shape, layout, output))):
+        if path.is_dir() and (calibrate or any(one is not None for one in (patch, input_shape, layout, bind, output))):
             raise UsageError(
-                f"{path}: is compiled already, --patch, --input-shape, --layout, --output and --calibrate are for models"
+                f"{path}: is compiled already, --patch, --input-shape, --layout, --bind, --output and --calibrate are for models"
             )
         tell = partial(_tell, path.name)
         if not path.is_dir():
             tell("compiling")
             bundle = kcompiler.compile(
-                path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), layout=layout, output=output,
-                calibrate=calibrate, threads=threads,
+                path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), layout=layout,
+                bind=options.bound(bind), output=output, calibrate=calibrate, threads=threads,
             )  # fmt: skip
         explainer = kcompiler.load(bundle, providers=provider, threads=threads)
         for step in strides:
@@ -132,7 +133,7 @@ def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:
         _tell(manifest.model, "no profile: the model runs whole, as full inference does")
         return
     grid = make_grid(manifest.shape[1:], manifest.patch, 4).positions
-    baseline = explainer.baseline(random_image(manifest.shape, 0))
+    baseline = explainer.baseline(random_image(manifest.shape, 0, element=manifest.image_element))
     table = Table(
         "operator", "nodes", "ms a position, a batch alone", "share", box=None, title=f"{manifest.model}: incremental model"
     )

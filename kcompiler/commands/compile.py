@@ -24,6 +24,7 @@ def compile_model(
     patch: options.Patch = "16",
     input_shape: options.InputShape = None,
     layout: options.Layout = None,
+    bind: options.Bind = None,
     output: options.Output = None,
     extents: Annotated[
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
@@ -55,6 +56,7 @@ def compile_model(
         patch=options.patch_size(patch),
         input_shape=options.input_shape(input_shape),
         layout=layout,
+        bind=options.bound(bind),
         output=output,
         extents=extents,
         convolution=convolution,

@@ -28,6 +28,7 @@ def inspect_model(
     patch: options.Patch = "16",
     input_shape: options.InputShape = None,
     layout: options.Layout = None,
+    bind: options.Bind = None,
     output: options.Output = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON; of several models by file name.")] = False,
     picture: Annotated[
@@ -41,7 +42,7 @@ def inspect_model(
     """Show what becomes of each node: incremental or dense, how, over which region, why, and what that is predicted to give."""
     if picture is not None:
         _check_picture(picture, force=force)
-    reports = {model.name: _report(model, patch, input_shape, layout, output) for model in models}
+    reports = {model.name: _report(model, patch, input_shape, layout, bind, output) for model in models}
     if len(reports) != len(models):
         raise UsageError("two of the models have the same file name; rename one, so that they can be told apart")
     if json:
@@ -69,14 +70,16 @@ def _check_picture(picture: Path, *, force: bool) -> None:
         raise UsageError(f"{picture}: there is no folder {picture.parent}")
 
 
-def _report(model: Path, patch: str, input_shape: str | None, layout: options.Layout, output: str | None) -> Report:
+def _report(
+    model: Path, patch: str, input_shape: str | None, layout: options.Layout, bind: options.Bind, output: str | None
+) -> Report:
     if model.is_dir():
         return read_manifest(model).report
     from kcompiler.analysis import analyse
     from kcompiler.options import Options
 
     size, shape = options.patch_size(patch), options.input_shape(input_shape)
-    chosen = Options(patch=size, input_shape=shape, layout=layout, output=output)
+    chosen = Options(patch=size, input_shape=shape, layout=layout, bind=options.bound(bind), output=output)
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
         return analyse(model, chosen, Path(scratch)).report
 
