@@ -27,6 +27,7 @@ from kcompiler.passes.work import DEFAULT_RATES
 from kcompiler.runtime.manifest import LARGEST_BATCH, Calibration
 from kcompiler.runtime.report import Report
 from kcompiler.runtime.sessions import Machine
+from kcompiler.thresholds import check_node_thresholds
 
 ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
 """Rms error, relative to the changes, that transforms may add in all layers together: tried in turn, the last one being
@@ -126,6 +127,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
     source = load(path, options.input_shape, options.layout)
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
+    source_nodes = {node.name for node in source.model.graph.node}
     output = select_output(source, options.output)
     normalised = normalise(source, output, scratch, free_batch=not one_by_one)
     logits = expose_logits(normalised)
@@ -135,6 +137,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
     rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
     direct = options.convolution == "direct"
     chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=rates)
+    check_node_thresholds(path, options, source_nodes, chooser)
     choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
     calibration = None
     if options.calibrate:
