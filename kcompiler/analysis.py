@@ -19,7 +19,8 @@ from kcompiler.passes.commute import convolve_before_pooling, pool_before_convol
 from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
 from kcompiler.passes.load import Source, load
 from kcompiler.passes.logits import expose_logits
-from kcompiler.passes.normalise import normalise, select_output
+from kcompiler.passes.normalise import normalise
+from kcompiler.passes.outputs import select_output
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.report import make_report
 from kcompiler.passes.rewrite import Rewritten, incremental_graph
@@ -43,10 +44,11 @@ class Analysed:
 
     Attributes:
         operators: operator counts of the source.
-        output: name of the explained output; ``logits`` of what its softmax or sigmoid reads, if it is one.
+        output: name of the explained tensor of the source; ``logits`` of what its softmax or sigmoid reads, if it is one.
         normalised: the source in plain form: full inference.
         graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
         one_by_one: whether the models take one image at a time.
+        notes: what a user should know about what was compiled.
     """
 
     source: Source
@@ -60,6 +62,7 @@ class Analysed:
     choice: Choice
     rewritten: Rewritten
     calibration: Calibration | None
+    notes: tuple[str, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -71,7 +74,8 @@ class Analysed:
 
     @property
     def report(self) -> Report:
-        return make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators)
+        made = make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators)
+        return made.model_copy(update={"notes": self.notes})
 
     def ever_more_exact(self, options: Options) -> Iterator[Analysed]:
         """This, then the same with ever tighter bounds on the rounding of transforms, then without transforms.
@@ -128,8 +132,8 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
     source_nodes = {node.name for node in source.model.graph.node}
-    output = select_output(source, options.output)
-    normalised = normalise(source, output, scratch, free_batch=not one_by_one)
+    explained = select_output(source, options.output)
+    normalised = normalise(source, explained.tensor, scratch, free_batch=not one_by_one)
     logits = expose_logits(normalised)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else cheaper_on_regions(normalised, options)
@@ -149,5 +153,6 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
         )
     rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
     return Analysed(
-        source, operators, output, logits, normalised, graph, bool(one_by_one), chooser, choice, rewritten, calibration
-    )
+        source, operators, explained.tensor, logits, normalised, graph, bool(one_by_one), chooser, choice, rewritten, calibration,
+        explained.notes,
+    )  # fmt: skip

@@ -24,7 +24,8 @@ from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opse
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
 from kcompiler.passes.load import Source, to_channels_first
-from kcompiler.runtime.errors import ModelError, UsageError
+from kcompiler.passes.outputs import cut
+from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
 
@@ -33,34 +34,12 @@ INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
 
 
-def select_output(source: Source, wanted: str | None) -> str:
-    """The name of the output to explain: ``wanted``, or the only one.
-
-    Raises:
-        UsageError: the model has several outputs and none was asked for, or not the one that was.
-        ModelError: the output is no tensor of numbers.
-    """
-    outputs = {value.name: value for value in source.model.graph.output}
-    if wanted is None and len(outputs) != 1:
-        raise UsageError(
-            f"{source.path}: has {len(outputs)} outputs ({', '.join(outputs)}); say which to explain (--output NAME)"
-        )
-    if wanted is not None and wanted not in outputs:
-        raise UsageError(f"{source.path}: has no output {wanted!r}; its outputs are {', '.join(outputs)}")
-    name = wanted if wanted is not None else next(iter(outputs))
-    kind = outputs[name].type
-    if not kind.HasField("tensor_type") or kind.tensor_type.elem_type == TensorProto.STRING:
-        found = "STRING" if kind.HasField("tensor_type") else kind.WhichOneof("value")
-        raise ModelError(f"{source.path}: output {name} is {found}, expected a tensor of numbers; choose another (--output NAME)")
-    return name
-
-
 def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = True) -> gs.Graph:
     """The source in plain form, with the one output; edits ``source.model`` in place.
 
     Args:
         source: a checked model.
-        output: name of the output to keep.
+        output: name of the tensor to keep as the only output.
         folder: scratch space, which must outlive the graph: weights are mapped from a file in it.
         free_batch: whether the graph is to take any number of images; otherwise it takes one.
 
@@ -130,10 +109,7 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     del graph.input[:]
     graph.input.append(image)
     del graph.value_info[:]
-    kept = next(value for value in graph.output if value.name == output)
-    kept.type.tensor_type.ClearField("shape")
-    del graph.output[:]
-    graph.output.append(kept)
+    cut(graph, output)
     source.model.ir_version = max(source.model.ir_version, 8)
     if written_in and free:
         _free_reshapes(graph, source.image, written_in)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kcompiler.passes.batch import BatchError
 from kcompiler.passes.load import Source
+from kcompiler.passes.outputs import with_output
 from kcompiler.runtime.check import Reference, random_image, sample_positions
 from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.errors import ModelError
@@ -15,6 +17,9 @@ from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.sessions import Machine, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 SEED = 2019
 SPREADS = ("normal", "unit")
@@ -26,7 +31,7 @@ def verify_normalised(source: Source, output: str, normalised: Path, own_output:
 
     Args:
         source: as loaded; its file is run.
-        output: of the source; ``own_output`` is its name in the normalised model.
+        output: of the source, or a tensor inside it; ``own_output`` is its name in the normalised model.
         normalised: that model's file.
         largest_batch: images it takes at once.
 
@@ -60,7 +65,7 @@ def verify_normalised(source: Source, output: str, normalised: Path, own_output:
 
 def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
     """Outputs [N, K] of the file as it was given, for images [N, C, H, W] one by one."""
-    session = open_session(source.path, CPU)
+    session = _open_source(source, output)
     value = next(value for value in session.get_inputs() if value.name == source.image)
     batch = value.shape[0] if isinstance(value.shape[0], int) and value.shape[0] > 0 else 1
     laid_out = images if source.layout == "NCHW" else images.transpose(0, 2, 3, 1)
@@ -69,6 +74,16 @@ def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
         return np.concatenate([np.asarray(one, dtype=np.float32).reshape(batch, -1)[:1] for one in outputs])
     except Exception as error:  # as above; and outputs that are no numbers, or mix the batch
         raise ModelError(f"{source.path}: cannot be run on an image of its own shape: {error}") from error
+
+
+def _open_source(source: Source, tensor: str) -> ort.InferenceSession:
+    """The file as it was given, or, for a tensor inside it, the same with that as a further output."""
+    model = with_output(source, tensor)
+    return (
+        open_session(source.path, CPU)
+        if model is None
+        else open_session(model.SerializeToString(), CPU, weights=source.path.parent)
+    )
 
 
 class Verifier:

@@ -82,7 +82,12 @@ def onnxruntime() -> Any:
 
 
 def open_session(
-    model: Path | bytes, machine: Machine, *, optimise: bool = True, profile: Path | None = None
+    model: Path | bytes,
+    machine: Machine,
+    *,
+    optimise: bool = True,
+    profile: Path | None = None,
+    weights: Path | None = None,
 ) -> ort.InferenceSession:
     """A session on ``model``.
 
@@ -91,6 +96,7 @@ def open_session(
         machine: providers and threads.
         optimise: False turns every graph optimisation off (for the measure of float32 noise).
         profile: start of the file name for ONNX Runtime's profile, if it is to make one.
+        weights: folder of external weights, for what would be in a file.
 
     Raises:
         ProviderError: a provider that was asked for is absent from this build, or did not start on this machine.
@@ -101,6 +107,8 @@ def open_session(
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
     # The threads of a session that is done must not spin on the cores of the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if weights is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve()))
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     wanted = provider_names(machine.providers, ort.get_available_providers())

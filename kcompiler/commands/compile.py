@@ -67,6 +67,8 @@ def compile_model(
     )
     bundle.save(target, force=force)
     report = bundle.report
+    for note in report.notes:
+        typer.echo(f"{model}: {note}")
     incremental = sum(node.incremental for node in report.nodes)
     typer.echo(
         f"{target}: {incremental} of {len(report.nodes)} nodes incremental, redundancy R {report.redundancy_tight:.2f} "

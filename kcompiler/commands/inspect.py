@@ -84,8 +84,9 @@ def _report(model: Path, patch: str, input_shape: str | None, layout: options.La
 def page(name: str, report: Report) -> Group:
     """Everything about a model, from the whole to the parts and back to what it gives."""
     title = Text(f"\n{name}", style="bold")
-    return Group(title, headline(report), "", node_table(report), "", where_it_ends(report), "", redundancy_table(report), "",
-                 operator_table(report), "", summary(report))  # fmt: skip
+    notes = [f"note: {note}" for note in report.notes]
+    return Group(title, headline(report), *notes, "", node_table(report), "", where_it_ends(report), "",
+                 redundancy_table(report), "", operator_table(report), "", summary(report))  # fmt: skip
 
 
 def headline(report: Report) -> str:
