@@ -18,7 +18,7 @@ from kcompiler.passes.choice import Choice, Chooser
 from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
 from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
 from kcompiler.passes.load import Source, load
-from kcompiler.passes.logits import expose_logits
+from kcompiler.passes.logits import ends_in_sigmoid, expose_logits
 from kcompiler.passes.normalise import normalise
 from kcompiler.passes.outputs import select_output
 from kcompiler.passes.plan import Plan
@@ -47,6 +47,7 @@ class Analysed:
         output: name of the explained tensor of the source; ``logits`` of what its softmax or sigmoid reads, if it is one.
         normalised: the source in plain form: full inference.
         graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
+        sigmoid: whether the explained tensor is a sigmoid's.
         one_by_one: whether the models take one image at a time.
         notes: what a user should know about what was compiled.
     """
@@ -57,6 +58,7 @@ class Analysed:
     logits: str | None
     normalised: gs.Graph
     graph: gs.Graph
+    sigmoid: bool
     one_by_one: bool
     chooser: Chooser
     choice: Choice
@@ -71,6 +73,10 @@ class Analysed:
     @property
     def largest_batch(self) -> int:
         return 1 if self.one_by_one else LARGEST_BATCH
+
+    def two_classes(self, classes: int) -> bool:
+        """Whether the output, of so many numbers, is the probability of one of two classes."""
+        return self.sigmoid and classes == 1
 
     @property
     def report(self) -> Report:
@@ -134,7 +140,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
     source_nodes = {node.name for node in source.model.graph.node}
     explained = select_output(source, options.output)
     normalised = normalise(source, explained.tensor, scratch, free_batch=not one_by_one)
-    logits = expose_logits(normalised)
+    logits, sigmoid = expose_logits(normalised), ends_in_sigmoid(normalised)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else cheaper_on_regions(normalised, options)
     _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have
@@ -153,6 +159,6 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
         )
     rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
     return Analysed(
-        source, operators, explained.tensor, logits, normalised, graph, bool(one_by_one), chooser, choice, rewritten, calibration,
-        explained.notes,
+        source, operators, explained.tensor, logits, normalised, graph, sigmoid, bool(one_by_one), chooser, choice, rewritten,
+        calibration, explained.notes,
     )  # fmt: skip

@@ -102,14 +102,15 @@ def check_options(source: Source, options: Options) -> None:
         raise UsageError(f"preprocessing makes inputs {made} (channels, height, width), {source.path} takes {list(source.shape)}")
 
 
-def check_labels(options: Options, classes: int) -> None:
-    """Labels are none, or one an output.
+def check_labels(options: Options, classes: int, *, two_classes: bool = False) -> None:
+    """Labels are none, or one an output; or two, where one output speaks of ``two_classes``.
 
     Raises:
         UsageError: another number of labels.
     """
     labels = options.preprocessing.labels if options.preprocessing is not None else ()
-    if labels and len(labels) != classes:
+    if labels and len(labels) != classes and not (two_classes and len(labels) == 2):
         raise UsageError(
             f"preprocessing has {len(labels)} labels, the model puts out {classes} numbers; expected one label each, or none"
+            + (" (or two: one sigmoid output is two classes)" if two_classes else "")
         )

@@ -82,6 +82,7 @@ def manifest_of(analysed: Analysed, options: Options, exact: Variant, classes: i
         output=analysed.graph.outputs[0].name,
         logits=analysed.logits,
         classes=classes,
+        two_classes=analysed.two_classes(classes),
         largest_batch=analysed.largest_batch,
         patch=options.patch,
         extents=options.extents,

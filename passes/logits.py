@@ -31,6 +31,14 @@ def expose_logits(graph: gs.Graph) -> str | None:
     return str(logits.name)
 
 
+def ends_in_sigmoid(graph: gs.Graph) -> bool:
+    """Whether the output is a sigmoid's, whatever its shape and type were made after it."""
+    value = graph.outputs[0]
+    while len(value.inputs) == 1 and value.inputs[0].op in (*SHAPING, "Cast"):
+        value = value.inputs[0].inputs[0]
+    return len(value.inputs) == 1 and value.inputs[0].op == "Sigmoid"
+
+
 def _numbers(value: gs.Tensor) -> int | None:
     """How many of one image, if that is known."""
     sizes = value.shape[1:] if value.shape is not None else [None]

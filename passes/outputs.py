@@ -138,7 +138,7 @@ class _Ways:
                 self.variable.update(node.output)
 
     def traced(self, name: str, kind: str, *, asked: bool = False) -> _Traced:
-        """``kind`` is what :func:`_kind` says of it. Ranked numbers (of a TopK) are taken as they are if they were ``asked`` for."""
+        """``kind`` is what :func:`_kind` says of it. Ranked numbers (of a TopK) stay if they were ``asked`` for."""
         place, found, via = name, name, ""
         numeric = kind == "tensor of numbers"
         while (step := self._before(place, numeric, asked)) is not None:

@@ -33,6 +33,10 @@ SIDE_BY_SIDE = 2
 0.84 of the time of 8 so, Swin-T 0.92. One batch at a time, on all threads or another device, is better larger."""
 
 
+Keep = Callable[[FloatArray], FloatArray]
+"""What is kept of outputs float32 [n, K]: [n], or [n, ...]."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
     """The uncovered image, ready to be covered: everything stays on the device.
@@ -187,22 +191,23 @@ class Engine:
         return self._extents.work(batch - np.array(self._extents.first))
 
     def run(
-        self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf
+        self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf, keep: Keep = lambda found: found
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """Batch by batch: indices into ``positions`` and outputs float32 [n, K a name].
 
         Args:
+            keep: what is kept of a batch's outputs and yielded, such as one column: of dense outputs all would fill the memory.
             deadline: time (of ``time.perf_counter``) from which on no further batch is started.
 
         Raises:
             UsageError: patches are made for each position, and one is cut off by the image's edge.
         """
         if baseline.patches is not None:
-            yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline)
+            yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline, keep=keep)
             return
         parts = self.batches(positions)
         workers, evaluate = self._at_once(baseline, len(parts), *outputs)
-        yield from workers.map(lambda part: (part, evaluate(positions[part])), parts, deadline)
+        yield from workers.map(lambda part: (part, keep(evaluate(positions[part]))), parts, deadline)
 
     def evaluate_batches(self, baseline: Baseline, batches: Sequence[IntArray], *outputs: str) -> Iterator[FloatArray]:
         """The same as :meth:`evaluate` for each of ``batches``, in order, several at once."""
@@ -218,7 +223,7 @@ class Engine:
         return workers, lambda batch: self._evaluate(baseline, batch, *outputs, alone=alone, by_worker=not alone)
 
     def _run_patches(
-        self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str, deadline: float
+        self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str, deadline: float, keep: Keep
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """The same where each position has patches of its own: means over their samples."""
         image, patch = baseline.image[0], self.manifest.patch
@@ -233,11 +238,18 @@ class Engine:
                 picture = collage(image, patches.patches(image, group, patch, sample), group)
                 covered = self._covered_by(picture, baseline)
                 for place, found in enumerate(self.evaluate_batches(covered, [group[part] for part in parts], *outputs)):
-                    totals[place] = totals[place] + found
+                    totals[place] = totals[place] + keep(found)
             for part, total in zip(parts, totals, strict=True):
                 yield numbers[part], np.asarray(total / np.float32(patches.samples), np.float32)
             if time.perf_counter() >= deadline:
                 return
+
+    def scores(self, baseline: Baseline, positions: IntArray, output: str, keep: Keep) -> FloatArray:
+        """Of any number of positions, int64 [N, 2], what ``keep`` reads from the output of that name: float32 [N]."""
+        result = np.empty(len(positions), np.float32)
+        for part, found in self.run(baseline, positions, output, keep=keep):
+            result[part] = found
+        return result
 
     def evaluate_all(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
         """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K a name]."""

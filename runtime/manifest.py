@@ -17,7 +17,7 @@ from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
 from kcompiler.runtime.report import Report
 
-FORMAT = 7
+FORMAT = 8
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -124,6 +124,7 @@ class Manifest(Record):
         image: name of the image input; ``layout`` of the source's input (the bundle's models are channels first);
             ``shape`` (C, H, W).
         output: name of the explained output; ``classes`` numbers in it.
+        two_classes: whether its one number comes of a sigmoid, so that it speaks of two classes.
         logits: name of what the final softmax or sigmoid reads, an output of the bundle's models too; None where there is none.
         largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
         patch: (height, width) in pixels.
@@ -142,6 +143,7 @@ class Manifest(Record):
     output: str
     logits: str | None
     classes: Positive
+    two_classes: bool
     largest_batch: Positive
     patch: tuple[Positive, Positive]
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
