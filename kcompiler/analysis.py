@@ -22,10 +22,12 @@ from kcompiler.passes.logits import ends_in_sigmoid, expose_logits
 from kcompiler.passes.normalise import normalise
 from kcompiler.passes.outputs import select_output
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.reduce import described, numbers_of, reduce_outputs, reduction_of
 from kcompiler.passes.report import make_report
 from kcompiler.passes.rewrite import Rewritten, incremental_graph
 from kcompiler.passes.work import DEFAULT_RATES
 from kcompiler.runtime.manifest import LARGEST_BATCH, Calibration
+from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.report import Report
 from kcompiler.runtime.sessions import Machine
 from kcompiler.thresholds import check_node_thresholds
@@ -34,6 +36,10 @@ ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
 """Rms error, relative to the changes, that transforms may add in all layers together: tried in turn, the last one being
 direct convolutions only, and then ONNX Runtime's own, until verification finds no more than VERIFIED_SHARE of what "exact"
 allows."""
+DENSE_NUMBERS = 10_000
+SUGGESTION = (
+    "the output has {:,} numbers an image, each a class of its own; --reduce mean, max or sum makes one number a class of them"
+)
 SAME_SUMS = "regions"
 """The lowering of a convolution that runs the operator itself."""
 
@@ -48,6 +54,7 @@ class Analysed:
         normalised: the source in plain form: full inference.
         graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
         sigmoid: whether the explained tensor is a sigmoid's.
+        reduction: of a dense output, if one was asked for.
         one_by_one: whether the models take one image at a time.
         notes: what a user should know about what was compiled.
     """
@@ -59,6 +66,7 @@ class Analysed:
     normalised: gs.Graph
     graph: gs.Graph
     sigmoid: bool
+    reduction: Reduction | None
     one_by_one: bool
     chooser: Chooser
     choice: Choice
@@ -76,7 +84,7 @@ class Analysed:
 
     def two_classes(self, classes: int) -> bool:
         """Whether the output, of so many numbers, is the probability of one of two classes."""
-        return self.sigmoid and classes == 1
+        return self.sigmoid and classes == 1 and (self.reduction is None or self.reduction.how == "mean")
 
     @property
     def report(self) -> Report:
@@ -141,6 +149,15 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
     explained = select_output(source, options.output)
     normalised = normalise(source, explained.tensor, scratch, free_batch=not one_by_one)
     logits, sigmoid = expose_logits(normalised), ends_in_sigmoid(normalised)
+    notes = list(explained.notes)
+    reduction = None
+    if options.reducing is not None:
+        reduction = reduction_of(normalised, options.reducing, sigmoid=sigmoid)
+        notes.append(described(normalised, reduction))
+        reduce_outputs(normalised, reduction)
+        logits = normalised.outputs[1].name if len(normalised.outputs) > 1 else None
+    elif (numbers := numbers_of(normalised) or 0) > DENSE_NUMBERS:
+        notes.append(SUGGESTION.format(numbers))
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else cheaper_on_regions(normalised, options)
     _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have
@@ -159,6 +176,6 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
         )
     rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
     return Analysed(
-        source, operators, explained.tensor, logits, normalised, graph, sigmoid, bool(one_by_one), chooser, choice, rewritten,
-        calibration, explained.notes,
+        source, operators, explained.tensor, logits, normalised, graph, sigmoid, reduction, bool(one_by_one), chooser, choice,
+        rewritten, calibration, tuple(notes),
     )  # fmt: skip

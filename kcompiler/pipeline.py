@@ -63,7 +63,8 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
     tried: list[Comparison] = []
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
-        classes = verify_normalised(analysed.source, analysed.output, folder / FULL, own_output, analysed.largest_batch)
+        explained, reduction = (analysed.source, analysed.output), analysed.reduction
+        classes = verify_normalised(*explained, folder / FULL, own_output, analysed.largest_batch, reduction)
         check_labels(options, classes, two_classes=analysed.two_classes(classes))
         verifiers, mark = (Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY)), weights.mark()
         for analysed in _attempts(analysed, options, tried):  # noqa: B020 - the one verified is the one that stays

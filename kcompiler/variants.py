@@ -80,6 +80,7 @@ def manifest_of(analysed: Analysed, options: Options, exact: Variant, classes: i
         layout=analysed.source.layout,
         shape=analysed.source.shape,
         output=analysed.graph.outputs[0].name,
+        reduction=analysed.reduction,
         logits=analysed.logits,
         classes=classes,
         two_classes=analysed.two_classes(classes),

@@ -30,6 +30,8 @@ from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
 
 BATCH = "batch"
+ROWS = "/rows"
+"""End of the name of an output that is brought into rows because its rank is not known."""
 INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
 
@@ -78,7 +80,7 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
     (output,) = graph.outputs
     if output.shape is not None:
         return
-    rows = gs.Variable(f"{output.name}/rows", output.dtype, [BATCH if free_batch else 1, "numbers"])
+    rows = gs.Variable(f"{output.name}{ROWS}", output.dtype, [BATCH if free_batch else 1, "numbers"])
     shape = gs.Constant(f"{output.name}/rows_shape", np.array([0 if free_batch else 1, -1], dtype=np.int64))
     graph.nodes.append(gs.Node("Reshape", rows.name, inputs=[output, shape], outputs=[rows]))
     graph.outputs = [rows]

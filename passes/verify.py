@@ -16,6 +16,7 @@ from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.images import FloatArray
+from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.sessions import Machine, open_session
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ SPREADS = ("normal", "unit")
 CPU = Machine(("cpu",))
 
 
-def verify_normalised(source: Source, output: str, normalised: Path, own_output: str, largest_batch: int) -> int:
+def verify_normalised(
+    source: Source, output: str, normalised: Path, own_output: str, largest_batch: int, reduction: Reduction | None = None
+) -> int:
     """The normalised model must give the source's outputs, for a batch of images as for each alone.
 
     Args:
@@ -34,9 +37,10 @@ def verify_normalised(source: Source, output: str, normalised: Path, own_output:
         output: of the source, or a tensor inside it; ``own_output`` is its name in the normalised model.
         normalised: that model's file.
         largest_batch: images it takes at once.
+        reduction: of the source's dense output that the normalised model makes, or the driver is to make.
 
     Returns:
-        the count of numbers that the model puts out for an image.
+        the count of numbers, reduced if they are to be, that the model puts out for an image.
 
     Raises:
         BatchError: the outputs differ: values are made of several images, or the batch cannot be freed.
@@ -45,6 +49,8 @@ def verify_normalised(source: Source, output: str, normalised: Path, own_output:
     kind = BatchError if largest_batch > 1 else ModelError
     images = np.concatenate([random_image(source.shape, seed, spread) for spread in SPREADS for seed in (SEED, SEED + 1)])
     expected = _run_source(source, output, images)
+    if reduction is not None and not reduction.by_driver:
+        expected = reduction.over_all(expected)
     full = FullInference(normalised, own_output, CPU, largest_batch)
     try:
         found = full.run(images)
@@ -60,7 +66,7 @@ def verify_normalised(source: Source, output: str, normalised: Path, own_output:
         )
     if not np.isfinite(expected).any():
         raise ModelError(f"{source.path}: gives no finite output for any random image, so nothing could be verified")
-    return int(expected.shape[1])
+    return reduction.classes if reduction is not None else int(expected.shape[1])
 
 
 def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:

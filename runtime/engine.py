@@ -16,6 +16,7 @@ from kcompiler.runtime.full import FullInference, side_by_side
 from kcompiler.runtime.images import Fill, FloatArray, cover, covering
 from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
 from kcompiler.runtime.positions import IntArray
+from kcompiler.runtime.reduction import Mask
 from kcompiler.runtime.schedule import Extents, schedule
 from kcompiler.runtime.sessions import Machine, onnxruntime
 from kcompiler.runtime.unaltered import Unaltered
@@ -46,12 +47,14 @@ class Baseline:
         fill: float32 [C, H, W], what shows through the patch.
         patches: makes what covers each position, if it is not the same picture for all.
         feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
+        mask: the cells of each class in the uncovered image, where the driver reduces outputs over those.
     """
 
     image: FloatArray
     fill: FloatArray
     feeds: dict[str, ort.OrtValue]
     patches: PatchFill | None = None
+    mask: Mask | None = None
 
 
 class Engine:
@@ -119,7 +122,7 @@ class Engine:
         picture = image[0] if isinstance(covered_by, PatchFill) else covered_by
         few = not self._graphs and positions is not None and positions < self.variant.few
         if few or (self.variant.whole and not self._graphs):
-            return Baseline(image, picture, {}, patches)
+            return Baseline(image, picture, {}, patches, self._mask(image))
         session = self.sessions.baseline
         binding = session.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
@@ -128,7 +131,12 @@ class Engine:
             binding.bind_output(name, self.device)
         session.run_with_iobinding(binding)
         values = dict(zip(names, binding.get_outputs(), strict=True))
-        return self._covered_by(picture, Baseline(image, picture, values, patches))
+        return self._covered_by(picture, Baseline(image, picture, values, patches, self._mask(image)))
+
+    def _mask(self, image: FloatArray) -> Mask | None:
+        """The cells of each class by full inference: a last bit of the incremental model would move cells from class to class."""
+        reduction = self.manifest.reduction
+        return self._full(self.machine).mask(image) if reduction is not None and reduction.by_driver else None
 
     def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
         """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
@@ -152,9 +160,15 @@ class Engine:
     def _evaluate(
         self, baseline: Baseline, positions: IntArray, *outputs: str, alone: bool, by_worker: bool = False
     ) -> FloatArray:
+        raw = self._raw(baseline, positions, *outputs, alone=alone, by_worker=by_worker)
+        reduction = self.manifest.reduction
+        return raw if reduction is None or baseline.mask is None else reduction.apply(raw, baseline.mask)
+
+    def _raw(self, baseline: Baseline, positions: IntArray, *outputs: str, alone: bool, by_worker: bool) -> FloatArray:
+        """What the models put out."""
         if not baseline.feeds:
             covered = cover(baseline.image, baseline.fill, positions, self.manifest.patch)
-            return self._full(self.machine if alone else self._share).run(covered, *outputs)
+            return self._full(self.machine if alone else self._share).raw(covered, *outputs)
         session = self.sessions.alone if alone else self.sessions.of_worker() if by_worker else self.sessions.incremental
         binding = session.io_binding()
         for name, value in baseline.feeds.items():

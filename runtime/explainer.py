@@ -264,6 +264,7 @@ class Explainer:
 
 
 def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, *, optimise: bool = True) -> FullInference:
-    found = FullInference(files.folder / FULL, manifest.output, machine, manifest.largest_batch, optimise=optimise)
+    model, batch = files.folder / FULL, manifest.largest_batch
+    found = FullInference(model, manifest.output, machine, batch, optimise=optimise, reduction=manifest.reduction)
     files.check()
     return found

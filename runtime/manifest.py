@@ -15,6 +15,7 @@ from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
+from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.report import Report
 
 FORMAT = 8
@@ -125,6 +126,7 @@ class Manifest(Record):
             ``shape`` (C, H, W).
         output: name of the explained output; ``classes`` numbers in it.
         two_classes: whether its one number comes of a sigmoid, so that it speaks of two classes.
+        reduction: of a dense output to one number a class, if it was asked for; ``classes`` counts those then.
         logits: name of what the final softmax or sigmoid reads, an output of the bundle's models too; None where there is none.
         largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
         patch: (height, width) in pixels.
@@ -141,6 +143,7 @@ class Manifest(Record):
     layout: Literal["NCHW", "NHWC"]
     shape: tuple[Positive, Positive, Positive]
     output: str
+    reduction: Reduction | None
     logits: str | None
     classes: Positive
     two_classes: bool

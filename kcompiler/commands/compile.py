@@ -25,6 +25,10 @@ def compile_model(
     input_shape: options.InputShape = None,
     layout: options.Layout = None,
     output: options.Output = None,
+    reduce: options.Reduce = None,
+    reduce_over: options.ReduceOver = "everything",
+    reduce_box: options.ReduceBox = None,
+    class_axis: options.ClassAxis = None,
     extents: Annotated[
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
     ] = "tight",
@@ -56,6 +60,10 @@ def compile_model(
         input_shape=options.input_shape(input_shape),
         layout=layout,
         output=output,
+        reduce=reduce,
+        reduce_over=reduce_over,
+        reduce_box=options.reduce_box(reduce_box),
+        class_axis=class_axis,
         extents=extents,
         convolution=convolution,
         thresholds=tau or (TAUS if approximate else ()),

@@ -29,6 +29,10 @@ def inspect_model(
     input_shape: options.InputShape = None,
     layout: options.Layout = None,
     output: options.Output = None,
+    reduce: options.Reduce = None,
+    reduce_over: options.ReduceOver = "everything",
+    reduce_box: options.ReduceBox = None,
+    class_axis: options.ClassAxis = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON; of several models by file name.")] = False,
     picture: Annotated[
         Path | None,
@@ -41,7 +45,8 @@ def inspect_model(
     """Show what becomes of each node: incremental or dense, how, over which region, why, and what that is predicted to give."""
     if picture is not None:
         _check_picture(picture, force=force)
-    reports = {model.name: _report(model, patch, input_shape, layout, output) for model in models}
+    reduction = (reduce, reduce_over, options.reduce_box(reduce_box), class_axis)
+    reports = {model.name: _report(model, patch, input_shape, layout, output, reduction) for model in models}
     if len(reports) != len(models):
         raise UsageError("two of the models have the same file name; rename one, so that they can be told apart")
     if json:
@@ -69,14 +74,21 @@ def _check_picture(picture: Path, *, force: bool) -> None:
         raise UsageError(f"{picture}: there is no folder {picture.parent}")
 
 
-def _report(model: Path, patch: str, input_shape: str | None, layout: options.Layout, output: str | None) -> Report:
+def _report(
+    model: Path,
+    patch: str,
+    input_shape: str | None,
+    layout: options.Layout,
+    output: str | None,
+    reduction: tuple[str | None, str, tuple[int, ...] | None, int | None],
+) -> Report:
     if model.is_dir():
         return read_manifest(model).report
     from kcompiler.analysis import analyse
-    from kcompiler.options import Options
+    from kcompiler.options import Options, reducing
 
     size, shape = options.patch_size(patch), options.input_shape(input_shape)
-    chosen = Options(patch=size, input_shape=shape, layout=layout, output=output)
+    chosen = Options(patch=size, input_shape=shape, layout=layout, output=output, reducing=reducing(*reduction))
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
         return analyse(model, chosen, Path(scratch)).report
 
