@@ -40,6 +40,7 @@ DENSE_NUMBERS = 10_000
 SUGGESTION = (
     "the output has {:,} numbers an image, each a class of its own; --reduce mean, max or sum makes one number a class of them"
 )
+TWO_CLASSES = "the one output is a sigmoid's, so it speaks of two classes: target 1 is the output, target 0 what is left to one"
 SAME_SUMS = "regions"
 """The lowering of a convolution that runs the operator itself."""
 
@@ -158,6 +159,8 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
         logits = normalised.outputs[1].name if len(normalised.outputs) > 1 else None
     elif (numbers := numbers_of(normalised) or 0) > DENSE_NUMBERS:
         notes.append(SUGGESTION.format(numbers))
+    elif sigmoid and numbers == 1:
+        notes.append(TWO_CLASSES)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else cheaper_on_regions(normalised, options)
     _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have

@@ -167,6 +167,8 @@ class _Ways:
         read = [one for one in node.input if one in self.variable]
         if node.op_type in CLASSIFIERS and name == node.output[0] and len(node.output) > 1:
             return node.output[1], True
+        if node.op_type == "NonMaxSuppression":
+            return node.input[1], True
         if len(set(read)) != 1:
             return None
         ranked = node.op_type == "TopK" and (name == node.output[1] or not asked)

@@ -101,8 +101,8 @@ def _check_box(box: tuple[int, ...], cells: list[int], shown: str) -> None:
         raise UsageError(f"--reduce-box is {list(box)}, but the cells of {shown} are {cells}: expected {order}")
     if not all(0 <= first < last <= size for first, last, size in zip(box[:count], box[count:], cells, strict=True)):
         raise UsageError(
-            f"--reduce-box {list(box)} is not a box inside the cells {cells} of {shown}; expected {order}, half-open, in cells of "
-            "the output, not in pixels of the image"
+            f"--reduce-box {list(box)} is not a box inside the cells {cells} of {shown}; expected {order}, half-open, in "
+            "cells of the output, not in pixels of the image"
         )
 
 
@@ -114,9 +114,10 @@ def described(graph: gs.Graph, reduction: Reduction) -> str:
         "box": f"the cells {list(reduction.box or ())} of it",
         "class": "the cells which the uncovered image gives class k, NaN where there are none",
     }[reduction.over]
+    how, classes, axis = reduction.how, reduction.classes, reduction.axis + 1
     return (
-        f"output {output.name} {output.shape} is reduced: number k of {reduction.classes} is the {reduction.how} of class "
-        f"k over {inner}; classes are along axis {reduction.axis + 1} (--class-axis says otherwise)"
+        f"output {output.name} {output.shape} is reduced: number k of {classes} is the {how} of class k over {inner}; classes "
+        f"are along axis {axis} (--class-axis says otherwise)"
     )
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Quality = Literal["exact"] | float | SamplingPlan | Tuned
 Score = Literal["auto", "output", "logit", "drop"]
 SCORES = get_args(Score)
-SHOWN = 10
-"""Classes that an error lists."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -81,38 +79,12 @@ class Explanation:
         self.kind, output = explainer.scored(request.score)
         self.output = output
         self.unoccluded = explainer.targets.scores(engine.unoccluded(baseline, output), output)
-        self.target = self._largest() if wanted is None else wanted
-        if wanted is not None:
-            self.check_seen(wanted)
+        self.target = explainer.targets.largest(self.unoccluded) if wanted is None else wanted
+        explainer.targets.check_seen(self.target, self.unoccluded)
         known = _scores_to_resume(request.resume, self.grid, self.target, manifest.patch, score=self.kind, plan=plan)
         column = explainer.targets.column(self.target, output)
         self.exploration = Exploration(engine, baseline, self.grid, plan, output=output, target=self.target, column=column,
                                        unoccluded=float(self.unoccluded[self.target]), known=known)  # fmt: skip
-
-    @property
-    def seen(self) -> npt.NDArray[np.bool_]:
-        """Which classes have cells to reduce over, bool [classes]."""
-        reduction = self.explainer.manifest.reduction
-        by_driver = reduction is not None and reduction.by_driver
-        return ~np.isnan(self.unoccluded) if by_driver else np.ones(len(self.unoccluded), np.bool_)
-
-    def _largest(self) -> int:
-        """The class whose score is largest, of those that have cells."""
-        if not self.seen.any():
-            self.check_seen(0)
-        return int(np.where(self.seen, self.unoccluded, -np.inf).argmax())
-
-    def check_seen(self, target: int) -> None:
-        """Whether class ``target`` has cells to reduce over.
-
-        Raises:
-            UsageError: it has none in the uncovered image.
-        """
-        if not self.seen[target]:
-            there = ", ".join(map(str, np.flatnonzero(self.seen)[:SHOWN])) or "none"
-            raise UsageError(
-                f"class {target} has no cells in the uncovered image: there is nothing to reduce over; those that have: {there}"
-            )
 
     def maps(self, *, every_batch: bool) -> Iterator[HeatMap]:
         """The map as it is at the end and, if asked for, after every batch before.
@@ -185,13 +157,14 @@ def explained_targets(
         raise UsageError(f"targets is {targets!r}, expected 'all', a number, or a list of indices or labels")
     one = Explanation(explainer, image, request, anytime=False)
     if targets == "all":
-        indices = np.flatnonzero(one.seen).tolist()
+        indices = explainer.targets.seen(one.unoccluded).tolist()
     elif isinstance(targets, int):
-        indices = np.argsort(-one.unoccluded, kind="stable")[: min(targets, int(one.seen.sum()))].tolist()
+        seen = explainer.targets.seen(one.unoccluded)
+        indices = seen[np.argsort(-one.unoccluded[seen], kind="stable")][:targets].tolist()
     else:
         indices = [explainer.target_index(target) for target in targets]
         for index in indices:
-            one.check_seen(index)
+            explainer.targets.check_seen(index, one.unoccluded)
     scores = _scores_of(one, indices)
     return [one.whole_map(column, index) for column, index in zip(scores, indices, strict=True)]
 

@@ -142,7 +142,9 @@ def _drops(explainer: Explainer, image: npt.ArrayLike, grid: Grid, target: int, 
     baseline = explainer.exact.baseline(checked, covering_by(fill, checked, channel), len(grid.positions))
     output = explainer.manifest.output
     column = explainer.targets.column(target, output)
-    unoccluded = column.of(explainer.exact.unoccluded(baseline, output))
+    uncovered = explainer.exact.unoccluded(baseline, output)
+    explainer.targets.check_seen(target, explainer.targets.scores(uncovered, output))
+    unoccluded = column.of(uncovered)
     scores = explainer.exact.scores(baseline, grid.positions, output, column.of)
     drops: FloatArray = (unoccluded - scores).reshape(grid.shape)
     return drops

@@ -16,7 +16,7 @@ from kcompiler.runtime.manifest import Manifest
 
 FloatArray = npt.NDArray[np.float32]
 MANY = 10
-"""Labels that an error lists."""
+"""Labels or classes that an error lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +84,27 @@ class Targets:
         if not self.manifest.two_classes:
             return outputs
         return np.stack([self.column(target, output).of(outputs) for target in range(self.count)], axis=-1)
+
+    def seen(self, scores: FloatArray) -> npt.NDArray[np.int64]:
+        """The classes that have cells to reduce over, by the scores [count] of the uncovered image; all where it is not that."""
+        reduction = self.manifest.reduction
+        by_driver = reduction is not None and reduction.by_driver
+        return np.flatnonzero(~np.isnan(scores)) if by_driver else np.arange(self.count)
+
+    def largest(self, scores: FloatArray) -> int:
+        """The class whose score is largest of those that have cells; 0 where none has."""
+        seen = self.seen(scores)
+        return int(seen[scores[seen].argmax()]) if len(seen) else 0
+
+    def check_seen(self, target: int, scores: FloatArray) -> None:
+        """Whether class ``target`` has cells to reduce over, by the scores [count] of the uncovered image.
+
+        Raises:
+            UsageError: it has none.
+        """
+        seen = self.seen(scores)
+        if target not in seen:
+            there = ", ".join(map(str, seen[:MANY])) or "none"
+            raise UsageError(
+                f"class {target} has no cells in the uncovered image: there is nothing to reduce over; those that have: {there}"
+            )

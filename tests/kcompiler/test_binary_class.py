@@ -81,6 +81,12 @@ def test_both_classes_at_every_position(target, score, explainer, source):
     assert (found.target, found.label) == (target, str(target))
 
 
+def test_it_is_said(explainer):
+    assert explainer.manifest.report.notes[0].startswith(
+        "the one output is a sigmoid's, so it speaks of two classes: target 1 is"
+    )
+
+
 def test_raw_outputs_stay_the_model_s_own(explainer, source):
     image, positions, _ = covered_images()
     found = explainer.outputs(image, positions, fill=FILL)

@@ -231,6 +231,22 @@ def test_one_mask_is_two_classes_by_its_mean_alone(tmp_path):
         explainer_of(path, reduce="max").target_index(1)
 
 
+@pytest.mark.parametrize("over", ["everything", "class"])
+def test_a_map_of_labels_is_reduced_by_what_it_is_made_of(over, tmp_path):
+    path = save(tmp_path, "logits")
+    model = onnx.load(path)
+    (logits,) = (value.name for value in model.graph.output)
+    model.graph.node.append(helper.make_node("ArgMax", [logits], ["labels"], axis=1, keepdims=0))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("labels", TensorProto.INT64, [1, HEIGHT, WIDTH]))
+    onnx.save(model, path)
+    image, positions, covered = covered_images()
+    outputs = source_outputs(path, logits, np.concatenate([covered, image[None]]))
+    expected = reduced(outputs, "mean", 1)[:-1] if over == "everything" else over_class(outputs[:-1], outputs[-1], "mean", 1, 0.0)
+    found = explainer_of(path, reduce="mean", reduce_over=over).outputs(image, positions, fill=FILL)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_class_axis_may_be_said(tmp_path):
     path = save(tmp_path, "rows")
     image, positions, outputs, _ = dense_output(path)

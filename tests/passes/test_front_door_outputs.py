@@ -108,9 +108,22 @@ def linear_classifier(b: Builder) -> None:
     add(b, "ZipMap", ["scores"], ["maps"], domain="ai.onnx.ml", classlabels_strings=["x", "y", "z"])
 
 
+def split(b: Builder) -> None:
+    add(b, "SplitToSequence", ["logits"], ["parts"], axis=1)
+
+
+def boxes(b: Builder) -> None:
+    """Two boxes, whose scores are the logits."""
+    scores = [b.node("Slice", "logits", integers(b, at), integers(b, at + 2), integers(b, 1)) for at in (0, 2)]
+    b.nodes.append(helper.make_node("Unsqueeze", [b.node("Add", *scores), integers(b, 1)], ["scores"]))
+    corners = b.constant([[[0, 0, 1, 1], [0, 0, 5, 5]]])
+    add(b, "NonMaxSuppression", [corners, "scores", integers(b, 5)], ["kept"])
+
+
 TEXT_MAPS = helper.make_value_info(
     "maps", helper.make_sequence_type_proto(helper.make_map_type_proto(STRINGS, helper.make_tensor_type_proto(FLOATS, [])))
 )
+PARTS = helper.make_value_info("parts", helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOATS, ["batch", "n"])))
 
 ENDS: dict[str, tuple[Callable[[Builder], None], Sequence[onnx.ValueInfoProto], str, str]] = {
     "maps alone": (zip_map, [MAPS], "probabilities", "output maps is made of probabilities by ZipMap last ZipMap"),
@@ -135,6 +148,8 @@ ENDS: dict[str, tuple[Callable[[Builder], None], Sequence[onnx.ValueInfoProto], 
     "indices alone": (top, [value("indices", INTEGERS)], "probabilities", "made of probabilities by TopK"),
     "from a table": (label_from_a_table, [LABEL], "logits", "output label is made of logits by ArgMax"),
     "decisions": (decided, [value("decisions", INTEGERS)], "chances", "output decisions is made of chances by Greater"),
+    "sequence": (split, [PARTS], "logits", "output parts is made of logits by SplitToSequence"),
+    "kept boxes": (boxes, [value("kept", INTEGERS)], "scores", "output kept is made of scores by NonMaxSuppression"),
     "linear": (linear_classifier, [LABEL, TEXT_MAPS], "scores", "output label is made of scores by"),
 }
 
