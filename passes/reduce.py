@@ -148,6 +148,11 @@ def _reduced(emit: Emitter, value: gs.Tensor, reduction: Reduction, axes: list[i
             sizes[axis] = last - first
         cells.dtype, cells.shape = value.dtype, sizes
     name = f"{value.name}/{reduction.how}"
+    if reduction.how != "max" and len(axes) > 1:
+        # Line by line first: ONNX Runtime adds up one by one, which over all cells of a map rounds off more than a patch moves.
+        sizes = [1 if axis == axes[-1] else size for axis, size in enumerate(cells.shape)]
+        cells = emit(OPERATORS[reduction.how], cells, emit.int64(axes[-1:]), name=f"{name}/lines", keepdims=1)
+        cells.dtype, cells.shape = value.dtype, sizes
     result = emit(OPERATORS[reduction.how], cells, emit.int64(axes), name=name, keepdims=0)
     result.dtype, result.shape = value.dtype, [*value.shape[:batched], reduction.classes]
     return result

@@ -95,4 +95,5 @@ class FullInference:
 
 def side_by_side(outputs: Sequence[npt.ArrayLike], count: int) -> FloatArray:
     """Outputs of ``count`` images as rows of numbers, those of each output after those of the one before: float32 [count, K]."""
-    return np.concatenate([np.asarray(one, dtype=np.float32).reshape(count, -1) for one in outputs], axis=1)
+    rows = [np.asarray(one, dtype=np.float32).reshape(count, -1) for one in outputs]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
