@@ -103,6 +103,7 @@ def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) ->
 def _set_batch(source: Source, output: str, free: bool) -> None:
     """Makes the first axis of the image a free batch (hard-coded reshapes follow) or one image, and its others static."""
     graph = source.model.graph
+    cut(graph, output)
     image = next(value for value in graph.input if value.name == source.image)
     written_in = image.type.tensor_type.shape.dim[0].dim_value
     if source.layout == "NHWC":
@@ -111,7 +112,6 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     del graph.input[:]
     graph.input.append(image)
     del graph.value_info[:]
-    cut(graph, output)
     source.model.ir_version = max(source.model.ir_version, 8)
     if written_in and free:
         _free_reshapes(graph, source.image, written_in)

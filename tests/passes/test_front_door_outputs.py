@@ -27,16 +27,17 @@ def save(
     nodes: Callable[[Builder], None],
     outputs: Sequence[onnx.ValueInfoProto],
     batch: int | str = 1,
+    opset: int = 18,
     **options: object,
 ) -> Path:
     """A model of a trunk whose last tensor is ``logits`` [N, 5], and of what ``nodes`` makes of that."""
     builder = Builder()
-    head = mean_head(builder, 18, builder.relu(builder.conv("image", 4)))
+    head = mean_head(builder, opset, builder.relu(builder.conv("image", 4)))
     builder.nodes.append(helper.make_node("Identity", [head], ["logits"]))
     nodes(builder)
     image = helper.make_tensor_value_info("image", FLOATS, [batch, CHANNELS, HEIGHT, WIDTH])
     graph = helper.make_graph(builder.nodes, "tiny", [image], list(outputs), builder.weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), ML], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), ML], ir_version=8)
     onnx.save(model, folder / "model.onnx", **options)
     return folder / "model.onnx"
 
@@ -162,6 +163,28 @@ def test_the_numbers_in_front_are_explained(name, tmp_path):
     assert any(note in one for one in bundle.report.notes), bundle.report.notes
     if name != "linear":
         assert any(node.incremental for node in bundle.report.nodes)
+
+
+@pytest.mark.parametrize("opset", [8, 11, 17])
+@pytest.mark.parametrize("name", ["label and maps", "linear"])
+def test_of_older_opsets(name, opset, tmp_path):
+    """As scikit-learn's converters write them."""
+    nodes, outputs, expected, _ = ENDS[name]
+    assert_equals_outputs(save(tmp_path, nodes, outputs, opset=opset), expected)
+
+
+def test_a_tensor_inside_a_model_of_channels_last(tmp_path):
+    builder = Builder()
+    builder.nodes.append(helper.make_node("Transpose", ["image"], ["first"], perm=[0, 3, 1, 2]))
+    builder.channels["first"] = CHANNELS
+    builder.nodes.append(helper.make_node("Softmax", [mean_head(builder, 18, "first")], ["out"]))
+    image = helper.make_tensor_value_info("image", FLOATS, [1, HEIGHT, WIDTH, CHANNELS])
+    graph = helper.make_graph(builder.nodes, "tiny", [image], [value("out")], builder.weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    explainer = kcompiler.load(kcompiler.compile(model, patch=PATCH, output="first"))
+    picture = np.random.default_rng(0).standard_normal((HEIGHT, WIDTH, CHANNELS), dtype=np.float32)
+    (found,) = explainer.outputs(picture, [(0, 0)], fill=picture.transpose(2, 0, 1))
+    np.testing.assert_array_equal(found.reshape(CHANNELS, HEIGHT, WIDTH), picture.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("batch", [1, "batch"])
