@@ -88,6 +88,9 @@ def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, Lowe
             h, w = (np.array([spans.lengths.max()]) for spans in (region.y, region.x))
             held = max(held, read + lowerings[node.name].work(shape_of(node, plan, h, w, 1)).held)
         largest = max(largest, held)
+    # An output that is a region is pasted into its map, brought into order and fetched.
+    pasted = (3.0 * _cells(plan, value, True) for value in graph.outputs if value.name in plan.incremental)
+    largest = max(largest, *pasted, 1.0)
     return int(FLOAT_BYTES * largest)
 
 

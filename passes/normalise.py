@@ -28,39 +28,20 @@ from kcompiler.passes.fold import fold
 from kcompiler.passes.image_layout import to_channels_first
 from kcompiler.passes.inputs import bind_inputs, element_type, take_float32
 from kcompiler.passes.load import Source
+from kcompiler.passes.outputs import cut
 from kcompiler.passes.pixel_types import keep_float32
 from kcompiler.passes.retired import REWRITES, replace_retired
-from kcompiler.runtime.errors import ModelError, UsageError
+from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
 
 BATCH = "batch"
 NUMPY_BROADCAST = 7
 """The first opset whose arithmetic broadcasts as numpy does."""
+ROWS = "/rows"
+"""End of the name of an output that is brought into rows because its rank is not known."""
 INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
-
-
-def select_output(source: Source, wanted: str | None) -> str:
-    """The name of the output to explain: ``wanted``, or the only one.
-
-    Raises:
-        UsageError: the model has several outputs and none was asked for, or not the one that was.
-        ModelError: the output is no tensor of numbers.
-    """
-    outputs = {value.name: value for value in source.model.graph.output}
-    if wanted is None and len(outputs) != 1:
-        raise UsageError(
-            f"{source.path}: has {len(outputs)} outputs ({', '.join(outputs)}); say which to explain (--output NAME)"
-        )
-    if wanted is not None and wanted not in outputs:
-        raise UsageError(f"{source.path}: has no output {wanted!r}; its outputs are {', '.join(outputs)}")
-    name = wanted if wanted is not None else next(iter(outputs))
-    kind = outputs[name].type
-    if kind.WhichOneof("value") not in (None, "tensor_type") or kind.tensor_type.elem_type == TensorProto.STRING:
-        found = "STRING" if kind.HasField("tensor_type") else kind.WhichOneof("value")
-        raise ModelError(f"{source.path}: output {name} is {found}, expected a tensor of numbers; choose another (--output NAME)")
-    return name
 
 
 def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = True) -> gs.Graph:
@@ -68,7 +49,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
 
     Args:
         source: a checked model.
-        output: name of the output to keep.
+        output: name of the tensor to keep as the only output.
         folder: scratch space, which must outlive the graph: weights are mapped from a file in it.
         free_batch: whether the graph is to take any number of images; otherwise it takes one.
 
@@ -112,7 +93,7 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
     (output,) = graph.outputs
     if output.shape is not None:
         return
-    rows = gs.Variable(f"{output.name}/rows", output.dtype, [BATCH if free_batch else 1, "numbers"])
+    rows = gs.Variable(f"{output.name}{ROWS}", output.dtype, [BATCH if free_batch else 1, "numbers"])
     shape = gs.Constant(f"{output.name}/rows_shape", np.array([0 if free_batch else 1, -1], dtype=np.int64))
     graph.nodes.append(gs.Node("Reshape", rows.name, inputs=[output, shape], outputs=[rows]))
     graph.outputs = [rows]
@@ -140,6 +121,7 @@ def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) ->
 def _set_batch(source: Source, output: str, free: bool) -> None:
     """Makes the first axis of the image a free batch (hard-coded reshapes follow) or one image, and its others static."""
     graph = source.model.graph
+    cut(graph, output)
     image = next(value for value in graph.input if value.name == source.image)
     declared = image.type.tensor_type.shape.dim
     written_in = max(declared[0].dim_value, 0) if declared else 0  # zero and below are how some exporters write "any"
@@ -151,11 +133,6 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     del graph.input[:]
     graph.input.append(image)
     del graph.value_info[:]
-    kept = next(value for value in graph.output if value.name == output)
-    if kept.type.HasField("tensor_type"):
-        kept.type.tensor_type.ClearField("shape")
-    del graph.output[:]
-    graph.output.append(kept)
     source.model.ir_version = max(source.model.ir_version, 8)
     if free:
         _free_reshapes(graph, source.image, written_in or 1)

@@ -132,9 +132,11 @@ class Reference:
             reordered = partial(self._reordered_part, part, number)
             return compare(part(found, number), part(self.outputs, number), reordered, passed_on)
 
-        if manifest.logits is None or manifest.squashing is None:
+        if manifest.logits is None:
             return compared(0)
         logits = compared(1)
+        if manifest.squashing is None:
+            return worst({manifest.output: compared(0), manifest.logits: logits})
         allowed = logits.allowed if logits.allowed is not None else 0.0
         passed_on = manifest.squashing.passed_on(part(self.outputs, 0), np.broadcast_to(allowed, part(found, 0).shape))
         return worst({manifest.output: compared(0, passed_on), manifest.logits: logits})

@@ -30,20 +30,22 @@ PER_MAP: tuple[int, ...] = (-1, 1, 1)
 def apply_pointwise(site: Site) -> Updated:
     """The operator itself, on whichever layout the region is in."""
     if site.node.op in ("Identity", "Dropout"):
-        return site.operand.updated
+        return site.value
     parameters = [site.constant(v) if not v.is_empty() else None for v in site.node.inputs[1:]]
     source = site.node.inputs[0]
 
     def apply(value: gs.Tensor, _: tuple[int, ...]) -> gs.Tensor:
         return site.as_held(site.emit(site.node.op, site.as_typed(value, source), *parameters, **site.node.attrs))
 
-    scaled = site.operand.updated.scaled if site.node.op == "Relu" else None
-    return _on_layout(site, site.operand.updated, apply, scaled.clipped(site.emit) if scaled is not None else None)
+    value = site.value
+    scaled = value.scaled if site.node.op == "Relu" else None
+    return _on_layout(site, value, apply, scaled.clipped(site.emit) if scaled is not None else None)
 
 
 @lowering("scale and shift", "BatchNormalization")
 def batch_normalization(site: Site) -> Updated:
     """Inference-mode batch normalisation as one multiplication and one addition a channel."""
+    held = site.value
     scale, shift, mean, variance = (np.asarray(value.values, dtype=np.float64) for value in site.node.inputs[1:5])
     factor = scale / np.sqrt(variance + float(site.node.attrs.get("epsilon", 1e-5)))
     offset = shift - mean * factor
@@ -52,7 +54,7 @@ def batch_normalization(site: Site) -> Updated:
         scaled = site.emit("Mul", value, _channels(site, factor, shape))
         return site.emit("Add", scaled, _channels(site, offset, shape))
 
-    return _on_layout(site, site.operand.updated, normalise, _scaled(site.operand.updated, factor, offset))
+    return _on_layout(site, held, normalise, _scaled(held, factor, offset))
 
 
 @lowering("merge", *MERGES)
@@ -60,7 +62,7 @@ def merge_regions(site: Site) -> Updated:
     """Elementwise over branches brought to the union box, or with constants."""
     operands = [operand for operand in site.inputs if operand is not None]
     if len(operands) == 1 and not any(_varies(site, value) for value in site.node.inputs):
-        value = operands[0].updated
+        value = site.in_place(operands[0])
         return _on_layout(site, value, lambda value, shape: _elementwise(site, [value], shape), _scaled_by_constant(site, value))
     tile = site.shared_tile()
     rows = _elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW, tile)
