@@ -39,7 +39,7 @@ def check_independent(graph: gs.Graph) -> None:
             continue
         if node.op in WHOLE_BATCH:
             raise BatchError(
-                f"node {node.name} ({node.op}) takes its scale from all that it reads, so that the images of a batch would change "
+                f"node {node.name} ({node.op}) takes its scale from all that it reads: the images of a batch would change "
                 "each other, and a patch changes everything; images run one by one (static quantisation may be faster)"
             )
         for value in node.outputs:

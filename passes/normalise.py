@@ -24,6 +24,8 @@ from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opse
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
 from kcompiler.passes.load import Source, to_channels_first
+from kcompiler.passes.unblock import unblock
+from kcompiler.passes.unfuse import FUSED, unfuse
 from kcompiler.runtime.errors import ModelError, UsageError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
@@ -70,6 +72,8 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         ModelError: the same for one image, or the output does not depend on the image.
     """
     kind = BatchError if free_batch else ModelError
+    unblock(source.model, source.path.parent)
+    unfuse(source.model, source.path.parent, FUSED)
     _set_batch(source, output, free_batch)
     model = _fold(source, folder, kind)
     centred = opset_of(model) >= CENTRED_FROM
