@@ -24,6 +24,7 @@ from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opse
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
 from kcompiler.passes.load import Source, to_channels_first
+from kcompiler.passes.shapes import has_own_operators, runtime_shapes
 from kcompiler.passes.unblock import unblock
 from kcompiler.passes.unfuse import FUSED, unfuse
 from kcompiler.runtime.errors import ModelError, UsageError
@@ -77,18 +78,18 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     _set_batch(source, output, free_batch)
     model = _fold(source, folder, kind)
     centred = opset_of(model) >= CENTRED_FROM
-    graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
+    graph = gs.import_onnx(_inferred(source, convert(source, model), folder, kind))
     while fold(graph, partial(_values, folder=folder)):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     if drop_expands(graph) | (not centred and corner_resizes(graph)):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     if pads.make_explicit(graph) | free_resizes(graph):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     canonical(graph)
     for one in (graph, *subgraphs(graph)):
-        _map_weights(one, folder)
+        map_weights(one, folder)
         _free_names(one)
-    _name_nodes(graph)
+    name_nodes(graph)
     graph.cleanup()
     if isinstance(graph.outputs[0], gs.Constant):
         raise ModelError(f"{source.path}: output {output} does not depend on the image; choose another (--output NAME)")
@@ -109,14 +110,19 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
     graph.outputs = [rows]
 
 
-def _inferred_anew(source: Source, graph: gs.Graph, kind: type[ModelError]) -> gs.Graph:
+def _inferred_anew(source: Source, graph: gs.Graph, folder: Path, kind: type[ModelError]) -> gs.Graph:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
             tensor.shape = None
-    return gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), kind))
+    return gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), folder, kind))
 
 
-def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) -> onnx.ModelProto:
+def _inferred(source: Source, model: onnx.ModelProto, folder: Path, kind: type[ModelError]) -> onnx.ModelProto:
+    """``model``, whose weights lie in ``folder``, with shapes: behind operators of ONNX Runtime's own, by its own inference."""
+    if has_own_operators(model):
+        known = {value.name for value in model.graph.output}
+        del model.graph.value_info[:]
+        model.graph.value_info.extend(value for name, value in runtime_shapes(model, folder).items() if name not in known)
     try:
         return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:
@@ -219,7 +225,7 @@ def _fold(source: Source, folder: Path, kind: type[ModelError]) -> onnx.ModelPro
     return onnx.load(folded, load_external_data=False)
 
 
-def _map_weights(graph: gs.Graph, folder: Path) -> None:
+def map_weights(graph: gs.Graph, folder: Path) -> None:
     """Replaces weights in external files by arrays mapped from them."""
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant) and _lies_in_a_file(tensor):
@@ -247,7 +253,7 @@ def _free_names(graph: gs.Graph) -> None:
             tensor.name = f"source/{tensor.name}"
 
 
-def _name_nodes(graph: gs.Graph) -> None:
+def name_nodes(graph: gs.Graph) -> None:
     """Every node gets a name of its own: the report speaks of nodes by name."""
     seen: set[str] = set()
     for node in graph.nodes:

@@ -10,6 +10,7 @@ from kcompiler.passes.box import Axis
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.index import within
 from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, in_regions
+from kcompiler.passes.quantised import quantised_behind
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.cells import POINTWISE
 from kcompiler.passes.rules.channels import summed_axes
@@ -19,8 +20,11 @@ POOLED = 1024
 
 
 def is_head(node: gs.Node, region: Region) -> bool:
-    """Whether the output of ``node``, which reads a value of ``region``, can be updated: a mean or sum over all cells."""
-    return summed_axes(node) == [*region.cell_axes]
+    """Whether the output of ``node``, which reads a value of ``region``, can be updated: a mean or sum over all cells.
+
+    Not where it is quantised behind: another order of sums may tip a step.
+    """
+    return summed_axes(node) == [*region.cell_axes] and quantised_behind(node.outputs[0]) is None
 
 
 def only_summed(value: gs.Tensor, region: Region) -> bool:

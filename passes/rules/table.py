@@ -13,6 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Spans
+from kcompiler.passes.quantised import INTEGERS, ON_INTEGERS, OWN, SAME_BITS, quantised_behind
 
 
 class NoRule(Exception):
@@ -59,9 +60,9 @@ class Region:
 
 Rule = Callable[[gs.Node, Sequence[Region | None]], Region]
 RULES: dict[str, Rule] = {}
-REGION_TYPES = (np.dtype(np.float32), np.dtype(np.bool_))
-"""Types of the values that can be regions. Truth values are held as zeros and ones."""
-WHOLE_MAP = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+REGION_TYPES = (np.dtype(np.float32), np.dtype(np.bool_), *INTEGERS)
+"""Types of the values that can be regions. Truth values are held as zeros and ones, all others as they are."""
+WHOLE_MAP = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "QLinearGlobalAveragePool")
 """Operators each of whose outputs is of all cells: what they give changes everywhere."""
 
 
@@ -85,15 +86,20 @@ def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     """
     if node.op in WHOLE_MAP:
         raise NoRule("takes in the whole map")
-    if node.domain not in (None, "", "ai.onnx") or node.op not in RULES:
+    if (node.domain not in (None, "", "ai.onnx") and node.op not in OWN) or node.op not in RULES:
         raise NoRule(f"no region rule for operator {node.op}")
     if len([o for o in node.outputs if not o.is_empty()]) != 1:
         raise NoRule(f"{node.op} with more than one output")
     for value in (*node.inputs, node.outputs[0]):
         if isinstance(value, gs.Constant) or value.is_empty() or value.dtype is None:
             continue
-        if np.dtype(value.dtype) not in REGION_TYPES:
-            raise NoRule(f"{value.name} is {np.dtype(value.dtype)}, regions are float32")
+        kind = np.dtype(value.dtype)
+        if kind not in REGION_TYPES:
+            raise NoRule(f"{value.name} is {kind}, regions are float32")
+        if kind in INTEGERS and node.op not in ON_INTEGERS:
+            raise NoRule(f"no region rule for {node.op} of {kind}")
+    if node.op not in SAME_BITS and node.outputs[0].dtype == np.float32 and (behind := quantised_behind(node.outputs[0])):
+        raise NoRule(f"float32 sums that {behind.name} (QuantizeLinear) rounds to steps, of which another order may tip one")
     return RULES[node.op](node, regions)
 
 

@@ -1,0 +1,77 @@
+"""Quantised values: 8-bit integers, each standing for (integer - zero point) * scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.unfuse import MICROSOFT
+
+INTEGERS = (np.dtype(np.uint8), np.dtype(np.int8))
+"""Types of quantised values."""
+WEIGHTS = {
+    "Conv": 1,
+    "QLinearConv": 3,
+    "Gemm": 1,
+    "MatMul": 1,
+    "QGemm": 3,
+    "QLinearMatMul": 3,
+    "ConvInteger": 1,
+    "MatMulInteger": 1,
+}
+"""Place of the weights among the inputs."""
+OWN = ("QLinearAdd", "QLinearMul", "QLinearConcat", "QLinearAveragePool", "QLinearSigmoid", "QLinearLeakyRelu",
+       "QLinearGlobalAveragePool", "QGemm")  # fmt: skip
+"""Operators of ONNX Runtime's own domain."""
+PADDING = ("QLinearConv", "QLinearAveragePool")
+"""Operators that pad with the zero point of what they read."""
+ON_INTEGERS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", *OWN, "MaxPool", "Concat", "Transpose", "Gather", "Slice",
+               "Identity")  # fmt: skip
+"""Operators whose regions may be of integers."""
+SAME_BITS = (
+    "QuantizeLinear", "DequantizeLinear", "Abs", "Add", "Cast", "Clip", "Concat", "Div", "Dropout", "Gather", "HardSigmoid",
+    "HardSwish", "Identity", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Relu", "Slice", "Sub",
+    "ThresholdedRelu", "Transpose",
+)  # fmt: skip
+"""Operators on float32 that give the same bits however cells lie: they neither sum nor approximate."""
+
+
+def domain_of(operator: str) -> str | None:
+    """That of an integer operator; None is the standard."""
+    return MICROSOFT if operator in OWN else None
+
+
+def numbers_of(value: gs.Tensor) -> np.ndarray:
+    """Of a constant, which may lie in a file."""
+    return np.asarray(value.values)
+
+
+def zero_point(value: gs.Tensor) -> int | None:
+    """The integer for zero in ``value`` by the operators that pad it, 0 where none does; None if they disagree."""
+    found = set()
+    for node in value.outputs:
+        if node.op in PADDING and node.inputs[0] is value:
+            given = node.inputs[2]
+            found.add(int(numbers_of(given)) if isinstance(given, gs.Constant) else 0)
+    return None if len(found) > 1 else next(iter(found), 0)
+
+
+def quantised_behind(value: gs.Tensor) -> gs.Node | None:
+    """A QuantizeLinear that what is made of ``value``, in float32 all the way, comes to; None if there is none."""
+    waiting, seen = [value], {id(value)}
+    while waiting:
+        for node in waiting.pop().outputs:
+            if node.op == "QuantizeLinear":
+                return node
+            for output in node.outputs:
+                if id(output) not in seen and output.dtype == np.float32:
+                    seen.add(id(output))
+                    waiting.append(output)
+    return None
+
+
+def is_single(values: Sequence[gs.Tensor]) -> bool:
+    """Whether scales and zero points are constant, and one for all channels."""
+    return all(value.is_empty() or (isinstance(value, gs.Constant) and np.prod(value.shape) == 1) for value in values)
