@@ -58,7 +58,7 @@ class Emitter:
     def __call__(
         self, op: str, *inputs: gs.Tensor | None, name: str | None = None, domain: str | None = None, **attributes: object
     ) -> gs.Variable:
-        """The (only) output of node ``op``, of the standard ``domain`` if none is given; an equal node emitted before is reused."""
+        """The (only) output of node ``op``, standard if no ``domain`` is given; an equal node emitted before is reused."""
         given = [value if value is not None else gs.Variable.empty() for value in inputs]
         key = (
             op,

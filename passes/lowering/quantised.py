@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.lowering.operand import Updated
+from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.quantised import domain_of
 from kcompiler.passes.rules.quantised import MERGES, UNARY
 from kcompiler.passes.work import Shape, Work
 
+FASTER = 2.0
+"""Than a convolution on regions is a product of all of them: 1.4 to 1.9 at 128 channels and more, on one thread."""
+ROW = 128.0
+"""Bytes that are moved in the time that it takes to begin with another cell, of however few channels: 10 ns."""
 SOLO = ("QuantizeLinear", "DequantizeLinear", *UNARY)
 
 
@@ -56,6 +60,45 @@ def conv_on_regions(site: Site) -> Updated:
         group=site.attribute("group", 1),
     )
     return site.computed(maps=maps)
+
+
+def _ungrouped(node: gs.Node, windows: Windows) -> bool:
+    return bool(node.attrs.get("group", 1) == 1)
+
+
+def _gemm_work(shape: Shape) -> Work:
+    gathered, written = shape.cells * shape.taps * shape.channels, shape.cells * shape.outputs
+    copied = 3 * gathered + ROW * shape.cells * shape.taps
+    moved = gathered + 2 * written if shape.one_to_one else shape.union + copied + 2 * written
+    return Work(
+        integer=2 * gathered * shape.outputs / FASTER,
+        moved=moved,
+        loaded=shape.taps * shape.channels * shape.outputs / shape.batch,
+        nodes=(1 if shape.one_to_one else 20) / shape.batch,
+        held=gathered + written,
+    )
+
+
+@lowering("gemm", "QLinearConv", applies=_ungrouped, work=_gemm_work)
+def conv_as_gemm(site: Site) -> Updated:
+    """Windows side by side by a Gather, then one product for the whole batch, which rounds as the convolution does.
+
+    The convolution has products for each image by itself, too small to be fast.
+    """
+    emit, node, (y, x) = site.emit, site.node, site.windows
+    _, scale, zero, weights, weights_scale, weights_zero, output_scale, output_zero, *bias = node.inputs
+    depth = y.kernel * x.kernel * site.operand.updated.channels
+    tile = None
+    if site.cell_by_cell:
+        rows, tile = as_rows(emit, site.operand.updated), site.operand.updated.tile
+    else:
+        rows = emit("Reshape", site.patches(site.operand), emit.int64([-1, depth]))
+    columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
+    matrix = emit("Reshape", columns, emit.int64([depth, site.channels]))
+    before, behind = _parameters(site, [weights_scale, weights_zero]), _parameters(site, [output_scale, output_zero])
+    (added,) = _parameters(site, bias) or [None]
+    inputs = [rows, *_parameters(site, [scale, zero]), matrix, *before, added, *behind]
+    return site.computed(rows=emit("QGemm", *inputs, domain=domain_of("QGemm")), tile=tile)
 
 
 def _pool_work(shape: Shape) -> Work:
