@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.batch import BatchError
+from kcompiler.passes.canonical import canonical
 from kcompiler.passes.normalise import INLINE_BYTES, map_weights, name_nodes
+from kcompiler.passes.quantised import quantised_behind
 from kcompiler.passes.shapes import STANDARD, runtime_shapes
 from kcompiler.passes.store import WeightsFile, write_model
 from kcompiler.passes.unfuse import FUSED, MICROSOFT, unfuse
 from kcompiler.runtime.sessions import onnxruntime
 
+IN_ANY_ORDER = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 FOLDER, EXPORTED, WRITTEN, WEIGHTS = "integers", "exported.onnx", "written.onnx", "written.bin"
 
@@ -27,10 +32,13 @@ def integer_operators(graph: gs.Graph, scratch: Path) -> gs.Graph:
     """``graph`` (normalised) with operators on integers where ONNX Runtime runs those; itself if it is not quantised.
 
     Requires operators of the standard and of ONNX Runtime's own domain only. Ensures the same outputs under the same names,
-    shapes as far as ONNX Runtime knows them, unique node names.
+    shapes as far as ONNX Runtime knows them, unique node names, layout noise away (``canonical``).
 
     Args:
         scratch: a folder that must outlive the graph: weights are mapped from a file in it.
+
+    Raises:
+        BatchError: outputs of an image would depend on how many are in a batch.
     """
     if not any(node.op in QUANTISING for node in graph.nodes):
         return graph
@@ -57,7 +65,29 @@ def integer_operators(graph: gs.Graph, scratch: Path) -> gs.Graph:
     _merge_equal(result)
     for output, before in zip(result.outputs, graph.outputs, strict=True):
         output.dtype, output.shape = before.dtype, before.shape
-    return result.cleanup().toposort()
+    result.cleanup().toposort()
+    canonical(result)
+    _check_sums(result)
+    return result.toposort()
+
+
+def _check_sums(graph: gs.Graph) -> None:
+    """What is rounded to steps must be the same for an image in a batch as for it alone.
+
+    ONNX Runtime takes float32 sums in another order where there are more images or threads; signed activations on x86 have some,
+    behind values that two operators read, and networks whose first layers were left out when they were quantised.
+
+    Raises:
+        BatchError: it need not be.
+    """
+    for node in graph.nodes:
+        summed = node.op in IN_ANY_ORDER and node.outputs[0].dtype == np.float32
+        if summed and (behind := quantised_behind(node.outputs[0])):
+            raise BatchError(
+                f"node {node.name} ({node.op}) sums in float32 what {behind.name} (QuantizeLinear) rounds to steps; sums of "
+                "several images at once, or of regions, are taken in another order, which may tip a step; images run one by one "
+                "(quantise all layers, with unsigned activations)"
+            )
 
 
 def _merge_equal(graph: gs.Graph) -> None:

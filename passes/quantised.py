@@ -31,9 +31,9 @@ ON_INTEGERS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", *OWN, "MaxPo
                "Identity")  # fmt: skip
 """Operators whose regions may be of integers."""
 SAME_BITS = (
-    "QuantizeLinear", "DequantizeLinear", "Abs", "Add", "Cast", "Clip", "Concat", "Div", "Dropout", "Gather", "HardSigmoid",
-    "HardSwish", "Identity", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Relu", "Slice", "Sub",
-    "ThresholdedRelu", "Transpose",
+    "QuantizeLinear", "DequantizeLinear", "Abs", "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Div", "Dropout",
+    "Gather", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Relu",
+    "Slice", "Sub", "ThresholdedRelu", "Transpose",
 )  # fmt: skip
 """Operators on float32 that give the same bits however cells lie: they neither sum nor approximate."""
 

@@ -38,6 +38,64 @@ def residual(b: Builder) -> str:
     return b.node("GlobalAveragePool", x)
 
 
+def branches(b: Builder) -> str:
+    """Depthwise, dilated and grouped convolutions and a pool with pads, side by side."""
+    x = b.relu(b.conv("image", 8, pads=[1, 1, 1, 1], strides=[1, 2]))
+    parts = [
+        b.relu(b.conv(x, 8, group=8, pads=[1, 1, 1, 1])),
+        b.conv(x, 5, dilations=[2, 2], pads=[2, 2, 2, 2]),
+        b.conv(x, 4, group=2, pads=[1, 1, 1, 1]),
+        b.node("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+    ]
+    x = b.node("Concat", *parts, axis=1, channels=25)
+    x = b.node("AveragePool", x, kernel_shape=[3, 3], strides=[2, 1], pads=[1, 0, 1, 2], count_include_pad=1)
+    return b.conv(x, 6, (3, 2))
+
+
+def activated(b: Builder) -> str:
+    """Activations that are computed in integers, by a table, and such that are not."""
+    x = b.conv("image", 8, 5, pads=[2, 2, 2, 2])
+    x = b.node("Mul", x, b.node("Sigmoid", x))
+    x = b.node("LeakyRelu", b.conv(x, 6, strides=[2, 2]), alpha=0.1)
+    x = b.conv(x, 6, pads=[1, 0, 1, 0])
+    x = b.node("Mul", x, b.node("HardSigmoid", x, alpha=0.3))
+    return b.conv(b.node("Clip", b.conv(x, 7, 1), b.constant(0.0), b.constant(6.0)), 5, 2)
+
+
+def gated(b: Builder) -> str:
+    """Squeeze and excite: a factor for each channel that is made of the whole map."""
+    x = b.relu(b.conv("image", 8, pads=[1, 1, 1, 1]))
+    x = b.relu(b.conv(x, 8, strides=[2, 2]))
+    gate = b.node("Sigmoid", b.conv(b.relu(b.conv(b.node("GlobalAveragePool", x), 4, 1)), 8, 1))
+    return b.conv(b.node("Mul", x, gate), 5)
+
+
+def normalised(b: Builder) -> str:
+    """As DenseNet's: batch normalisation before a convolution, of maps side by side; computed on float32."""
+    x = b.conv("image", 6, pads=[1, 1, 1, 1])
+    y = b.conv(b.relu(b.batch_norm(x)), 5, pads=[1, 1, 1, 1])
+    x = b.node("Concat", x, y, axis=1, channels=11)
+    return b.conv(b.relu(b.batch_norm(x)), 5)
+
+
+def shuffled(b: Builder) -> str:
+    """Channels interleaved by reshapes, as ShuffleNet's."""
+    x = b.relu(b.conv("image", 6, pads=[1, 1, 1, 1]))
+    x = b.node("Reshape", x, b.constant([0, 2, 3, HEIGHT, WIDTH], np.int64))
+    x = b.node("Reshape", b.node("Transpose", x, perm=[0, 2, 1, 3, 4]), b.constant([0, 6, HEIGHT, WIDTH], np.int64), channels=6)
+    return b.conv(b.relu(b.conv(x, 6, group=3)), 5, 1)
+
+
+def averaged(b: Builder) -> str:
+    """Means of fewer cells at the edges."""
+    x = b.relu(b.conv("image", 6, pads=[1, 1, 1, 1]))
+    x = b.node("AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    return b.conv(x, 5)
+
+
+STATIC = (residual, branches, activated, gated, normalised, shuffled, averaged)
+
+
 def save_float(path: Path, network: Callable[[Builder], str], opset: int, batch: int | str) -> Path:
     builder = Builder()
     onnx.save(builder.model(network(builder), HEIGHT, WIDTH, batch=batch, opset=opset), path)
@@ -53,8 +111,13 @@ def save_static(
     operators: bool = False,
     activations: str = "QUInt8",
     per_channel: bool = False,
+    only: tuple[str, ...] = (),
+    left_out: tuple[str, ...] = (),
 ) -> Path:
-    """With constant scales: QuantizeLinear and DequantizeLinear around float operators, or QLinear``operators``."""
+    """With constant scales: QuantizeLinear and DequantizeLinear around float operators, or QLinear``operators``.
+
+    ``only`` around operators of these types, if any are given, and never around nodes that are ``left_out``.
+    """
     path = folder / "static.onnx"
     quantize_static(
         save_float(folder / "float.onnx", network, opset, batch),
@@ -64,6 +127,8 @@ def save_static(
         activation_type=QuantType[activations],
         weight_type=QuantType.QInt8,
         per_channel=per_channel,
+        op_types_to_quantize=list(only) or None,
+        nodes_to_exclude=list(left_out),
     )
     return path
 

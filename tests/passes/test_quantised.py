@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,45 +11,106 @@ import pytest
 from everywhere import NEVER_DENSE
 from networks import CHANNELS
 from onnxruntime import InferenceSession
-from quantised import HEIGHT, WIDTH, save_dynamic, save_static
+from quantised import HEIGHT, STATIC, WIDTH, averaged, gated, normalised, residual, save_dynamic, save_static
 
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.images import cover
 from kcompiler.runtime.report import Report
 
 PATCH = (3, 4)
 FILL = (0.7, -1.2, 3.0)
 
 
-def assert_same_bits(path: Path, dense_share: float | None = NEVER_DENSE) -> Report:
+def assert_same_bits(path: Path, **options: Any) -> Report:
     """Compiles ``path`` and compares it with the file itself at every position: no output is off by a quantum, or less."""
-    bundle = compile_file(path, Options(patch=PATCH, dense_share=dense_share))
+    bundle = compile_file(path, Options(**{"patch": PATCH, "dense_share": NEVER_DENSE, **options}))
     explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     image = np.random.default_rng(1).standard_normal((CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
-    positions = [(y, x) for y in range(HEIGHT - PATCH[0] + 1) for x in range(WIDTH - PATCH[1] + 1)]
-    expected = []
-    for y, x in positions:
-        covered = image.copy()
-        covered[:, y : y + PATCH[0], x : x + PATCH[1]] = np.reshape(FILL, (CHANNELS, 1, 1))
-        expected.append(session.run(None, {"image": covered[None]})[0].ravel())
+    positions = [(y, x) for y in range(1 - PATCH[0], HEIGHT) for x in range(1 - PATCH[1], WIDTH)]  # cut off by the edges, too
+    fill = np.broadcast_to(np.reshape(np.float32(FILL), (CHANNELS, 1, 1)), image.shape)
+    covered = cover(image[None], fill, np.array(positions), PATCH)
+    expected = np.stack([session.run(None, {"image": one[None]})[0].ravel() for one in covered])
     assert len(np.unique(expected, axis=0)) > 10, "the patch is to move the outputs"
-    np.testing.assert_array_equal(explainer.outputs(image, positions, fill=FILL), expected)
+    engine = explainer.exact
+    found = engine.evaluate_all(engine.baseline(image[None], fill), np.array(positions))
+    np.testing.assert_array_equal(found, expected)
     return bundle.report
 
 
+def computed(report: Report) -> set[str]:
+    """Operators of the nodes of which only regions are computed."""
+    return {node.operator for node in report.nodes if node.incremental}
+
+
+def why_dense(report: Report) -> str:
+    """Why the first node is that is not."""
+    return next(node.reason for node in report.nodes if not node.incremental)
+
+
+@pytest.mark.parametrize("network", STATIC)
+@pytest.mark.parametrize("operators", [False, True])
+def test_networks(network, operators, tmp_path):
+    report = assert_same_bits(save_static(tmp_path, network, operators=operators))
+    assert {"QuantizeLinear", "QLinearConv"} <= computed(report)
+
+
 @pytest.mark.parametrize("opset", [13, 21])
-@pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_quantised_and_dequantised_around_operators(opset, activations, per_channel, tmp_path):
-    assert_same_bits(save_static(tmp_path, opset=opset, activations=activations, per_channel=per_channel))
+def test_quantised_and_dequantised_around_operators(opset, per_channel, tmp_path):
+    report = assert_same_bits(save_static(tmp_path, opset=opset, per_channel=per_channel))
+    assert computed(report) == {"QuantizeLinear", "QLinearConv", "MaxPool", "QLinearAdd", "QLinearAveragePool"}
+    assert why_dense(report) == "takes in the whole map"
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_signed_activations_around_operators(opset, per_channel, tmp_path):
+    """ONNX Runtime runs some convolutions on float32 then, behind a value that two read."""
+    report = assert_same_bits(save_static(tmp_path, opset=opset, activations="QInt8", per_channel=per_channel))
+    assert not computed(report)
+    assert "(Conv) sums in float32 what" in why_dense(report)
+
+
+def test_a_first_layer_that_is_not_quantised(tmp_path):
+    report = assert_same_bits(save_static(tmp_path, left_out=("n0",)))
+    assert "node n0 (Conv) sums in float32 what" in why_dense(report)
 
 
 @pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
 @pytest.mark.parametrize("batch", [1, "N"])
 def test_operators_on_integers(activations, batch, tmp_path):
-    assert_same_bits(save_static(tmp_path, operators=True, activations=activations, batch=batch))
+    report = assert_same_bits(save_static(tmp_path, operators=True, activations=activations, batch=batch))
+    assert {"QLinearConv", "QLinearAdd", "QLinearAveragePool"} <= computed(report)
+
+
+def test_only_convolutions_quantised(tmp_path):
+    """All between them is computed on float32."""
+    report = assert_same_bits(save_static(tmp_path, normalised, only=("Conv",)))
+    assert {"QLinearConv", "DequantizeLinear", "BatchNormalization", "Concat"} <= computed(report)
+
+
+@pytest.mark.parametrize("lowering", ["regions", "gemm"])
+@pytest.mark.parametrize("network", [residual, gated])
+def test_both_ways_to_convolve(network, lowering, tmp_path):
+    report = assert_same_bits(save_static(tmp_path, network, per_channel=True), prefer={"QLinearConv": lowering})
+    assert lowering in {node.lowering for node in report.nodes if node.operator == "QLinearConv"}
+
+
+@pytest.mark.parametrize("extents", ["tight", "static"])
+def test_extents(extents, tmp_path):
+    assert_same_bits(save_static(tmp_path), extents=extents)
+
+
+def test_calibrated(tmp_path):
+    assert_same_bits(save_static(tmp_path), calibrate=True, dense_share=None)
+
+
+def test_means_of_fewer_cells_at_the_edges_are_dense(tmp_path):
+    report = assert_same_bits(save_static(tmp_path, averaged))
+    assert why_dense(report) == "QLinearAveragePool whose windows at the edges count fewer cells"
 
 
 @pytest.mark.parametrize("batch", [1, "N"])
