@@ -94,10 +94,11 @@ class _Run:
 
 def _random(rng: np.random.Generator, value: gs.Tensor) -> np.ndarray:
     """Numbers for a cached activation: standard normal, or any integers."""
+    shape = tuple(value.shape)
     if value.dtype in INTEGERS:
         limits = np.iinfo(value.dtype)
-        return rng.integers(limits.min, limits.max, value.shape, value.dtype, endpoint=True)
-    return rng.standard_normal(value.shape, dtype=np.float32)
+        return np.asarray(rng.integers(limits.min, limits.max, shape, endpoint=True)).astype(value.dtype)
+    return rng.standard_normal(shape, dtype=np.float32)
 
 
 class Measured:

@@ -31,11 +31,13 @@ ON_INTEGERS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", *OWN, "MaxPo
                "Identity")  # fmt: skip
 """Operators whose regions may be of integers."""
 SAME_BITS = (
-    "QuantizeLinear", "DequantizeLinear", "Abs", "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Div", "Dropout",
-    "Gather", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Relu",
-    "Slice", "Sub", "ThresholdedRelu", "Transpose",
+    "QuantizeLinear", "DequantizeLinear", "Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat",
+    "DepthToSpace", "Div", "Dropout", "Equal", "Floor", "Gather", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish",
+    "Identity", "LeakyRelu", "Less", "LessOrEqual", "Max", "MaxPool", "Mean", "Min", "Mul", "Neg", "Not", "Or", "Pad", "PRelu",
+    "ReduceMax", "ReduceMin", "Relu", "Round", "Shrink", "Sign", "Slice", "SpaceToDepth", "Sub", "Sum", "ThresholdedRelu",
+    "Transpose", "Where", "Xor",
 )  # fmt: skip
-"""Operators on float32 that give the same bits however cells lie: they neither sum nor approximate."""
+"""Operators on float32 that give the same bits however cells lie: they neither sum over several nor approximate."""
 
 
 def domain_of(operator: str) -> str | None:

@@ -93,7 +93,15 @@ def averaged(b: Builder) -> str:
     return b.conv(x, 5)
 
 
-STATIC = (residual, branches, activated, gated, normalised, shuffled, averaged)
+def scaled(b: Builder) -> str:
+    """Sums and products with a number, with one for each channel, and with a map of numbers."""
+    x = b.node("Add", b.conv("image", 6, pads=[1, 1, 1, 1]), b.weight(6, 1, 1))
+    x = b.node("Mul", b.weight(1, 6, 1, 1), x, channels=6)
+    x = b.conv(b.node("Mul", x, b.constant(0.7)), 5)
+    return b.conv(b.node("Add", x, b.weight(1, HEIGHT - 2, WIDTH - 2)), 4)
+
+
+STATIC = (residual, branches, activated, gated, normalised, shuffled, averaged, scaled)
 
 
 def save_float(path: Path, network: Callable[[Builder], str], opset: int, batch: int | str) -> Path:

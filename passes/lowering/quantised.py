@@ -6,13 +6,14 @@ with channels last, as rows are, and so no transposition is left of those that a
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.quantised import domain_of
-from kcompiler.passes.rules.quantised import MERGES, UNARY
+from kcompiler.passes.rules.quantised import MERGES, OPERANDS, UNARY
 from kcompiler.passes.work import Shape, Work
 
 FASTER = 2.0
@@ -139,12 +140,17 @@ def convert_cells(site: Site) -> Updated:
 
 @lowering("merge", *MERGES)
 def merge_regions(site: Site) -> Updated:
-    """Two regions brought to the union box."""
-    tile = site.shared_tile()
+    """Two regions brought to the union box, or one and a number a channel."""
+    emit, tile = site.emit, site.shared_tile()
     inputs: list[gs.Tensor | None] = []
-    for operand, value in zip(site.inputs, site.node.inputs, strict=True):
-        inputs += [site.aligned_rows(operand, tile)] if operand is not None else _parameters(site, [value])
-    return site.computed(rows=site.emit(site.node.op, *inputs, domain=domain_of(site.node.op)), tile=tile)
+    for place, (operand, value) in enumerate(zip(site.inputs, site.node.inputs, strict=True)):
+        if operand is not None:
+            inputs.append(site.aligned_rows(operand, tile))
+        elif place in OPERANDS:
+            inputs.append(emit.constant(np.asarray(value.values).reshape(1, -1), value.name))
+        else:
+            inputs += _parameters(site, [value])
+    return site.computed(rows=emit(site.node.op, *inputs, domain=domain_of(site.node.op)), tile=tile)
 
 
 @lowering("channels", "QLinearConcat")

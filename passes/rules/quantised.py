@@ -13,6 +13,8 @@ from kcompiler.passes.rules.table import NoRule, Region, map_of, only, region_ru
 
 UNARY = ("QLinearSigmoid", "QLinearLeakyRelu")
 MERGES = ("QLinearAdd", "QLinearMul")
+OPERANDS = (0, 3)
+"""Places of the two that are merged; each is followed by its scale and zero point."""
 
 
 @region_rule("QuantizeLinear", "DequantizeLinear", *UNARY)
@@ -26,16 +28,35 @@ def cell_by_cell(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 @region_rule(*MERGES)
 def merge(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Of two maps of one size, each integers with its own scale and zero point: the union box."""
-    places = (0, 3)
-    first, second = (regions[place] for place in places)
-    if first is None or second is None:
-        raise NoRule(f"{node.op} with a constant")
-    if any(not isinstance(v, gs.Constant) and not v.is_empty() for n, v in enumerate(node.inputs) if n not in places):
-        raise NoRule(f"{node.op} with scales that are not constant")
-    if first.last != second.last or first.channels != second.channels or first.map != second.map:
-        raise NoRule(f"{node.op} broadcasts")
-    return first.union(second)
+    """Of two maps of one size, each integers with its own scale and zero point: the union box. One may be a number a channel."""
+    found = [regions[place] for place in OPERANDS]
+    present = [region for region in found if region is not None]
+    if any(
+        not isinstance(v, gs.Constant) and not v.is_empty() for v, region in zip(node.inputs, regions, strict=True) if not region
+    ):
+        raise NoRule(f"{node.op} with scales or an operand that are not constant")
+    union = present[0]
+    channels, *size = map_of(node, node.outputs[0], last=union.last)
+    for place, region in zip(OPERANDS, found, strict=True):
+        if region is None:
+            _check_numbers(node, node.inputs[place], channels, last=union.last)
+        elif region.last != union.last or region.channels != channels or [*region.map] != size:
+            raise NoRule(f"{node.op} broadcasts the map {node.inputs[place].name}")
+        else:
+            union = union.union(region)
+    return union
+
+
+def _check_numbers(node: gs.Node, value: gs.Tensor, channels: int, *, last: bool) -> None:
+    """Checks that a constant operand is one number, or one for each channel.
+
+    Raises:
+        NoRule: it is not.
+    """
+    shape = [*value.shape]
+    aligned = [1] * (4 - len(shape)) + shape
+    if len(shape) > 4 or any(size not in (1, channels if axis == (3 if last else 1) else 1) for axis, size in enumerate(aligned)):
+        raise NoRule(f"{node.op} with a constant of shape {shape}, which is no number a channel")
 
 
 @region_rule("QLinearConcat")

@@ -98,7 +98,8 @@ def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
             raise NoRule(f"{value.name} is {kind}, regions are float32")
         if kind in INTEGERS and node.op not in ON_INTEGERS:
             raise NoRule(f"no region rule for {node.op} of {kind}")
-    if node.op not in SAME_BITS and node.outputs[0].dtype == np.float32 and (behind := quantised_behind(node.outputs[0])):
+    exact = node.op in SAME_BITS or (node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest")
+    if not exact and node.outputs[0].dtype == np.float32 and (behind := quantised_behind(node.outputs[0])):
         raise NoRule(f"float32 sums that {behind.name} (QuantizeLinear) rounds to steps, of which another order may tip one")
     return RULES[node.op](node, regions)
 
