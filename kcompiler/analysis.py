@@ -17,7 +17,6 @@ from kcompiler.passes.calibrate import Measured, measured_rates
 from kcompiler.passes.choice import Choice, Chooser
 from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
 from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
-from kcompiler.passes.integers import integer_operators
 from kcompiler.passes.load import Source, load
 from kcompiler.passes.logits import expose_logits
 from kcompiler.passes.normalise import normalise, select_output
@@ -131,7 +130,6 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
     normalised = normalise(source, output, scratch, free_batch=not one_by_one)
     logits = expose_logits(normalised)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
-    normalised = normalised if dense else integer_operators(normalised, scratch)
     graph = normalised if dense else cheaper_on_regions(normalised, options)
     _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have
     rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES

@@ -23,6 +23,7 @@ from kcompiler.passes.canonical import canonical, free_resizes
 from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
+from kcompiler.passes.integers import check_sums, integer_operators, merge_equal
 from kcompiler.passes.load import Source, to_channels_first
 from kcompiler.passes.shapes import has_own_operators, runtime_shapes
 from kcompiler.passes.unblock import unblock
@@ -78,23 +79,26 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     _set_batch(source, output, free_batch)
     model = _fold(source, folder, kind)
     centred = opset_of(model) >= CENTRED_FROM
-    graph = gs.import_onnx(_inferred(source, convert(source, model), folder, kind))
+    model = integer_operators(convert(source, model), folder, INLINE_BYTES)
+    graph = gs.import_onnx(_inferred(source, model, folder, kind))
     while fold(graph, partial(_values, folder=folder)):
         graph = _inferred_anew(source, graph, folder, kind)
     if drop_expands(graph) | (not centred and corner_resizes(graph)):
         graph = _inferred_anew(source, graph, folder, kind)
     if pads.make_explicit(graph) | free_resizes(graph):
         graph = _inferred_anew(source, graph, folder, kind)
+    merge_equal(graph)
     canonical(graph)
     for one in (graph, *subgraphs(graph)):
-        map_weights(one, folder)
+        _map_weights(one, folder)
         _free_names(one)
-    name_nodes(graph)
+    _name_nodes(graph)
     graph.cleanup()
     if isinstance(graph.outputs[0], gs.Constant):
         raise ModelError(f"{source.path}: output {output} does not depend on the image; choose another (--output NAME)")
     if free_batch:
         check_independent(graph)
+        check_sums(graph)
     _know_rank(graph, free_batch)
     return graph
 
@@ -225,7 +229,7 @@ def _fold(source: Source, folder: Path, kind: type[ModelError]) -> onnx.ModelPro
     return onnx.load(folded, load_external_data=False)
 
 
-def map_weights(graph: gs.Graph, folder: Path) -> None:
+def _map_weights(graph: gs.Graph, folder: Path) -> None:
     """Replaces weights in external files by arrays mapped from them."""
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant) and _lies_in_a_file(tensor):
@@ -253,7 +257,7 @@ def _free_names(graph: gs.Graph) -> None:
             tensor.name = f"source/{tensor.name}"
 
 
-def name_nodes(graph: gs.Graph) -> None:
+def _name_nodes(graph: gs.Graph) -> None:
     """Every node gets a name of its own: the report speaks of nodes by name."""
     seen: set[str] = set()
     for node in graph.nodes:

@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.quantised import WEIGHTS
 from kcompiler.runtime.errors import ModelError
 
-WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger")
+WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "QLinearAveragePool", "ConvInteger")
 
 
 def make_explicit(graph: gs.Graph) -> bool:
@@ -59,7 +59,7 @@ def _ceil_mode(node: gs.Node) -> bool:
 
     Where an average counts its padding, more pads would change the average: there ceil_mode stays.
     """
-    if not node.attrs.get("ceil_mode", 0):
+    if not node.attrs.get("ceil_mode", 0) or node.op == "QLinearAveragePool":
         return False
     inputs, reaches, strides, _ = _sizes(node)
     axes = len(inputs)

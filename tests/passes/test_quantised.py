@@ -14,6 +14,10 @@ from onnxruntime import InferenceSession
 from quantised import HEIGHT, STATIC, WIDTH, averaged, gated, normalised, residual, save_dynamic, save_static
 
 from kcompiler.options import Options
+from kcompiler.passes.load import load
+from kcompiler.passes.normalise import normalise
+from kcompiler.passes.plan import make_plan
+from kcompiler.passes.rules import RULES
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import cover
@@ -55,6 +59,16 @@ def why_dense(report: Report) -> str:
 def test_networks(network, operators, tmp_path):
     report = assert_same_bits(save_static(tmp_path, network, operators=operators))
     assert {"QuantizeLinear", "QLinearConv"} <= computed(report)
+
+
+def test_every_rule_for_integers_has_a_network(tmp_path):
+    """Among those of the test above."""
+    found = set()
+    for network in STATIC:
+        source = load(save_static(tmp_path, network, operators=True))
+        graph = normalise(source, source.model.graph.output[0].name, tmp_path)
+        found |= {decision.operator for decision in make_plan(graph, PATCH).decisions if decision.incremental}
+    assert {op for op in RULES if op.startswith(("QLinear", "Quantize"))} <= found
 
 
 @pytest.mark.parametrize("opset", [13, 21])
