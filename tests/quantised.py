@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from networks import CHANNELS, Builder
+from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 HEIGHT, WIDTH = 12, 14
@@ -104,9 +105,15 @@ def scaled(b: Builder) -> str:
 STATIC = (residual, branches, activated, gated, normalised, shuffled, averaged, scaled)
 
 
-def save_float(path: Path, network: Callable[[Builder], str], opset: int, batch: int | str) -> Path:
+def save_float(path: Path, network: Callable[[Builder], str], opset: int, batch: int | str, last: str | None = None) -> Path:
+    """``network``, and behind it the operator ``last``."""
     builder = Builder()
-    onnx.save(builder.model(network(builder), HEIGHT, WIDTH, batch=batch, opset=opset), path)
+    model = builder.model(network(builder), HEIGHT, WIDTH, batch=batch, opset=opset)
+    if last is not None:
+        output = model.graph.output[0]
+        model.graph.node.append(helper.make_node(last, [output.name], ["probabilities"], "last"))
+        output.name = "probabilities"
+    onnx.save(model, path)
     return path
 
 
@@ -121,6 +128,7 @@ def save_static(
     per_channel: bool = False,
     only: tuple[str, ...] = (),
     left_out: tuple[str, ...] = (),
+    last: str | None = None,
 ) -> Path:
     """With constant scales: QuantizeLinear and DequantizeLinear around float operators, or QLinear``operators``.
 
@@ -128,7 +136,7 @@ def save_static(
     """
     path = folder / "static.onnx"
     quantize_static(
-        save_float(folder / "float.onnx", network, opset, batch),
+        save_float(folder / "float.onnx", network, opset, batch, last),
         path,
         Pictures(HEIGHT, WIDTH),
         quant_format=QuantFormat.QOperator if operators else QuantFormat.QDQ,

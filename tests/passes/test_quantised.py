@@ -100,6 +100,29 @@ def test_operators_on_integers(activations, batch, tmp_path):
     assert {"QLinearConv", "QLinearAdd", "QLinearAveragePool"} <= computed(report)
 
 
+def test_batch_normalisation_between_integers(tmp_path):
+    """Its parameters are quantised, too."""
+    assert "BatchNormalization" in computed(assert_same_bits(save_static(tmp_path, normalised)))
+
+
+@pytest.mark.parametrize("last", ["Softmax", "Sigmoid"])
+@pytest.mark.parametrize("only", [(), ("Conv", "Gemm")])
+@pytest.mark.parametrize("operators", [False, True])
+def test_logits(last, only, operators, tmp_path):
+    """Of what a softmax or sigmoid reads, integers or not: as numbers of which that operator makes the output."""
+    path = save_static(tmp_path, last=last, only=only, operators=operators)
+    bundle = compile_file(path, Options(patch=PATCH, dense_share=NEVER_DENSE))
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
+    assert bundle.manifest.logits is not None
+    image = np.random.default_rng(1).standard_normal((1, CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
+    engine, positions = explainer.exact, np.array([(0, 0), (4, 5), (9, 10)])
+    found = engine.evaluate_all(engine.baseline(image, 0.5), positions, *bundle.manifest.outputs)
+    outputs, logits = np.split(found, 2, axis=1)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = powers / powers.sum(axis=1, keepdims=True) if last == "Softmax" else 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(outputs, expected, atol=1 / 128)
+
+
 def test_only_convolutions_quantised(tmp_path):
     """All between them is computed on float32."""
     report = assert_same_bits(save_static(tmp_path, normalised, only=("Conv",)))
