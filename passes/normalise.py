@@ -20,6 +20,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from kcompiler.passes import pads
 from kcompiler.passes.batch import BatchError, check_independent, subgraphs
 from kcompiler.passes.canonical import canonical, free_resizes
+from kcompiler.passes.channels_first import CHANNELS_LAST
 from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
@@ -75,7 +76,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     """
     kind = BatchError if free_batch else ModelError
     unblock(source.model, source.path.parent)
-    unfuse(source.model, source.path.parent, FUSED)
+    unfuse(source.model, source.path.parent, {**FUSED, **CHANNELS_LAST})
     _set_batch(source, output, free_batch)
     model = _fold(source, folder, kind)
     centred = opset_of(model) >= CENTRED_FROM

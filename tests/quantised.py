@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from networks import CHANNELS, Builder
 from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
@@ -154,3 +155,13 @@ def save_dynamic(folder: Path, network: Callable[[Builder], str] = residual, *, 
     path = folder / "dynamic.onnx"
     quantize_dynamic(save_float(folder / "float.onnx", network, 13, batch), path, weight_type=QuantType.QUInt8)
     return path
+
+
+def optimised(path: Path, level: str) -> Path:
+    """The file that ONNX Runtime writes of ``path`` after optimising."""
+    written, options = path.with_name("optimised.onnx"), ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    options.optimized_model_filepath = str(written)
+    ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return written

@@ -11,7 +11,20 @@ import pytest
 from everywhere import NEVER_DENSE
 from networks import CHANNELS
 from onnxruntime import InferenceSession
-from quantised import HEIGHT, STATIC, WIDTH, averaged, gated, normalised, residual, save_dynamic, save_static
+from quantised import (
+    HEIGHT,
+    STATIC,
+    WIDTH,
+    activated,
+    averaged,
+    branches,
+    gated,
+    normalised,
+    optimised,
+    residual,
+    save_dynamic,
+    save_static,
+)
 
 from kcompiler.options import Options
 from kcompiler.passes.load import load
@@ -98,6 +111,14 @@ def test_a_first_layer_that_is_not_quantised(tmp_path):
 def test_operators_on_integers(activations, batch, tmp_path):
     report = assert_same_bits(save_static(tmp_path, operators=True, activations=activations, batch=batch))
     assert {"QLinearConv", "QLinearAdd", "QLinearAveragePool"} <= computed(report)
+
+
+@pytest.mark.parametrize("network", [residual, branches, activated])
+@pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
+def test_what_the_runtime_wrote_after_optimising(network, level, tmp_path):
+    """At the last level with channels last."""
+    report = assert_same_bits(optimised(save_static(tmp_path, network), level))
+    assert {"QuantizeLinear", "QLinearConv"} <= computed(report)
 
 
 def test_batch_normalisation_between_integers(tmp_path):

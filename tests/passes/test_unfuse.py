@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 from networks import Builder
 from onnx import TensorProto, helper, numpy_helper
+from quantised import optimised
 from source_file import assert_equals_source, mean_head, save
 
 from kcompiler.passes.unblock import BLOCKED, UNBLOCKED, block_size, unblock
@@ -122,16 +121,6 @@ def test_half_precision_stays(tmp_path):
 
 
 # ---- networks: written by ONNX Runtime itself, compiled, and compared with that file
-
-
-def optimised(path: Path, level: str) -> Path:
-    """The file that ONNX Runtime writes of ``path`` after optimising."""
-    written, options = path.with_name("optimised.onnx"), ort.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
-    options.optimized_model_filepath = str(written)
-    ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return written
 
 
 def residual(b: Builder, opset: int) -> str:
