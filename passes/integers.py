@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.batch import BatchError, subgraphs
-from kcompiler.passes.quantised import quantised_behind
+from kcompiler.passes.quantised import quantised_later
 from kcompiler.passes.shapes import STANDARD
 from kcompiler.passes.unfuse import FUSED, MICROSOFT, unfuse
 from kcompiler.runtime.sessions import onnxruntime
@@ -93,11 +92,12 @@ def check_sums(graph: gs.Graph) -> None:
     Raises:
         BatchError: it need not be.
     """
+    behind = quantised_later(graph)
     for node in graph.nodes:
-        summed = node.op in IN_ANY_ORDER and node.outputs[0].dtype == np.float32
-        if summed and (behind := quantised_behind(node.outputs[0])):
+        name = behind.get(node.outputs[0].name) if node.op in IN_ANY_ORDER else None
+        if name is not None:
             raise BatchError(
-                f"node {node.name} ({node.op}) sums in float32 what {behind.name} (QuantizeLinear) rounds to steps; sums of "
-                "several images at once, or of regions, are taken in another order, which may tip a step; images run one by one "
+                f"node {node.name} ({node.op}) sums in float32 what {name} (QuantizeLinear) rounds to steps; sums of several "
+                "images at once, or of regions, are taken in another order, which may tip a step; images run one by one "
                 "(quantise all layers, with unsigned activations)"
             )

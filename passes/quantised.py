@@ -37,7 +37,7 @@ SAME_BITS = (
     "ReduceMax", "ReduceMin", "Relu", "Round", "Shrink", "Sign", "Slice", "SpaceToDepth", "Sub", "Sum", "ThresholdedRelu",
     "Transpose", "Where", "Xor",
 )  # fmt: skip
-"""Operators on float32 that give the same bits however cells lie: they neither sum over several nor approximate."""
+"""Of which :func:`gives_same_bits` always holds."""
 
 
 def domain_of(operator: str) -> str | None:
@@ -72,6 +72,26 @@ def quantised_behind(value: gs.Tensor) -> gs.Node | None:
                     seen.add(id(output))
                     waiting.append(output)
     return None
+
+
+def quantised_later(graph: gs.Graph) -> dict[str, str]:
+    """The float32 values of a sorted graph that have a :func:`quantised_behind`: its name, by theirs."""
+    found: dict[str, str] = {}
+    for node in reversed(graph.nodes):
+        behind = next((found[value.name] for value in node.outputs if value.name in found), None)
+        if node.op == "QuantizeLinear":
+            behind = node.name
+        if behind is None:
+            continue
+        for value in node.inputs:
+            if isinstance(value, gs.Variable) and value.dtype == np.float32:
+                found.setdefault(value.name, behind)
+    return found
+
+
+def gives_same_bits(node: gs.Node) -> bool:
+    """Whether an operator on float32 does, however cells lie: it neither sums over several nor approximates."""
+    return node.op in SAME_BITS or (node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest")
 
 
 def is_single(values: Sequence[gs.Tensor]) -> bool:

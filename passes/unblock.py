@@ -21,7 +21,7 @@ from kcompiler.runtime.sessions import Machine, open_session
 
 BLOCKED = "com.microsoft.nchwc"
 LARGEST_BLOCK = 16
-TO_LAST = [0, 2, 3, 1]
+TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def unblock(model: onnx.ModelProto, folder: Path) -> bool:
@@ -35,18 +35,22 @@ def unblock(model: onnx.ModelProto, folder: Path) -> bool:
     weights = {tensor.name for tensor in model.graph.initializer}
     if not all(node.input[1] in weights for node in blocked if node.op_type == "Conv"):
         return False
-    entering = {node.output[0]: node.input[0] for node in blocked if node.op_type == "ReorderInput"}
+    entering = [node for node in blocked if node.op_type == "ReorderInput"]
     shapes = {value.name: value for value in model.graph.input} | (dict(runtime_shapes(model, folder)) if entering else {})
-    if not all(_channels(shapes.get(name)) for name in entering.values()):
+    narrow = {node.output[0]: _channels(shapes.get(node.input[0]), 3 if _is_last(node) else 1) for node in entering}
+    if not all(narrow.values()):
         return False
-    narrow = {output: _channels(shapes[name]) for output, name in entering.items()}
     return unfuse(model, folder, {**UNBLOCKED, "Conv": partial(conv, narrow)}, BLOCKED)
 
 
-def _channels(value: onnx.ValueInfoProto | None) -> int:
-    """Of a map with channels first, 0 if they are not known."""
+def _is_last(node: onnx.NodeProto) -> bool:
+    return any(attribute.name == "channels_last" and attribute.i for attribute in node.attribute)
+
+
+def _channels(value: onnx.ValueInfoProto | None, axis: int) -> int:
+    """Of a map whose channels are along ``axis``, 0 if they are not known."""
     dims = value.type.tensor_type.shape.dim if value is not None else []
-    return int(dims[1].dim_value) if len(dims) > 1 else 0
+    return int(dims[axis].dim_value) if len(dims) > axis else 0
 
 
 @cache
@@ -91,8 +95,9 @@ def pool(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
 def reorder_input(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
     """Into blocks. Channels that fill the last block up are zeros: convolutions that read them lose those weights instead."""
     if attributes.get("channels_last", 0):
-        return False
-    parts("Identity", *node.input)
+        parts("Transpose", *node.input, perm=TO_FIRST)
+    else:
+        parts("Identity", *node.input)
     return True
 
 

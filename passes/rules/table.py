@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Spans
-from kcompiler.passes.quantised import INTEGERS, ON_INTEGERS, OWN, SAME_BITS, quantised_behind
+from kcompiler.passes.quantised import INTEGERS, ON_INTEGERS, OWN
 
 
 class NoRule(Exception):
@@ -98,9 +98,6 @@ def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
             raise NoRule(f"{value.name} is {kind}, regions are float32")
         if kind in INTEGERS and node.op not in ON_INTEGERS:
             raise NoRule(f"no region rule for {node.op} of {kind}")
-    exact = node.op in SAME_BITS or (node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest")
-    if not exact and node.outputs[0].dtype == np.float32 and (behind := quantised_behind(node.outputs[0])):
-        raise NoRule(f"float32 sums that {behind.name} (QuantizeLinear) rounds to steps, of which another order may tip one")
     return RULES[node.op](node, regions)
 
 
