@@ -1,0 +1,48 @@
+"""A model at the limit of float32 is not refused: it runs whole, and the report says why. A defect still is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from everywhere import NEVER_DENSE
+from networks import save
+
+from kcompiler import pipeline
+from kcompiler.options import Options
+from kcompiler.pipeline import compile_file
+from kcompiler.runtime import compare
+from kcompiler.runtime.errors import CheckFailed
+from kcompiler.runtime.explainer import Explainer
+
+OPTIONS = Options(patch=(4, 6), dense_share=NEVER_DENSE)
+
+
+@pytest.fixture
+def nothing_is_allowed(monkeypatch):
+    """So that the rounding of any order of sums but full inference's own is too much."""
+    monkeypatch.setattr(compare, "OUTPUT_SHARE", 0.0)
+    monkeypatch.setattr(compare, "MAP_SHARE", 0.0)
+    monkeypatch.setattr(compare, "allowed_noise", lambda full, reordered: np.zeros(full.shape[1]))
+
+
+def test_what_rounding_alone_exceeds_runs_whole_and_says_so(nothing_is_allowed, tmp_path):
+    bundle = compile_file(save("residual", tmp_path / "model.onnx", 20, 24), OPTIONS)
+    assert bundle.manifest.exact.whole
+    reasons = {node.reason for node in bundle.report.nodes if not node.incremental}
+    assert any("with regions recomputed" in reason and "allowed is 0" in reason for reason in reasons)
+    assert bundle.report.largest_error == 0
+    assert Explainer(bundle.folder, providers=["cpu"]).outputs(np.zeros((3, 20, 24), np.float32), [(0, 0)]).shape == (1, 5)
+
+
+def test_what_is_no_rounding_is_refused_as_a_defect(monkeypatch, tmp_path):
+    """Regions without their activations: no bound on the rounding of transforms mends that."""
+    write = pipeline.write_variant
+
+    def with_defect(analysed, *given):
+        for node in analysed.rewritten.graph.nodes:
+            node.op = "Identity" if node.op == "Relu" else node.op
+        return write(analysed, *given)
+
+    monkeypatch.setattr(pipeline, "write_variant", with_defect)
+    with pytest.raises(CheckFailed, match=r"disagrees with full inference.*This is a defect of kcompiler"):
+        compile_file(save("residual", tmp_path / "model.onnx", 20, 24), OPTIONS)
