@@ -52,7 +52,7 @@ def reduction_of(graph: gs.Graph, asked: Reducing, *, sigmoid: bool) -> Reductio
         raise UsageError(f"--reduce: how many axes output {output.name.removesuffix(ROWS)} has is not known before it runs")
     batched = output.shape[0] == 1 or not isinstance(output.shape[0], int)
     sizes = output.shape[1:] if batched else list(output.shape)
-    shown = f"output {output.name} {output.shape}"
+    shown = _shown(output)
     if len(sizes) < 2:
         raise UsageError(f"--reduce: {shown} is one row of numbers an image, so there is nothing to reduce; leave --reduce out")
     if any(not isinstance(size, int) for size in sizes):
@@ -65,6 +65,12 @@ def reduction_of(graph: gs.Graph, asked: Reducing, *, sigmoid: bool) -> Reductio
     above = HALF if sigmoid else 0.0
     over: Over = "box" if asked.box is not None else asked.over
     return Reduction(how=asked.how, over=over, shape=tuple(sizes), axis=axis, box=asked.box, above=above)
+
+
+def _shown(output: gs.Tensor) -> str:
+    """Name and shape, a free batch as N."""
+    first, *sizes = output.shape
+    return f"output {output.name} [{', '.join(str(size) for size in (first if isinstance(first, int) else 'N', *sizes))}]"
 
 
 def class_axis_of(output: gs.Tensor, count: int) -> int:
@@ -116,7 +122,7 @@ def described(graph: gs.Graph, reduction: Reduction) -> str:
     }[reduction.over]
     how, classes, axis = reduction.how, reduction.classes, reduction.axis + 1
     return (
-        f"output {output.name} {output.shape} is reduced: number k of {classes} is the {how} of class k over {inner}; classes "
+        f"{_shown(output)} is reduced: number k of {classes} is the {how} of class k over {inner}; classes "
         f"are along axis {axis} (--class-axis says otherwise)"
     )
 

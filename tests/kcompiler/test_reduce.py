@@ -292,7 +292,7 @@ def test_what_does_not_go_together_is_refused(settings, message, tmp_path):
 def test_a_row_of_numbers_is_refused(tmp_path):
     builder = Builder()
     model = builder.model(builder.conv("image", 4), HEIGHT, WIDTH)
-    with pytest.raises(UsageError, match=r"output gemm_2 \['batch', 5\] is one row of numbers an image, so there is nothing"):
+    with pytest.raises(UsageError, match=r"output gemm_2 \[N, 5\] is one row of numbers an image, so there is nothing"):
         kcompiler.compile(model, patch=PATCH, reduce="mean")
 
 

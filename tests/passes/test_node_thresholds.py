@@ -64,6 +64,14 @@ def test_thresholds_that_differ_from_node_to_node(name, tmp_path):
     variants_against_hand(model, tmp_path, [Thresholds(nodes=dict(zip(nodes, shares, strict=True)))])
 
 
+def test_one_that_caps_nothing_has_no_variant_and_that_is_said(tmp_path):
+    builder = Builder()
+    bundle = kcompiler.compile(builder.model(folded(builder), *SHAPE), patch=PATCH, thresholds=[{"n2": 1.0}, {"n2": 0.9}])
+    assert [variant.name for variant in bundle.manifest.variants] == ["exact"]
+    assert len(bundle.report.notes) == 2
+    assert all(note.startswith("no variant tau1.") for note in bundle.report.notes)
+
+
 def folded(b: Builder) -> str:
     """n1, a batch normalisation, goes into the convolution before it."""
     return b.relu(b.batch_norm(b.conv("image", 4)))
