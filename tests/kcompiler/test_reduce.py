@@ -211,6 +211,30 @@ def test_every_way_to_a_map_of_the_cells_of_a_class(tmp_path):
     assert check(explainer, sample_positions((HEIGHT, WIDTH), PATCH, 20, 0)).agrees
 
 
+@pytest.mark.parametrize("fill", [0.0, "patch-mean"])
+def test_of_dense_outputs_one_column_is_kept(fill, tmp_path):
+    """Without --reduce, too: all numbers of all positions would fill the memory."""
+    path = save(tmp_path, "logits")
+    explainer = kcompiler.load(kcompiler.compile(path, patch=PATCH), threads=2)
+    image, target = covered_images()[0], 3 * HEIGHT * WIDTH - 5
+    found = explainer.explain(image, stride=2, target=target, fill=fill)
+    ys, xs = np.meshgrid(found.ys, found.xs, indexing="ij")
+    every = explainer.outputs(image, np.stack([ys.ravel(), xs.ravel()], axis=1), fill=fill)
+    np.testing.assert_allclose(found.scores.ravel(), every[:, target], rtol=1e-5, atol=1e-6)
+    engine, column = explainer.exact, explainer.targets.column(target, explainer.manifest.output)
+    positions = np.stack([ys.ravel(), xs.ravel()], axis=1)
+    parts = engine.run(engine.baseline(explainer.check_image(image), fill), positions, explainer.manifest.output, keep=column.of)
+    assert all(scores.shape == part.shape for part, scores in parts)
+
+
+def test_several_batches_at_once_share_the_cells_of_a_class(tmp_path):
+    path = save(tmp_path, "maps")
+    image, positions, outputs, uncovered = dense_output(path)
+    bundle = kcompiler.compile(path, patch=PATCH, reduce="mean", reduce_over="class")
+    found = kcompiler.load(bundle, providers=["cpu"], threads=2).outputs(image, positions, fill=FILL)
+    np.testing.assert_allclose(found, over_class(outputs, uncovered, "mean", 1, 0.0), rtol=1e-4, atol=1e-5)
+
+
 def test_a_class_without_cells_is_refused(tmp_path):
     path = save(tmp_path, "maps")
     explainer = explainer_of(path, reduce="mean", reduce_over="class")
