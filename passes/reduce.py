@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.normalise import ROWS
@@ -153,14 +155,16 @@ def _reduced(emit: Emitter, value: gs.Tensor, reduction: Reduction, axes: list[i
         for axis, first, last in zip(axes, reduction.box, reduction.box[len(axes) :], strict=False):
             sizes[axis] = last - first
         cells.dtype, cells.shape = value.dtype, sizes
-    name = f"{value.name}/{reduction.how}"
+    name, sizes = f"{value.name}/{reduction.how}", list(cells.shape)
+    if value.dtype != np.float32:  # the mean of integers would be one, and half precision overflows
+        cells = emit("Cast", cells, name=f"{value.name}/float32", to=TensorProto.FLOAT)
+        cells.dtype, cells.shape = np.dtype(np.float32), sizes
     if reduction.how != "max" and len(axes) > 1:
         # Line by line first: ONNX Runtime adds up one by one, which over all cells of a map rounds off more than a patch moves.
-        sizes = [1 if axis == axes[-1] else size for axis, size in enumerate(cells.shape)]
         cells = emit(OPERATORS[reduction.how], cells, emit.int64(axes[-1:]), name=f"{name}/lines", keepdims=1)
-        cells.dtype, cells.shape = value.dtype, sizes
+        cells.dtype, cells.shape = np.dtype(np.float32), [1 if axis == axes[-1] else size for axis, size in enumerate(sizes)]
     result = emit(OPERATORS[reduction.how], cells, emit.int64(axes), name=name, keepdims=0)
-    result.dtype, result.shape = value.dtype, [*value.shape[:batched], reduction.classes]
+    result.dtype, result.shape = np.dtype(np.float32), [*value.shape[:batched], reduction.classes]
     return result
 
 

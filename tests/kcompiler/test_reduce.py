@@ -10,7 +10,7 @@ import onnx
 import pytest
 from everywhere import NEVER_DENSE
 from networks import CHANNELS, Builder
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from source_file import FILL, HEIGHT, PATCH, WIDTH, covered_images, integers, source_outputs
 from typer.testing import CliRunner
 
@@ -145,6 +145,25 @@ def test_the_mean_over_maps_is_updated_by_what_changed(kind, tmp_path):
     lines = [node for node in report.nodes if node.node.endswith("/mean/lines")]
     assert lines
     assert all("updated by what changed" in node.reason for node in lines)
+
+
+@pytest.mark.parametrize("over", ["everything", "class"])
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.INT32])
+def test_outputs_of_other_types(kind, over, tmp_path):
+    path = save(tmp_path, "logits")
+    model = onnx.load(path)
+    (logits,) = (value.name for value in model.graph.output)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1000), "thousand"))
+    model.graph.node.append(helper.make_node("Mul", [logits, "thousand"], ["large"]))
+    model.graph.node.append(helper.make_node("Cast", ["large"], ["typed"], to=kind))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("typed", kind, [1, CLASSES, HEIGHT, WIDTH]))
+    onnx.save(model, path)
+    image, positions, outputs, uncovered = dense_output(path)
+    outputs, uncovered = outputs.astype(np.float64), uncovered.astype(np.float64)
+    expected = reduced(outputs, "sum", 1) if over == "everything" else over_class(outputs, uncovered, "sum", 1, 0.0)
+    found = explainer_of(path, reduce="sum", reduce_over=over).outputs(image, positions, fill=FILL)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2.0)
 
 
 @pytest.mark.parametrize("how", ["mean", "sum"])
