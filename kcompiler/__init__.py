@@ -12,9 +12,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from kcompiler.runtime.errors import (
     BundleError,
@@ -63,6 +64,7 @@ def compile(
     patch: int | tuple[int, int] = 16,
     input_shape: Sequence[int] | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
+    bind: Mapping[str, bool | float | str | Sequence[Any] | npt.NDArray[Any]] | None = None,
     output: str | None = None,
     reduce: Literal["mean", "max", "sum"] | None = None,
     reduce_over: Literal["everything", "class"] = "everything",
@@ -84,6 +86,8 @@ def compile(
         patch: side of the square patch, or (height, width), in pixels.
         input_shape: ([1,] channels, height, width), needed where the model leaves sizes open; in the order of its own input.
         layout: of the image input, needed where neither Transposes nor convolutions that read it tell.
+        bind: values of the inputs that are not the image, by name: numbers, truth values, lists or arrays. A number fills its
+            input. An array may leave the batch away; the same values go with every image.
         output: name of the output to explain, needed where the model has several that are made of different numbers; or of a
             tensor inside the graph. Of labels, indices or maps, the tensor of numbers in front is taken.
         reduce: makes one number a class of a dense output (segmentation, detection rows, sequences): the class axis is kept,
@@ -118,6 +122,7 @@ def compile(
         patch=_pair(patch),
         input_shape=_whole_numbers("input_shape", input_shape) if input_shape is not None else None,
         layout=layout,
+        bind=dict(bind or {}),
         output=output,
         reducing=reducing(reduce, reduce_over, reduce_box, class_axis),
         extents=extents,

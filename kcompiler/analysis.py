@@ -18,7 +18,7 @@ from kcompiler.passes.choice import Choice, Chooser
 from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
 from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
 from kcompiler.passes.load import Source, load
-from kcompiler.passes.logits import ends_in_sigmoid, expose_logits
+from kcompiler.passes.logits import Logits, ends_in_sigmoid, expose_logits
 from kcompiler.passes.normalise import normalise
 from kcompiler.passes.outputs import select_output
 from kcompiler.passes.plan import Plan
@@ -51,7 +51,7 @@ class Analysed:
 
     Attributes:
         operators: operator counts of the source.
-        output: name of the explained tensor of the source; ``logits`` of what its softmax or sigmoid reads, if it is one.
+        output: name of the explained tensor of the source; ``logits`` what its softmax or sigmoid reads, if it is one.
         normalised: the source in plain form: full inference.
         graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
         sigmoid: whether the explained tensor is a sigmoid's.
@@ -63,7 +63,7 @@ class Analysed:
     source: Source
     operators: Mapping[str, int]
     output: str
-    logits: str | None
+    logits: Logits | None
     normalised: gs.Graph
     graph: gs.Graph
     sigmoid: bool
@@ -143,7 +143,7 @@ def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -
 
 
 def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> Analysed:
-    source = load(path, options.input_shape, options.layout)
+    source = load(path, options.input_shape, options.layout, options.bind)
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
     source_nodes = {node.name for node in source.model.graph.node}
@@ -156,7 +156,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
         reduction = reduction_of(normalised, options.reducing, sigmoid=sigmoid)
         notes.append(described(normalised, reduction))
         reduce_outputs(normalised, reduction)
-        logits = normalised.outputs[1].name if len(normalised.outputs) > 1 else None
+        logits = Logits(normalised.outputs[1].name, None) if len(normalised.outputs) > 1 else None
     elif (numbers := numbers_of(normalised) or 0) > DENSE_NUMBERS:
         notes.append(SUGGESTION.format(numbers))
     elif sigmoid and numbers == 1:

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
-from kcompiler.passes.load import Layout, Source
+from kcompiler.passes.image_layout import Layout
+from kcompiler.passes.load import Source
 from kcompiler.passes.plan import EXACT, Thresholds
 from kcompiler.passes.reduce import Reducing
+from kcompiler.passes.source_inputs import Value
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.preprocessing import Preprocessing
 from kcompiler.runtime.reduction import How, Over
@@ -51,6 +53,7 @@ class Options:
         patch: (height, width) in pixels.
         input_shape: ([1,] C, H, W) where the model leaves sizes open.
         layout: of the image input, "NCHW" or "NHWC", where the model does not tell.
+        bind: values of the inputs that are not the image, by name.
         output: name of the output to explain, where the model has several.
         reducing: how a dense output becomes one number a class.
         extents: "tight" (regions as large as the batch needs) or "static" (as the worst position needs, constant shapes).
@@ -66,6 +69,7 @@ class Options:
     patch: tuple[int, int]
     input_shape: tuple[int, ...] | None = None
     layout: Layout | None = None
+    bind: Mapping[str, Value] = field(default_factory=dict)
     output: str | None = None
     reducing: Reducing | None = None
     extents: Literal["tight", "static"] = "tight"

@@ -12,6 +12,7 @@ from kcompiler.options import Approximation, Options
 from kcompiler.passes import costs
 from kcompiler.passes.baseline import baseline_graph
 from kcompiler.passes.choice import Chooser, geometries
+from kcompiler.passes.inputs import bound_record
 from kcompiler.passes.rewrite import incremental_graph
 from kcompiler.passes.store import WeightsFile, write_model
 from kcompiler.runtime.manifest import FILES, FORMAT, PATCH_KEY, Geometry, Manifest, Variant, file_record, patch_text
@@ -90,9 +91,12 @@ def manifest_of(analysed: Analysed, options: Options, exact: Variant, classes: i
         image=analysed.graph.inputs[0].name,
         layout=analysed.source.layout,
         shape=analysed.source.shape,
+        element=analysed.source.element.name,
+        bound={name: bound_record(array) for name, array in analysed.source.bound.items()},
         output=analysed.graph.outputs[0].name,
         reduction=analysed.reduction,
-        logits=analysed.logits,
+        logits=analysed.logits.name if analysed.logits is not None else None,
+        squashing=analysed.logits.squashing if analysed.logits is not None else None,
         classes=classes,
         two_classes=analysed.two_classes(classes),
         largest_batch=analysed.largest_batch,

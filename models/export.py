@@ -13,7 +13,7 @@ from torch import nn
 from models.checkpoint import CheckpointError, load_checkpoint
 from models.networks import NETWORKS
 from models.onnx_export import export_classifier
-from models.random_weights import randomise
+from models.random_weights import SCHEMES, initialise, randomise
 
 USAGE_ERROR = 2
 
@@ -55,7 +55,11 @@ def build_network(options: argparse.Namespace) -> nn.Module:
     elif options.transform_input is not None:
         raise _UsageError(f"--transform-input is for {' and '.join(CONVERTING)} only, {options.name} has no such switch")
     network = NETWORKS[options.name].build(**arguments)
-    if options.weights is None:
+    if options.weights is not None and options.initialisation is not None:
+        raise _UsageError("--initialisation is for random weights, --weights gives others")
+    if options.initialisation is not None:
+        initialise(network, options.initialisation, options.seed)
+    elif options.weights is None:
         randomise(network, options.seed)
     else:
         load_checkpoint(network, options.weights)
@@ -100,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="replace FILE if it exists")
     add("--weights", type=Path, metavar="STATE_DICT", help="torch state dict file (default: seeded random weights)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the random weights (default: %(default)s)")
+    add(
+        "--initialisation",
+        choices=sorted(SCHEMES),
+        metavar="SCHEME",
+        help=f"textbook weights: {', '.join(sorted(SCHEMES))} (default: random weights that keep every layer on scale)",
+    )
     add("--classes", type=_positive, default=1000, metavar="K", help="number of classes (default: %(default)s)")
     add("--size", type=_positive, nargs="+", metavar=("H", "W"), help="image size (default: the network's usual one)")
     add("--dynamic-batch", action="store_true", help="leave the batch size free (default: 1)")

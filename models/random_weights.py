@@ -6,6 +6,9 @@ batch normalisation running statistics too, that are far from the identity, so t
 unnoticed. Likewise no scale, token or position is left at the zero or the 1e-6 that a training would start from.
 """
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +31,36 @@ tolerance for outputs near zero the rounding of logits as wide as RegNet's 15 wo
 
 STATISTICS_DRIFT = 0.2
 """How far running statistics are off the calibration images' own, relative to their deviation."""
+
+
+SCHEMES: Mapping[str, Callable[..., Tensor]] = {
+    "he": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "xavier": nn.init.xavier_normal_,
+    "orthogonal": nn.init.orthogonal_,
+}
+"""Textbook initialisations of convolutions and linear layers, under which nothing is kept on scale."""
+
+
+def initialise(network: nn.Module, scheme: str, seed: int) -> None:
+    """Draw the weights of ``network`` as ``scheme`` has it, the same for the same seed.
+
+    Biases are normal with deviation 0.1. Batch normalisations hardly change anything: scale 1, shift 0, means normal with
+    deviation 0.1, variances uniform between 0.8 and 1.2. So the deviation of the logits is anything from 1e-6 to 1e6 by the
+    depth of the network, as is that of rounding: what compiles must not depend on it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            SCHEMES[scheme](module.weight, generator=generator)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, 0.0, 0.1, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.normal_(module.running_mean, 0.0, 0.1, generator=generator)
+            nn.init.uniform_(module.running_var, 0.8, 1.2, generator=generator)
 
 
 def randomise(network: nn.Module, seed: int) -> None:

@@ -31,7 +31,7 @@ def drop_expands(graph: gs.Graph) -> bool:
             if source is not None and node.op in MERGES:
                 changed |= _broadcast(node, value, source)
             elif isinstance(source, gs.Constant) and node.op == "Concat":
-                changed |= _beside(emit, node, value, source)
+                changed |= _beside(emit, node, value, source) or _repeated(emit, node, value)
     graph.cleanup().toposort()
     return changed
 
@@ -76,6 +76,20 @@ def _beside(emit: Emitter, concat: gs.Node, value: gs.Tensor, source: gs.Constan
     chosen = emit("Where", emit.constant(np.ones((1, 1, 1, 1), np.bool_)), source, channel)
     channel.dtype, chosen.dtype = maps[0].dtype, maps[0].dtype
     concat.inputs = [chosen if one is value else one for one in concat.inputs]
+    return True
+
+
+def _repeated(emit: Emitter, concat: gs.Node, value: gs.Tensor) -> bool:
+    """Numbers of one image beside a row of numbers of each image: repeated for each."""
+    batch, rank = emit.graph.inputs[0].shape[0], len(value.shape or ())
+    if not isinstance(value, gs.Constant) or isinstance(batch, int) or rank < 2 or concat.attrs["axis"] % rank == 0:
+        return False
+    if value.shape[0] != 1 or all(isinstance(other, gs.Constant) for other in concat.inputs):
+        return False
+    size = emit("Concat", emit("Shape", emit.graph.inputs[0], start=0, end=1), emit.int64([1] * (rank - 1)), axis=0)
+    expanded = emit("Expand", value, size)
+    expanded.dtype = value.dtype
+    concat.inputs = [expanded if one is value else one for one in concat.inputs]
     return True
 
 

@@ -31,20 +31,22 @@ Known = tuple[Array, ...]
 Load = Callable[[gs.Constant], Array]
 
 
-def fold(graph: gs.Graph, load: Load) -> bool:
+def fold(graph: gs.Graph, load: Load, *, in_bodies: bool = False) -> bool:
     """Makes constants of what nodes compute from constants and known sizes. Returns whether it found any.
 
     Then shapes must be inferred anew, after which there may be more.
 
     Args:
-        graph: topologically sorted, its shapes inferred as far as may be. One with bodies (If, Loop) stays as it is.
+        graph: topologically sorted, its shapes inferred as far as may be.
         load: the numbers of a constant, which may lie in a file.
+        in_bodies: whether it may have bodies (If, Loop); otherwise one that has stays as it is. What bodies read from around
+            them may become constants, too; their own nodes stay.
     """
-    if any(subgraphs(graph)):
+    if any(subgraphs(graph)) and not in_bodies:
         return False
     known: dict[str, Known] = {}
     found = _fold_constants(graph, load, known)
-    emit = Emitter(graph)
+    emit = Emitter(graph, reserved={name for one in subgraphs(graph) for name in one.tensors()})
     for node in list(graph.nodes):
         found |= _restate(emit, node, known)
     graph.cleanup().toposort()

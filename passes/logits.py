@@ -2,44 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.runtime.squashing import Squashing
+
 SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
+FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 SHAPING = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
+SCALING = ("Mul", "Div")
 
 
-def expose_logits(graph: gs.Graph) -> str | None:
-    """Makes the logits the second output of ``graph`` where its output is a softmax or sigmoid of them; returns their name.
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """The second output of a model: its ``name``, and what makes the explained output of it; None where both are reduced."""
 
-    Between that operator and the output only the shape may change, so that logit k belongs to output k.
+    name: str
+    squashing: Squashing | None
+
+
+def expose_logits(graph: gs.Graph) -> Logits | None:
+    """Makes the logits the second output of ``graph`` where its output is a softmax or sigmoid of them.
+
+    Between that operator and the output only the shape, or the type of floats, may change, so that logit k belongs to output k,
+    or a factor stand (percent).
     """
     output = graph.outputs[0]
-    value = output
-    while len(value.inputs) == 1 and value.inputs[0].op in SHAPING:
-        value = value.inputs[0].inputs[0]
+    value, factor = output, 1.0
+    while len(value.inputs) == 1 and (of := _before(value.inputs[0])) is not None:
+        value, factor = of[0], factor * of[1]
     if len(value.inputs) != 1 or value.inputs[0].op not in SQUASHING:
         return None
-    logits = value.inputs[0].inputs[0]
+    node = value.inputs[0]
+    batch = graph.inputs[0].shape[0]
+    logits = _of_known_size(node.inputs[0], batch)
     if not isinstance(logits, gs.Variable) or logits in graph.inputs or logits.dtype != np.float32:
         return None
-    if _numbers(logits) is None or _numbers(logits) != _numbers(output):
+    known = _numbers(logits, batch)
+    if (known is None or known != _numbers(output, batch)) and not _alike(logits, output):
         return None
     graph.outputs.append(logits)
-    return str(logits.name)
+    return Logits(str(logits.name), Squashing(operator=node.op, factor=factor))
 
 
 def ends_in_sigmoid(graph: gs.Graph) -> bool:
-    """Whether the output is a sigmoid's, whatever its shape and type were made after it."""
-    value = graph.outputs[0]
-    while len(value.inputs) == 1 and value.inputs[0].op in (*SHAPING, "Cast"):
-        value = value.inputs[0].inputs[0]
-    return len(value.inputs) == 1 and value.inputs[0].op == "Sigmoid"
+    """Whether the output is a sigmoid's, in whatever shape or type of floats."""
+    value, factor = graph.outputs[0], 1.0
+    while len(value.inputs) == 1 and (of := _before(value.inputs[0])) is not None:
+        value, factor = of[0], factor * of[1]
+    return len(value.inputs) == 1 and value.inputs[0].op == "Sigmoid" and factor == 1
 
 
-def _numbers(value: gs.Tensor) -> int | None:
-    """How many of one image, if that is known."""
-    sizes = value.shape[1:] if value.shape is not None else [None]
+def _alike(one: gs.Tensor, other: gs.Tensor) -> bool:
+    """Whether both are maps or rows of one shape, of which only the batch is not known (behind a Resize its name is another)."""
+    shape = one.shape
+    return shape is not None and shape == other.shape and len(shape) > 2 and all(isinstance(size, int) for size in shape[1:])
+
+
+def _before(node: gs.Node) -> tuple[gs.Tensor, float] | None:
+    """What ``node`` gives in another shape or rounded, or times a number above 0, and that number; None for any other node."""
+    if node.op in SHAPING or _rounds(node):
+        return node.inputs[0], 1.0
+    if node.op not in SCALING:
+        return None
+    scales = [value for value in node.inputs if isinstance(value, gs.Constant)]
+    if len(scales) != 1 or np.size(scales[0].values) != 1 or (node.op == "Div" and node.inputs[1] is not scales[0]):
+        return None
+    scale = float(np.asarray(scales[0].values).item())
+    (scaled,) = [value for value in node.inputs if value is not scales[0]]
+    if not (np.isfinite(scale) and scale > 0):
+        return None
+    return scaled, 1 / scale if node.op == "Div" else scale
+
+
+def _of_known_size(value: gs.Tensor, batch: int | str) -> gs.Tensor:
+    """``value``, or what was reshaped to it, if only there it is known how many numbers an image has."""
+    found = value
+    while _numbers(found, batch) is None and len(found.inputs) == 1 and found.inputs[0].op in SHAPING:
+        found = found.inputs[0].inputs[0]
+    return found
+
+
+def _rounds(node: gs.Node) -> bool:
+    """Whether the node rounds floats to another type of floats, or casts them back."""
+    return node.op == "Cast" and all(value.dtype in FLOATS for value in (node.inputs[0], node.outputs[0]))
+
+
+def _numbers(value: gs.Tensor, batch: int | str) -> int | None:
+    """How many of one image, if that is known: rows of Softmax before opset 13 may be of several channels of an image."""
+    sizes = value.shape[1:] if value.shape and value.shape[0] == batch else [None]
     return prod(sizes) if all(isinstance(size, int) for size in sizes) else None

@@ -19,17 +19,25 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from kcompiler.passes import pads
 from kcompiler.passes.batch import BatchError, check_independent, subgraphs
+from kcompiler.passes.bodies import is_read, rename_reads
+from kcompiler.passes.branches import take_known_branches
 from kcompiler.passes.canonical import canonical, free_resizes
 from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
-from kcompiler.passes.load import Source, to_channels_first
+from kcompiler.passes.image_layout import to_channels_first
+from kcompiler.passes.inputs import bind_inputs, element_type, take_float32
+from kcompiler.passes.load import Source
 from kcompiler.passes.outputs import cut
+from kcompiler.passes.pixel_types import keep_float32
+from kcompiler.passes.retired import REWRITES, replace_retired
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
 
 BATCH = "batch"
+NUMPY_BROADCAST = 7
+"""The first opset whose arithmetic broadcasts as numpy does."""
 ROWS = "/rows"
 """End of the name of an output that is brought into rows because its rank is not known."""
 INLINE_BYTES = 1024
@@ -52,9 +60,12 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     """
     kind = BatchError if free_batch else ModelError
     _set_batch(source, output, free_batch)
-    model = _fold(source, folder, kind)
+    model = _fold(source, source.model, source.path.parent, folder, kind)
+    model = _without_retired(_without_known_branches(source, model, folder, kind), folder)
     centred = opset_of(model) >= CENTRED_FROM
     graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
+    if keep_float32(graph, element_type(source)):
+        graph = _inferred_anew(source, graph, kind)
     while fold(graph, partial(_values, folder=folder)):
         graph = _inferred_anew(source, graph, kind)
     if drop_expands(graph) | (not centred and corner_resizes(graph)):
@@ -67,6 +78,8 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         _free_names(one)
     _name_nodes(graph)
     graph.cleanup()
+    if graph.outputs[0] is graph.inputs[0]:
+        raise ModelError(f"{source.path}: output {output} is the image itself; choose another (--output NAME)")
     if isinstance(graph.outputs[0], gs.Constant):
         raise ModelError(f"{source.path}: output {output} does not depend on the image; choose another (--output NAME)")
     if free_batch:
@@ -94,9 +107,14 @@ def _inferred_anew(source: Source, graph: gs.Graph, kind: type[ModelError]) -> g
 
 
 def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) -> onnx.ModelProto:
+    """Shapes by strict inference, or else by what it leaves out where it finds fault with what ONNX Runtime has accepted."""
     try:
         return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except shape_inference.InferenceError as error:
+    except shape_inference.InferenceError:
+        pass  # what is written for one image is one cause: the model is run on several, and then on one alone
+    try:
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise kind(f"{source.path}: shapes contradict each other: {error}") from error
 
 
@@ -105,16 +123,19 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     graph = source.model.graph
     cut(graph, output)
     image = next(value for value in graph.input if value.name == source.image)
-    written_in = image.type.tensor_type.shape.dim[0].dim_value
+    declared = image.type.tensor_type.shape.dim
+    written_in = max(declared[0].dim_value, 0) if declared else 0  # zero and below are how some exporters write "any"
     if source.layout == "NHWC":
         _bring_channels_first(graph, source.image)
+    bind_inputs(source)
+    take_float32(source)
     image.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, [BATCH if free else 1, *source.shape]))
     del graph.input[:]
     graph.input.append(image)
     del graph.value_info[:]
     source.model.ir_version = max(source.model.ir_version, 8)
-    if written_in and free:
-        _free_reshapes(graph, source.image, written_in)
+    if free:
+        _free_reshapes(graph, source.image, written_in or 1)
     if written_in > 1 and not free:
         raise ModelError(f"{source.path}: is built for batches of {written_in}; export it for one image, or with a dynamic batch")
 
@@ -128,17 +149,11 @@ def _bring_channels_first(graph: onnx.GraphProto, image: str) -> None:
     outputs = {node.output[0] for node in dropped}
     for node in dropped:
         graph.node.remove(node)
-    others = [node for node in graph.node if image in node.input]
-    for node in others:
-        for index, name in enumerate(node.input):
-            if name == image:
-                node.input[index] = f"{image}/channels_last"
-    if others:
+    if is_read(graph, image):
+        rename_reads(graph, image, f"{image}/channels_last")
         graph.node.insert(0, helper.make_node("Transpose", [image], [f"{image}/channels_last"], perm=[0, 2, 3, 1]))
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name in outputs:
-                node.input[index] = image
+    for output in outputs:
+        rename_reads(graph, output, image)
     for value in graph.output:
         if value.name in outputs:
             graph.node.append(helper.make_node("Identity", [image], [value.name]))
@@ -171,26 +186,57 @@ def _free_reshapes(graph: onnx.GraphProto, image: str, batch: int) -> None:
             node.input[1] = name
 
 
-def _fold(source: Source, folder: Path, kind: type[ModelError]) -> onnx.ModelProto:
-    """ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators."""
-    folded = folder / "folded.onnx"
+def _fold(
+    source: Source, model: onnx.ModelProto, weights: Path, folder: Path, kind: type[ModelError], name: str = "folded"
+) -> onnx.ModelProto:
+    """ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators.
+
+    Weights in files are read from the folder ``weights``, and left in a file of ``name`` in ``folder``.
+    """
+    folded = folder / f"{name}.onnx"
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
     entries = {
-        "session.model_external_initializers_file_folder_path": str(source.path.parent.resolve()),
-        "session.optimized_model_external_initializers_file_name": "folded.bin",
+        "session.model_external_initializers_file_folder_path": str(weights.resolve()),
+        "session.optimized_model_external_initializers_file_name": f"{name}.bin",
         "session.optimized_model_external_initializers_min_size_in_bytes": str(INLINE_BYTES),
     }
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     try:
-        ort.InferenceSession(source.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
         raise kind(f"{source.path}: ONNX Runtime cannot load it: {error}") from error
     return onnx.load(folded, load_external_data=False)
+
+
+def _without_known_branches(source: Source, model: onnx.ModelProto, folder: Path, kind: type[ModelError]) -> onnx.ModelProto:
+    """The model with each If whose branch is known replaced by that branch; ``model`` itself where there is none.
+
+    Before conversion, which leaves the insides of bodies in the opset that they are in.
+    """
+    if not any(node.op_type == "If" for node in model.graph.node):
+        return model
+    graph, found = gs.import_onnx(_inferred(source, model, kind)), False
+    while take_known_branches(graph, partial(_values, folder=folder)):
+        graph, found = _inferred_anew(source, graph, kind), True
+    if not found:
+        return model
+    taken = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
+    return _fold(source, taken, folder, folder, kind, "branches")
+
+
+def _without_retired(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """The model with standard operators for those that the converter to a later opset does not know."""
+    if not NUMPY_BROADCAST <= opset_of(model) < CENTRED_FROM or not any(node.op_type in REWRITES for node in model.graph.node):
+        return model
+    graph = gs.import_onnx(model)
+    replace_retired(graph, partial(_values, folder=folder))
+    exported: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
+    return exported
 
 
 def _map_weights(graph: gs.Graph, folder: Path) -> None:

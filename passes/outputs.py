@@ -212,12 +212,3 @@ def cut(graph: onnx.GraphProto, tensor: str) -> None:
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
         del graph.node[:]
         graph.node.extend(copies)
-
-
-def with_output(source: Source, tensor: str) -> onnx.ModelProto | None:
-    """The source as it was given, with ``tensor`` as a further output; None if it is one already. Weights stay on disk."""
-    model = onnx.load(source.path, format="protobuf", load_external_data=False)
-    if any(value.name == tensor for value in model.graph.output):
-        return None
-    model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    return model

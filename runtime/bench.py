@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from kcompiler.runtime.check import random_image
-from kcompiler.runtime.compare import Comparison, compare
+from kcompiler.runtime.check import Reference, random_image
+from kcompiler.runtime.compare import Comparison
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.images import FloatArray, fill_image
 from kcompiler.runtime.memory import Memory, peak_memory
@@ -91,20 +91,15 @@ class _Trial:
     def of(cls, explainer: Explainer, stride: int, sample: int) -> _Trial:
         manifest = explainer.manifest
         positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
-        fill = fill_image(FILL, manifest.shape)
-        return cls(explainer, random_image(manifest.shape, 0), fill, positions, spread(explainer, positions, sample))
+        fill = manifest.image_element.fitted(fill_image(FILL, manifest.shape))
+        image = random_image(manifest.shape, 0, element=manifest.image_element)
+        return cls(explainer, image, fill, positions, spread(explainer, positions, sample))
 
     def compared(self) -> Comparison:
         """Some of the positions, with full inference."""
-        explainer = self.explainer
         together = np.concatenate(self.chosen)
         probe = together[:: max(1, len(together) // PROBED)]
-        found = explainer.evaluate_all(explainer.baseline(self.image, FILL), probe)
-
-        def full(optimise: bool) -> FloatArray:
-            return explainer.full_inference(optimise=optimise).outputs(self.image, self.fill, probe, explainer.manifest.patch)
-
-        return compare(found, full(optimise=True), partial(full, optimise=False))
+        return Reference(self.explainer, probe, image=self.image, fill=FILL).compared(self.explainer)
 
     def full(self, way: TimedFull) -> float:
         """Seconds a position of full inference."""

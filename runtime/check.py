@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
 
 import numpy as np
 
 from kcompiler.runtime.compare import Comparison, compare, worst
-from kcompiler.runtime.engine import Engine
+from kcompiler.runtime.elements import FLOAT32, Element
+from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.full import REORDERINGS, FullInference
 from kcompiler.runtime.images import FloatArray, Numbers, fill_image
+from kcompiler.runtime.noise import Doubles
 from kcompiler.runtime.positions import IntArray
 
 ALIGNMENTS = 32
 """Commonly the product of all strides of a classifier."""
+LAST_PLACES = (1, 2)
+"""Seeds of images that differ in the last place. A result that is exact for such an image is as exact as any can be of the image
+as given: backward stable, in the words of numerical analysis. This shows what is undecided where no reordering changes a bit."""
 UNCHANGED = 5e-3
 """What approximate variants may be off where nothing is covered, relative to the largest output: they may round coarser."""
 
@@ -41,20 +47,22 @@ def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int,
     return sample[np.sort(first)][: max(count, len(corners))].astype(np.int64)
 
 
-def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal") -> FloatArray:
-    """Random model input, float32 [1, C, H, W]: standard "normal", as normalised inputs are, or in the "unit" interval."""
-    rng = np.random.default_rng(seed)
-    draw = rng.standard_normal if spread == "normal" else rng.random
-    return draw((1, *shape), dtype=np.float32)
+def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal", element: Element = FLOAT32) -> FloatArray:
+    """Random model input, float32 [1, C, H, W]: standard "normal", as normalised inputs are, or in the "unit" interval.
+
+    Of whole numbers, those of pictures, where ``element`` is of such.
+    """
+    return element.random(np.random.default_rng(seed), (1, *shape), spread)
 
 
 def check(
-    explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers = 0.5, seed: int = 0
+    explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers | None = None, seed: int = 0
 ) -> Comparison:
     """Compares the compiled model's outputs, logits included, with full inference at ``positions``.
 
     Without an ``image`` (float32 [1, C, H, W]) on a random one: of random pixels if the bundle has preprocessing, else
-    standard normal, or of the unit interval if that gives no finite output.
+    standard normal, or of the unit interval if that gives no finite output. Without a ``fill`` another such image shows through
+    the patch: one colour would try a kernel by the sum of its weights alone.
     """
     return Reference(explainer, positions, image=image, fill=fill, seed=seed).compared(explainer)
 
@@ -63,36 +71,78 @@ class Reference:
     """Full inference at some positions, to compare compiled models with."""
 
     def __init__(
-        self, explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers = 0.5, seed: int = 0
+        self,
+        explainer: Explainer,
+        positions: IntArray,
+        *,
+        image: FloatArray | None = None,
+        fill: Numbers | None = None,
+        seed: int = 0,
     ) -> None:
         """Runs full inference of the model that ``explainer`` was compiled from; see :func:`check`."""
         full = explainer.full_inference()
-        self.explainer, self.positions, self.fill = explainer, positions, fill
+        self.explainer, self.positions = explainer, positions
         self.image = image if image is not None else _random_input(explainer, full, seed)
-        self.outputs = self._run(full)
+        element = explainer.manifest.image_element
+        self.fill = element.fitted(fill) if fill is not None else _random_input(explainer, full, seed + 1)[0]
+        self.outputs = self._run(full, self.image, self.fill)
 
-    def _run(self, full: FullInference) -> FloatArray:
+    def _run(self, full: FullInference, image: FloatArray, fill: Numbers) -> FloatArray:
         manifest = self.explainer.manifest
-        fill = fill_image(self.fill, manifest.shape)
-        return full.outputs(self.image, fill, self.positions, manifest.patch, *manifest.outputs)
+        return full.outputs(image, fill_image(fill, manifest.shape), self.positions, manifest.patch, *manifest.outputs)
 
     @cached_property
-    def unoptimised(self) -> FloatArray:
-        """Without ONNX Runtime's optimisations."""
-        return self._run(self.explainer.full_inference(optimise=False))
+    def reordered(self) -> list[FloatArray]:
+        """The same outputs with sums in other orders, and of images that differ in the last place."""
+        orders = [self._run(self.explainer.full_inference(order=order), self.image, self.fill) for order in REORDERINGS]
+        full, off = self.explainer.full_inference(), self.explainer.manifest.image_element.in_last_place
+        fill = fill_image(self.fill, self.explainer.manifest.shape)
+        return orders + [self._run(full, off(self.image, seed), off(fill, seed)) for seed in LAST_PLACES]
 
     def compared(self, explainer: Explainer) -> Comparison:
         """A compiled model of the same source with this."""
-        engine, names = explainer.exact, explainer.manifest.outputs
-        found = engine.evaluate_all(engine.baseline(self.image, self.fill), self.positions, *names)
-        parts = zip(names, *(np.split(outputs, len(names), axis=1) for outputs in (found, self.outputs)), strict=True)
+        engine = explainer.exact
         return worst(
-            {name: compare(part, full, partial(self._unoptimised_part, n)) for n, (name, part, full) in enumerate(parts)}
+            {way: self.judged(found) for way, found in self.evaluated(engine, engine.baseline(self.image, self.fill)).items()}
         )
 
-    def _unoptimised_part(self, number: int) -> FloatArray:
-        """Of one of the outputs."""
-        return np.split(self.unoptimised, len(self.explainer.manifest.outputs), axis=1)[number]
+    def evaluated(self, engine: Engine, baseline: Baseline) -> dict[str, FloatArray]:
+        """What ``engine`` gives at the positions, [N, K a name] by the way they are evaluated in: scheduled, and each alone.
+
+        Regions of a batch are as large as that of any of its positions needs, which hides those that are too small.
+        """
+        names = self.explainer.manifest.outputs
+        each = [self.positions[number : number + 1] for number in range(len(self.positions))]
+        return {
+            "in batches": engine.evaluate_all(baseline, self.positions, *names),
+            "alone": np.concatenate(list(engine.evaluate_batches(baseline, each, *names))),
+        }
+
+    def judged(self, found: FloatArray) -> Comparison:
+        """Outputs [N, K a name] at the positions, those of each of the manifest's outputs side by side, with this.
+
+        Logits by themselves, and what a softmax or sigmoid makes of them with what their allowance is passed on as.
+        """
+        manifest = self.explainer.manifest
+
+        def part(outputs: FloatArray, number: int) -> FloatArray:
+            return np.split(outputs, len(manifest.outputs), axis=1)[number]
+
+        def compared(number: int, passed_on: Doubles | float = 0.0) -> Comparison:
+            reordered = partial(self._reordered_part, part, number)
+            return compare(part(found, number), part(self.outputs, number), reordered, passed_on)
+
+        if manifest.logits is None:
+            return compared(0)
+        logits = compared(1)
+        if manifest.squashing is None:
+            return worst({manifest.output: compared(0), manifest.logits: logits})
+        allowed = logits.allowed if logits.allowed is not None else 0.0
+        passed_on = manifest.squashing.passed_on(part(self.outputs, 0), np.broadcast_to(allowed, part(found, 0).shape))
+        return worst({manifest.output: compared(0, passed_on), manifest.logits: logits})
+
+    def _reordered_part(self, part: Callable[[FloatArray, int], FloatArray], number: int) -> list[FloatArray]:
+        return [part(outputs, number) for outputs in self.reordered]
 
     def unsound(self, engine: Engine) -> str:
         """What is wrong with an approximate ``engine``, empty if nothing is.
@@ -111,9 +161,9 @@ class Reference:
 
 
 def _random_input(explainer: Explainer, reference: FullInference, seed: int) -> FloatArray:
-    shape, recipe = explainer.manifest.shape, explainer.manifest.preprocessing
+    shape, recipe, element = explainer.manifest.shape, explainer.manifest.preprocessing, explainer.manifest.image_element
     if recipe is not None:
         pixels = np.random.default_rng(seed).integers(0, 256, (1, *shape[1:], shape[0]))
-        return recipe.to_input(pixels)
-    image = random_image(shape, seed)
-    return image if np.isfinite(reference.run(image)).any() else random_image(shape, seed, "unit")
+        return element.fitted(recipe.to_input(pixels))
+    image = random_image(shape, seed, element=element)
+    return image if np.isfinite(reference.run(image)).any() else random_image(shape, seed, "unit", element)

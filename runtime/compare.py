@@ -1,19 +1,28 @@
-"""The one comparison of compiled outputs with full inference: in compilation, ``check`` and every test."""
+"""The one comparison of compiled outputs with full inference: in compilation, ``check`` and every test.
+
+What "exact" means, and why, is in docs/exactness.md. It has no units: outputs multiplied by a power of ten agree or disagree
+as before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from kcompiler.runtime.images import FloatArray
+from kcompiler.runtime.noise import Doubles, allowed_noise
 
-RTOL = 1e-4
-ATOL = 1e-5
+OUTPUT_SHARE = 2.0**-18
+"""What any output may be off, relative to the largest of its head: 32 units in the last place of float32 there."""
 MAP_SHARE = 1e-3
-ROUNDINGS = 4
-"""Steps of float32 by which two sums of the same numbers in another order commonly differ, even where few positions show it."""
+"""What a map may be off, relative to its range."""
+ROUNDING_SHARE = 1e-3
+"""Up to this share of the largest output a disagreement may be rounding that a model amplifies; beyond it, something is wrong."""
+
+Reordered = Callable[[], Sequence[FloatArray]]
+"""Computes full inference with its sums in other orders; called only where that decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +31,26 @@ class Comparison:
 
     Attributes:
         largest_error: largest absolute difference of any output at any position.
+        relative_error: the same over the largest magnitude of any output at any position.
         output_error: largest error of an output over what that output is allowed (above 1 is too much).
         map_error: largest error of a map over what that map is allowed (above 1 is too much).
-        agrees: every output within RTOL and ATOL, and every map within its allowance.
+        agrees: every output and every map is within its allowance.
         reason: empty if it agrees, otherwise what does not.
+        allowed: float64 [N, K], what each output is allowed by both conditions.
     """
 
     largest_error: float
+    relative_error: float
     output_error: float
     map_error: float
     agrees: bool
     reason: str
+    allowed: Doubles | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def rounding(self) -> bool:
+        """Whether the largest error is one that rounding alone may make in a model that amplifies it."""
+        return self.relative_error <= ROUNDING_SHARE
 
 
 def worst(comparisons: Mapping[str, Comparison]) -> Comparison:
@@ -41,6 +59,7 @@ def worst(comparisons: Mapping[str, Comparison]) -> Comparison:
     reasons = [f"{name}: {one.reason}" if len(each) > 1 else one.reason for name, one in comparisons.items() if one.reason]
     return Comparison(
         largest_error=max(one.largest_error for one in each),
+        relative_error=max(one.relative_error for one in each),
         output_error=max(one.output_error for one in each),
         map_error=max(one.map_error for one in each),
         agrees=all(one.agrees for one in each),
@@ -48,59 +67,60 @@ def worst(comparisons: Mapping[str, Comparison]) -> Comparison:
     )
 
 
-def compare(outputs: FloatArray, full: FloatArray, unoptimised: Callable[[], FloatArray]) -> Comparison:
+def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_on: Doubles | float = 0.0) -> Comparison:
     """Compares outputs [N, K] with full inference [N, K] at the same positions.
 
-    Two conditions hold together. Outputs: |difference| <= ATOL + RTOL * |full|. Maps (a column is the map of one class):
-    the largest error is at most MAP_SHARE of the map's range or, where that is less than float32 can tell, twice the
-    noise of full inference itself: the difference it makes to turn ONNX Runtime's optimisations off. A column's noise is
-    the largest found in it, or, since few positions may meet little of it, the lesser of the largest absolute noise of any
-    column and the median column's relative noise; and never less than four steps of float32 at that magnitude.
+    Two conditions hold together. Outputs: an error is at most OUTPUT_SHARE of the largest magnitude of any output at any
+    position. Maps (a column is the map of one class): the largest error is at most MAP_SHARE of the map's range. Either may be
+    exceeded as far as the order of sums explains (:func:`noise.allowed_noise`), and by what is ``passed_on``.
 
     What is infinite or not a number must be the same in both, and is left out of the rest.
 
     Args:
         outputs: of the compiled model.
         full: of full inference.
-        unoptimised: computes full inference without optimisations; called only where it decides.
+        reordered: see :data:`Reordered`.
+        passed_on: float64 [N, K], what errors that are allowed in front of these outputs make of them (``squashing``).
     """
     if outputs.shape != full.shape:
-        return Comparison(np.inf, np.inf, np.inf, False, f"outputs have shape {outputs.shape}, full inference {full.shape}")
+        return _incomparable(f"outputs have shape {outputs.shape}, full inference {full.shape}")
     finite = np.isfinite(full)
-    if (
-        not np.array_equal(np.where(finite, 0, outputs), np.where(finite, 0, full), equal_nan=True)
-        or not np.isfinite(outputs[finite]).all()
-    ):
-        return Comparison(
-            np.inf, np.inf, np.inf, False, "outputs are infinite or not numbers where full inference's are not, or the reverse"
-        )
+    same = np.array_equal(np.where(finite, 0, outputs), np.where(finite, 0, full), equal_nan=True)
+    if not same or not np.isfinite(outputs[finite]).all():
+        return _incomparable("outputs are infinite or not numbers where full inference's are not, or the reverse")
     outputs, full = np.where(finite, outputs, 0), np.where(finite, full, 0)
-    difference = np.abs(outputs.astype(np.float64) - full)
-    excess = difference / (ATOL + RTOL * np.abs(full).astype(np.float64))
-    errors = difference.max(axis=0)
-    allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0)
-    if len(full) == 1:  # one position is no map
-        allowed = np.full_like(allowed, np.inf)
-    elif (errors > allowed).any():
-        allowed = np.maximum(allowed, 2 * _noise(full, np.where(finite, unoptimised(), 0)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(errors > 0, errors / allowed, 0.0)
-    worst = float(shares.max())
+    errors = np.abs(outputs.astype(np.float64) - full)
+    magnitude = float(np.abs(full).max(initial=0))
+    output_allowed = np.full(full.shape[1], OUTPUT_SHARE * magnitude)
+    # one position is no map
+    map_allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0) if len(full) > 1 else np.full(full.shape[1], np.inf)
+    if (errors > np.minimum(output_allowed, map_allowed) + passed_on).any():
+        noise = allowed_noise(full, [np.where(finite, found, 0) for found in reordered()])
+        output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)
+    output_shares, map_shares = _shares(errors, output_allowed + passed_on), _shares(errors, map_allowed + passed_on)
     reasons = []
-    if excess.max() > 1:
-        place = np.unravel_index(int(excess.argmax()), excess.shape)
-        reasons.append(f"output {place[1]} at position {place[0]} is {outputs[place]!s}, full inference gives {full[place]!s}")
-    if worst > 1:
-        column = int(shares.argmax())
-        reasons.append(f"the map of output {column} is off by {errors[column]:.3g}, allowed is {allowed[column]:.3g}")
-    return Comparison(float(difference.max()), float(excess.max()), worst, not reasons, "; ".join(reasons))
+    if not output_shares.max(initial=0) <= 1:
+        place = np.unravel_index(int(output_shares.argmax()), errors.shape)
+        off = f"off by {errors[place]:.3g}, allowed is {errors[place] / output_shares[place]:.3g}"
+        reasons.append(
+            f"output {place[1]} at position {place[0]} is {outputs[place]!s}, full inference gives {full[place]!s}: {off}"
+        )
+    if not map_shares.max(initial=0) <= 1:
+        place = np.unravel_index(int(map_shares.argmax()), errors.shape)
+        off = f"off by {errors[place]:.3g}, allowed is {errors[place] / map_shares[place]:.3g}"
+        reasons.append(f"the map of output {place[1]} is {off}")
+    largest = float(errors.max(initial=0))
+    return Comparison(
+        largest, largest / magnitude if magnitude else float(largest > 0), float(output_shares.max(initial=0)),
+        float(map_shares.max(initial=0)), not reasons, "; ".join(reasons),
+        np.minimum(output_allowed, map_allowed) + np.broadcast_to(passed_on, full.shape),
+    )  # fmt: skip
 
 
-def _noise(full: FloatArray, unoptimised: FloatArray) -> FloatArray:
-    """Per column, what float32 leaves undecided, [K]."""
-    noise = np.abs(full.astype(np.float64) - unoptimised).max(axis=0)
-    magnitude = np.abs(full).max(axis=0)
-    relative = float(np.median(noise[magnitude > 0] / magnitude[magnitude > 0])) if magnitude.any() else 0.0
-    pooled = np.minimum(noise.max(initial=0.0), relative * magnitude)
-    result: FloatArray = np.maximum(np.maximum(noise, pooled), ROUNDINGS * np.spacing(magnitude))
-    return result
+def _shares(errors: Doubles, allowed: Doubles) -> Doubles:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(errors > 0, errors / allowed, 0.0)
+
+
+def _incomparable(reason: str) -> Comparison:
+    return Comparison(np.inf, np.inf, np.inf, np.inf, False, reason)

@@ -117,7 +117,7 @@ class Engine:
 
         ``positions`` is how many are to be evaluated, if that is known: for few it does not pay, and they run by full inference.
         """
-        covered_by = covering(fill, image)
+        covered_by = covering(fill, image, element=self.manifest.image_element)
         patches = covered_by if isinstance(covered_by, PatchFill) else None
         picture = image[0] if isinstance(covered_by, PatchFill) else covered_by
         few = not self._graphs and positions is not None and positions < self.variant.few
@@ -249,7 +249,8 @@ class Engine:
             parts = self.batches(group)
             totals: list[FloatArray | float] = [0.0] * len(parts)
             for sample in range(patches.samples):
-                picture = collage(image, patches.patches(image, group, patch, sample), group)
+                made = self.manifest.image_element.fitted(patches.patches(image, group, patch, sample))
+                picture = collage(image, made, group)
                 covered = self._covered_by(picture, baseline)
                 for place, found in enumerate(self.evaluate_batches(covered, [group[part] for part in parts], *outputs)):
                     totals[place] = totals[place] + keep(found)

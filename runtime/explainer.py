@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explanation import SCORES, Explanation, Quality, Request, Score, explained_targets
-from kcompiler.runtime.full import FullInference
+from kcompiler.runtime.full import USUAL, FullInference, Order
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill, FloatArray, check_image
 from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
@@ -107,7 +107,7 @@ class Explainer:
         return Targets(self.manifest)
 
     def read_image(self, path: str | Path) -> Picture:
-        """Reads a picture file and preprocesses it by the recipe in the bundle.
+        """Reads a picture file and preprocesses it by the recipe in the bundle; whole numbers where the source takes such.
 
         Raises:
             ImageError: not a picture that fits, or the bundle has no recipe.
@@ -118,13 +118,14 @@ class Explainer:
                 "or give preprocessed float32 arrays (.npy)"
             )
         picture = read_picture(Path(path), self.manifest.preprocessing)
+        picture = replace(picture, tensor=self.manifest.image_element.fitted(picture.tensor))
         if self.manifest.layout == "NHWC":
             picture = replace(picture, tensor=np.ascontiguousarray(picture.tensor.transpose(0, 2, 3, 1)))
         return picture
 
     def check_image(self, image: npt.ArrayLike) -> FloatArray:
         """The caller's image as the bundle's models take it, float32 [1, C, H, W]; see :func:`images.check_image`."""
-        return check_image(image, self.manifest.shape, self.manifest.layout)
+        return check_image(image, self.manifest.shape, self.manifest.layout, element=self.manifest.image_element)
 
     def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
         """Of the exact engine, see :meth:`Engine.baseline`."""
@@ -154,7 +155,8 @@ class Explainer:
         """Raw model outputs with the patch at each position.
 
         Args:
-            image: float32 [C, H, W] or [1, C, H, W] (channels last if the source takes them so), preprocessed.
+            image: float32, or of the source's own type, [C, H, W] or [1, C, H, W] (channels last if the source takes them so),
+                preprocessed.
             positions: whole numbers [N, 2], top-left corners (y, x) in pixels.
             fill: see :meth:`explain`.
 
@@ -187,13 +189,15 @@ class Explainer:
         """The heat map of one output over every position of a grid.
 
         Args:
-            image: float32 [C, H, W] or [1, C, H, W] (channels last if the source takes them so), preprocessed.
+            image: float32, or of the source's own type, [C, H, W] or [1, C, H, W] (channels last if the source takes them so),
+                preprocessed.
             stride: pixels between neighbouring positions, one number or (y, x).
             target: index or label of the class; None takes the one whose score is largest for the uncovered image. Of a model
                 that puts out one number by a sigmoid, class 1 is that number and class 0 what is left to one.
             fill: what covers, in model units: one number or one a channel; a picture [C, H, W]; "mean" (of each channel), "blur",
                 "noise", "patch-mean", or for prediction difference analysis "marginal" or "conditional"; or what makes
-                pictures or patches (:mod:`kcompiler.runtime.fills`).
+                pictures or patches (:mod:`kcompiler.runtime.fills`). Where the source takes whole numbers, numbers that are
+                given must be whole, and what is made is rounded.
             region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
             edges: what becomes of the last patch, see :func:`positions.make_grid`.
             channel: the only one that is covered; None covers all.
@@ -258,13 +262,13 @@ class Explainer:
         """The class that ``target`` names, see :meth:`Targets.index`."""
         return self.targets.index(target)
 
-    def full_inference(self, *, optimise: bool = True, machine: Machine | None = None) -> FullInference:
+    def full_inference(self, *, order: Order = USUAL, machine: Machine | None = None) -> FullInference:
         """Full inference of the same model on the same machine, or on part of it: the reference."""
-        return _full_inference(self._files, self.manifest, machine or self.machine, optimise=optimise)
+        return _full_inference(self._files, self.manifest, machine or self.machine, order)
 
 
-def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, *, optimise: bool = True) -> FullInference:
-    model, batch = files.folder / FULL, manifest.largest_batch
-    found = FullInference(model, manifest.output, machine, batch, optimise=optimise, reduction=manifest.reduction)
+def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, order: Order = USUAL) -> FullInference:
+    model, batch, reduction = files.folder / FULL, manifest.largest_batch, manifest.reduction
+    found = FullInference(model, manifest.output, machine, batch, order, reduction=reduction)
     files.check()
     return found

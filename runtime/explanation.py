@@ -74,7 +74,7 @@ class Explanation:
         wanted = explainer.target_index(request.target) if request.target is not None else None
         engine = explainer.engines[plan.variant]
         checked = explainer.check_image(image)
-        self.covered_by = covering(request.fill, checked, request.channel)
+        self.covered_by = covering(request.fill, checked, request.channel, manifest.image_element)
         baseline = engine.baseline(checked, self.covered_by, len(self.grid.positions))
         self.kind, output = explainer.scored(request.score)
         self.output = output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,32 @@ from kcompiler.runtime.sessions import Machine, open_session
 BATCH = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """In which order full inference takes its sums.
+
+    Attributes:
+        optimise: with ONNX Runtime's graph optimisations, so in the blocked layout of its convolutions.
+        pack: with weights of products packed.
+        one_by_one: each image alone.
+    """
+
+    optimise: bool = True
+    pack: bool = True
+    one_by_one: bool = False
+
+
+USUAL = Order()
+REORDERINGS = (
+    Order(optimise=False),
+    Order(pack=False),
+    Order(optimise=False, pack=False),
+    Order(one_by_one=True),
+)
+"""What float32 leaves undecided shows in these. On CPUs the size of a batch and the count of threads were seen to change no bit;
+other devices choose algorithms by the batch."""
+
+
 class FullInference:
     """Runs the whole model on every covered image, in batches."""
 
@@ -25,17 +52,17 @@ class FullInference:
         output: str,
         machine: Machine,
         largest_batch: int,
+        order: Order = USUAL,
         *,
-        optimise: bool = True,
         reduction: Reduction | None = None,
     ) -> None:
-        """Opens ``model``; ``optimise=False`` turns ONNX Runtime's graph optimisations off.
+        """Opens ``model``, which takes ``largest_batch`` images at once, to run with its sums in ``order``.
 
         ``reduction`` is of its dense outputs, where the driver reduces them.
         """
         self._reduction = reduction if reduction is not None and reduction.by_driver else None
-        self._largest_batch = largest_batch
-        self._session = open_session(model, machine, optimise=optimise)
+        self._largest_batch = 1 if order.one_by_one else largest_batch
+        self._session = open_session(model, machine, optimise=order.optimise, pack=order.pack)
         self._image = self._session.get_inputs()[0].name
         self._output = output
 

@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 import numpy.typing as npt
 
+from kcompiler.runtime.elements import FLOAT32, Element
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.fills import PatchFill, PictureFill, named
 
@@ -18,32 +19,40 @@ Fill = Numbers | str | PictureFill | PatchFill
 """What covers: one number, or one a channel; a picture [C, H, W]; a name of ``fills.NAMED``; what makes pictures or patches."""
 
 
-def check_image(image: npt.ArrayLike, shape: Shape, layout: str = "NCHW", name: str = "image") -> FloatArray:
+def check_image(
+    image: npt.ArrayLike, shape: Shape, layout: str = "NCHW", name: str = "image", element: Element = FLOAT32
+) -> FloatArray:
     """``image`` as float32 [1, C, H, W].
 
     Args:
-        image: float32 [C, H, W] or [1, C, H, W], preprocessed; [H, W, C] or [1, H, W, C] where ``layout`` is "NHWC".
+        image: float32, or of the source's type, [C, H, W] or [1, C, H, W], preprocessed; [H, W, C] or [1, H, W, C] where
+            ``layout`` is "NHWC".
         shape: (C, H, W) that the model was compiled for.
         layout: of ``image``.
         name: what to call it in errors.
+        element: type that the source takes: floats are rounded to it, and to float32; whole numbers must be whole.
 
     Raises:
-        ImageError: another type, another shape, or a number that is not finite; the message says where.
+        ImageError: another type, another shape, or a number that is not finite or not of the source's type; the message says
+            where.
     """
     array = np.asarray(image)
-    if array.dtype != np.float32:
-        raise ImageError(f"{name}: is {array.dtype}, expected float32 in model units; preprocess it (Explainer.read_image does)")
+    if array.dtype not in (np.float32, element.dtype):
+        kinds = "float32" if element == FLOAT32 else f"float32 or {element.name}"
+        raise ImageError(f"{name}: is {array.dtype}, expected {kinds} in model units; preprocess it (Explainer.read_image does)")
     expected = shape if layout == "NCHW" else (*shape[1:], shape[0])
     if array.shape not in (expected, (1, *expected)):
         order = "channels, height, width" if layout == "NCHW" else "height, width, channels"
         raise ImageError(f"{name}: has shape {list(array.shape)}, expected {list(expected)} or {[1, *expected]} ({order})")
     array = array.reshape(1, *expected)
-    array = np.ascontiguousarray(array if layout == "NCHW" else array.transpose(0, 3, 1, 2))
+    laid_out = array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(laid_out, dtype=np.float32)
     wrong = np.argwhere(~np.isfinite(array[0]))
     if wrong.size:
         place = tuple(int(i) for i in wrong[0])
         raise ImageError(f"{name}: {len(wrong)} numbers are not finite, the first ({array[0][place]}) at channel, y, x = {place}")
-    return array
+    return element.checked(array[0], name, ImageError)[None]
 
 
 def fill_image(fill: Numbers, shape: Shape) -> FloatArray:
@@ -84,14 +93,16 @@ def described_fill(fill: Fill, shape: Shape) -> tuple[float, ...] | str | None:
     return f"picture {sha256(picture.tobytes()).hexdigest()[:16]}"
 
 
-def covering(fill: Fill, image: FloatArray, channel: int | None = None) -> FloatArray | PatchFill:
+def covering(fill: Fill, image: FloatArray, channel: int | None = None, element: Element = FLOAT32) -> FloatArray | PatchFill:
     """What covers ``image`` [1, C, H, W]: a picture [C, H, W], or what makes patches.
 
     Args:
         channel: the only one that is covered; None covers all.
+        element: type that the source takes. Pictures that are made are rounded to it; numbers that are given must be whole
+            where it is.
 
     Raises:
-        UsageError: the fill does not fit, or makes patches where only a channel is to be covered.
+        UsageError: the fill does not fit, is not of the source's type, or makes patches where only a channel is to be covered.
     """
     made = named(fill) if isinstance(fill, str) else fill
     shape: Shape = image.shape[1:]
@@ -101,7 +112,10 @@ def covering(fill: Fill, image: FloatArray, channel: int | None = None) -> Float
         if channel is not None:
             raise UsageError(f"fill {fill!r} makes patches of all channels; to cover one channel, take numbers or a picture")
         return made
-    picture = fill_image(made.picture(image[0]) if isinstance(made, PictureFill) else made, shape)
+    if isinstance(made, PictureFill):
+        picture = element.fitted(fill_image(made.picture(image[0]), shape))
+    else:
+        picture = element.checked(fill_image(made, shape), "fill", UsageError)
     if channel is None:
         return picture
     result: FloatArray = image[0].copy()

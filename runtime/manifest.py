@@ -11,12 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from kcompiler.runtime.elements import Element, ElementName
 from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
 from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.report import Report
+from kcompiler.runtime.squashing import Squashing
 
 FORMAT = 8
 MANIFEST = "manifest.json"
@@ -97,6 +99,22 @@ class Variant(Record):
     geometries: Annotated[tuple[Geometry, ...], Field(min_length=1)]
 
 
+class Bound(Record):
+    """The value that an input of the source was given when it was compiled.
+
+    Attributes:
+        type: as ONNX names it.
+        shape: as the source takes it.
+        values: the numbers in order, if they are few and finite.
+        sha256: of their bytes.
+    """
+
+    type: str
+    shape: tuple[NotNegative, ...]
+    values: tuple[bool | int | float | str, ...] | None
+    sha256: str
+
+
 class Calibration(Record):
     """What was measured at compile time, on the machine that the choices are for.
 
@@ -124,10 +142,13 @@ class Manifest(Record):
         model: file name of the source model; ``model_sha256`` of its content (external data included).
         image: name of the image input; ``layout`` of the source's input (the bundle's models are channels first);
             ``shape`` (C, H, W).
+        element: type of the source's image: the bundle's models take the same numbers as float32.
+        bound: what the source's other inputs were given, by name.
         output: name of the explained output; ``classes`` numbers in it.
         two_classes: whether its one number comes of a sigmoid, so that it speaks of two classes.
         reduction: of a dense output to one number a class, if it was asked for; ``classes`` counts those then.
         logits: name of what the final softmax or sigmoid reads, an output of the bundle's models too; None where there is none.
+        squashing: that softmax or sigmoid; None likewise.
         largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
         patch: (height, width) in pixels.
         variants: the exact one first.
@@ -142,9 +163,12 @@ class Manifest(Record):
     image: str
     layout: Literal["NCHW", "NHWC"]
     shape: tuple[Positive, Positive, Positive]
+    element: ElementName
+    bound: Mapping[str, Bound]
     output: str
     reduction: Reduction | None
     logits: str | None
+    squashing: Squashing | None
     classes: Positive
     two_classes: bool
     largest_batch: Positive
@@ -161,6 +185,11 @@ class Manifest(Record):
     @property
     def exact(self) -> Variant:
         return self.variants[0]
+
+    @property
+    def image_element(self) -> Element:
+        """The type of the source's image; the bundle's own models take float32."""
+        return Element(self.element)
 
     @property
     def outputs(self) -> tuple[str, ...]:

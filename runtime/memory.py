@@ -50,13 +50,14 @@ def print_peak(folder: str, path: str, batch: str, threads: str, providers: str)
     size = int(batch)
     explainer = Explainer(Path(folder), threads=int(threads) or None, providers=providers.split(",") if providers else None)
     manifest = explainer.manifest
-    image, fill = random_image(manifest.shape, 0), fill_image(FILL, manifest.shape)
+    element = manifest.image_element
+    image, fill = random_image(manifest.shape, 0, element=element), element.fitted(fill_image(FILL, manifest.shape))
     positions = make_grid(manifest.shape[1:], manifest.patch, 4).positions
     full = explainer.full_inference() if path == "full" else None  # kept until the end, as a session is
     if full is not None:
         full.outputs(image, fill, positions[: 3 * size], manifest.patch, batch=size)
     else:
-        baseline = explainer.baseline(image, FILL)
+        baseline = explainer.baseline(image, fill)
         for _ in explainer.evaluate_batches(baseline, spread(explainer, positions, 5 * size)):
             pass
     status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())

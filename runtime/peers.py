@@ -120,7 +120,7 @@ def monai(
     if mode == "gaussian":
         fill, weights = Veil(_bell_hole(patch)), _importance(patch)
     elif mode == "mean_img":
-        fill = float(checked.mean())
+        fill = float(manifest.image_element.fitted(checked.mean()))
     elif mode == "mean_patch":
         fill = _TimesOwnMean()
     elif isinstance(mode, str):
@@ -139,7 +139,9 @@ def monai(
 def _drops(explainer: Explainer, image: npt.ArrayLike, grid: Grid, target: int, fill: Fill, channel: int | None) -> FloatArray:
     """How much the output falls at each position, [rows, cols]."""
     checked = explainer.check_image(image)
-    baseline = explainer.exact.baseline(checked, covering_by(fill, checked, channel), len(grid.positions))
+    baseline = explainer.exact.baseline(
+        checked, covering_by(fill, checked, channel, explainer.manifest.image_element), len(grid.positions)
+    )
     output = explainer.manifest.output
     column = explainer.targets.column(target, output)
     uncovered = explainer.exact.unoccluded(baseline, output)

@@ -86,6 +86,7 @@ def open_session(
     machine: Machine,
     *,
     optimise: bool = True,
+    pack: bool = True,
     profile: Path | None = None,
     weights: Path | None = None,
 ) -> ort.InferenceSession:
@@ -94,7 +95,8 @@ def open_session(
     Args:
         model: an ONNX file, external weights beside it; or what would be in such a file.
         machine: providers and threads.
-        optimise: False turns every graph optimisation off (for the measure of float32 noise).
+        optimise: False turns every graph optimisation off: convolutions add up in another order.
+        pack: False leaves the weights of products as they are: these add up in another order.
         profile: start of the file name for ONNX Runtime's profile, if it is to make one.
         weights: folder of external weights, for what would be in a file.
 
@@ -107,6 +109,8 @@ def open_session(
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
     # The threads of a session that is done must not spin on the cores of the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not pack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if weights is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve()))
     if profile is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,27 @@ def mean(b: Builder, opset: int, x: str, axes: list[int], keepdims: int = 1) -> 
 def mean_head(b: Builder, opset: int, x: str) -> str:
     """The mean over the cells of what a last convolution makes of a map."""
     return mean(b, opset, b.relu(b.conv(x, 5)), [2, 3], keepdims=0)
+
+
+def save_model(
+    folder: Path,
+    builder: Builder,
+    output: str,
+    inputs: Sequence[onnx.ValueInfoProto],
+    *,
+    opset: int = 18,
+    ir_version: int = 8,
+    value: onnx.ValueInfoProto | None = None,
+    domains: Sequence[str] = (),
+    name: str = "given.onnx",
+) -> Path:
+    """A model of what a builder made, its inputs and its output declared as they are handed over."""
+    declared = value if value is not None else helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+    graph = helper.make_graph(builder.nodes, "tiny", list(inputs), [declared], builder.weights)
+    path = folder / name
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=ir_version), path)
+    return path
 
 
 def save(folder: Path, network: Network, opset: int, batch: int | str = 1) -> Path:
@@ -86,18 +107,45 @@ def assert_equals_outputs(path: Path, tensor: str, **options: object) -> Bundle:
     return bundle
 
 
-def assert_equals_source(path: Path) -> list[NodeReport]:
-    """Compiles ``path``, compares it with the file itself at every position, and returns the report of its nodes."""
-    bundle = compile_file(path, Options(patch=PATCH, dense_share=NEVER_DENSE))
+def assert_equals_source(
+    path: Path,
+    *,
+    options: Options | None = None,
+    feeds: Mapping[str, np.ndarray] | None = None,
+    fill: Sequence[float] = FILL,
+    image: np.ndarray | None = None,
+    name: str = "image",
+    rtol: float = 1e-4,
+    oracle: Path | None = None,
+) -> list[NodeReport]:
+    """Compiles ``path``, compares it with the file itself at every position, and returns the report of its nodes.
+
+    Args:
+        path: a model file.
+        options: to compile by.
+        feeds: what the file's other inputs are fed with.
+        fill: one number a channel.
+        image: [C, H, W] in the file's own type, whatever its layout.
+        name: of the image input.
+        oracle: a file that gives the same, where ONNX Runtime does not run this one on any image.
+        rtol: relative tolerance, larger where the file's outputs are rounded to another type.
+    """
+    bundle = compile_file(path, options or Options(patch=PATCH, dense_share=NEVER_DENSE))
     explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    image = np.random.default_rng(1).standard_normal((CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
+    session = InferenceSession(oracle or path, providers=["CPUExecutionProvider"])
+    if image is None:
+        image = np.random.default_rng(1).standard_normal((CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
+    names = [value.name for value in session.get_outputs()]
+    output = bundle.manifest.output if bundle.manifest.output in names else names[0]
+    last = bundle.manifest.layout == "NHWC"
     positions = [(y, x) for y in range(HEIGHT - PATCH[0] + 1) for x in range(WIDTH - PATCH[1] + 1)]
     expected = []
     for y, x in positions:
         covered = image.copy()
-        covered[:, y : y + PATCH[0], x : x + PATCH[1]] = np.reshape(FILL, (CHANNELS, 1, 1))
-        expected.append(session.run(None, {"image": covered[None]})[0][0])
-    assert np.ptp(expected, axis=0).max() > 1e-3, "the patch is to move the outputs"
-    np.testing.assert_allclose(explainer.outputs(image, positions, fill=FILL), expected, rtol=1e-4, atol=1e-5)
+        covered[:, y : y + PATCH[0], x : x + PATCH[1]] = np.reshape(fill, (CHANNELS, 1, 1)).astype(image.dtype)
+        given = covered.transpose(1, 2, 0) if last else covered
+        expected.append(np.ravel(session.run([output], {name: given[None], **(feeds or {})})[0]))
+    assert np.ptp(np.asarray(expected, np.float64), axis=0).max() > 1e-3, "the patch is to move the outputs"
+    laid_out = image.transpose(1, 2, 0) if last else image
+    np.testing.assert_allclose(explainer.outputs(laid_out, positions, fill=fill), expected, rtol=rtol, atol=1e-5)
     return list(bundle.report.nodes)

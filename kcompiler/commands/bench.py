@@ -47,6 +47,7 @@ def bench_models(
     calibrate: options.Calibrate = False,
     input_shape: options.InputShape = None,
     layout: options.Layout = None,
+    bind: options.Bind = None,
     output: options.Output = None,
     reduce: options.Reduce = None,
     reduce_over: options.ReduceOver = "everything",
@@ -66,16 +67,18 @@ def bench_models(
     extra: list[dict[str, float]] = []
     for path, size in product(models, patches):
         bundle: Path | Bundle = path
-        given = (patch, input_shape, layout, output, reduce, reduce_box, class_axis)
+        given = (patch, input_shape, layout, bind, output, reduce, reduce_box, class_axis)
         if path.is_dir() and (calibrate or any(one is not None for one in given)):
             raise UsageError(
-                f"{path}: is compiled already, --patch, --input-shape, --layout, --output, --reduce, --calibrate are for models"
+                f"{path}: is compiled already, --patch, --input-shape, --layout, --bind, --output, --reduce and --calibrate "
+                "are for models"
             )
         tell = partial(_tell, path.name)
         if not path.is_dir():
             tell("compiling")
             bundle = kcompiler.compile(
-                path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), layout=layout, output=output,
+                path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), layout=layout,
+                bind=options.bound(bind), output=output,
                 reduce=reduce, reduce_over=reduce_over, reduce_box=options.reduce_box(reduce_box), class_axis=class_axis,
                 calibrate=calibrate, threads=threads,
             )  # fmt: skip
@@ -138,7 +141,7 @@ def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:
         _tell(manifest.model, "no profile: the model runs whole, as full inference does")
         return
     grid = make_grid(manifest.shape[1:], manifest.patch, 4).positions
-    baseline = explainer.baseline(random_image(manifest.shape, 0))
+    baseline = explainer.baseline(random_image(manifest.shape, 0, element=manifest.image_element))
     table = Table(
         "operator", "nodes", "ms a position, a batch alone", "share", box=None, title=f"{manifest.model}: incremental model"
     )

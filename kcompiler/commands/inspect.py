@@ -28,6 +28,7 @@ def inspect_model(
     patch: options.Patch = "16",
     input_shape: options.InputShape = None,
     layout: options.Layout = None,
+    bind: options.Bind = None,
     output: options.Output = None,
     reduce: options.Reduce = None,
     reduce_over: options.ReduceOver = "everything",
@@ -46,7 +47,7 @@ def inspect_model(
     if picture is not None:
         _check_picture(picture, force=force)
     reduction = (reduce, reduce_over, options.reduce_box(reduce_box), class_axis)
-    reports = {model.name: _report(model, patch, input_shape, layout, output, reduction) for model in models}
+    reports = {model.name: _report(model, patch, input_shape, layout, bind, output, reduction) for model in models}
     if len(reports) != len(models):
         raise UsageError("two of the models have the same file name; rename one, so that they can be told apart")
     if json:
@@ -79,6 +80,7 @@ def _report(
     patch: str,
     input_shape: str | None,
     layout: options.Layout,
+    bind: options.Bind,
     output: str | None,
     reduction: tuple[str | None, str, tuple[int, ...] | None, int | None],
 ) -> Report:
@@ -88,7 +90,14 @@ def _report(
     from kcompiler.options import Options, reducing
 
     size, shape = options.patch_size(patch), options.input_shape(input_shape)
-    chosen = Options(patch=size, input_shape=shape, layout=layout, output=output, reducing=reducing(*reduction))
+    chosen = Options(
+        patch=size,
+        input_shape=shape,
+        layout=layout,
+        bind=options.bound(bind),
+        output=output,
+        reducing=reducing(*reduction),
+    )
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
         return analyse(model, chosen, Path(scratch)).report
 

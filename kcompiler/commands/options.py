@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
 from kcompiler.runtime.errors import UsageError
 
+Array = npt.NDArray[Any]
+Value = bool | float | str | Sequence[Any] | Array
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Size to compile for, where the model leaves it open.")]
 Layout = Annotated[
     Literal["NCHW", "NHWC"] | None, typer.Option(help="Order of the axes of the model's image, where the model does not tell.")
+]
+Bind = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bind",
+        metavar="NAME=VALUE",
+        help="Value of an input beside the image: a number, true or false, numbers with commas, or array.npy; repeatable.",
+    ),
 ]
 Output = Annotated[
     str | None,
@@ -104,6 +117,47 @@ def reduce_box(text: str | None) -> tuple[int, ...] | None:
 
 def input_shape(text: str | None) -> tuple[int, ...] | None:
     return None if text is None else whole_numbers(text, "--input-shape")
+
+
+def bound(texts: list[str] | None) -> dict[str, Value]:
+    """Values by input name, of "age=57", "training=false", "box=0,0,1,1" or "features=array.npy".
+
+    Raises:
+        UsageError: no name, a name twice, or an array that cannot be read.
+    """
+    found: dict[str, Value] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"--bind is {text!r}, expected NAME=VALUE, for example --bind age=57")
+        if name in found:
+            raise UsageError(f"--bind gives {name} two values; expected one")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> Value:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text.endswith(".npy"):
+        try:
+            array: Array = np.load(text, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(f"--bind: {text} is not a readable .npy array ({error})") from error
+        return array
+    numbers = [_number(part) for part in text.split(",")]
+    if any(number is None for number in numbers):
+        return text
+    return numbers if len(numbers) > 1 else numbers[0]  # type: ignore[return-value]
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
 
 
 def colour(text: str) -> tuple[float, ...]:

@@ -53,6 +53,7 @@ class Request:
             "reduction": manifest.reduction.model_dump(mode="json") if manifest.reduction is not None else None,
             "patch": list(manifest.patch),
             "shape": list(manifest.shape),
+            "bound": {name: bound.sha256 for name, bound in manifest.bound.items()},
             "preprocessing": manifest.preprocessing.model_dump(mode="json") if manifest.preprocessing is not None else None,
             "image": path.name,
             "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -134,7 +135,7 @@ def _array(path: Path, manifest: Manifest) -> tuple[npt.NDArray[np.float32], npt
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ImageError(f"{path}: not a readable .npy array ({error})") from error
-    image = check_image(array, manifest.shape, manifest.layout, str(path))
+    image = check_image(array, manifest.shape, manifest.layout, str(path), manifest.image_element)
     gray = image[0].mean(axis=0)
     stretched = (gray - gray.min()) / max(float(np.ptp(gray)), 1e-12) * 255
     return array, np.repeat(np.rint(stretched).astype(np.uint8)[..., None], 3, axis=-1)

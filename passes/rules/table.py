@@ -61,8 +61,8 @@ Rule = Callable[[gs.Node, Sequence[Region | None]], Region]
 RULES: dict[str, Rule] = {}
 REGION_TYPES = (np.dtype(np.float32), np.dtype(np.bool_))
 """Types of the values that can be regions. Truth values are held as zeros and ones."""
-WHOLE_MAP = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
-"""Operators each of whose outputs is of all cells: what they give changes everywhere."""
+WHOLE_MAP = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "InstanceNormalization", "GroupNormalization")
+"""Operators each of whose numbers is made of all cells: what they give changes everywhere."""
 
 
 def region_rule(*operators: str) -> Callable[[Rule], Rule]:

@@ -48,29 +48,29 @@ def test_model_that_the_checker_rejects(tmp_path):
     model = onnx.load(path)
     model.graph.node[0].input[0] = "nowhere"
     onnx.save(model, path)
-    refused(path, "checker rejects it.*nowhere")
+    refused(path, "ONNX Runtime cannot load it.*nowhere")
 
 
 def test_no_input(tmp_path):
     constant = helper.make_node("Constant", [], ["c"], value=onnx.numpy_helper.from_array(np.zeros((1, 3, 4, 4), np.float32)))
     path = write(tmp_path, [], [constant, helper.make_node("Identity", ["c"], ["out"])])
-    refused(path, "exactly one input.*found 0")
+    refused(path, "expected an input that is an image.*found 0")
 
 
 def test_several_inputs(tmp_path):
     inputs = [tensor("image", [1, 3, 8, 8]), tensor("age", [1, 1])]
-    path = write(tmp_path, inputs, [helper.make_node("Identity", ["image"], ["out"])])
-    refused(path, r"found 2: image \[1, 3, 8, 8\], age \[1, 1\]")
+    path = write(tmp_path, inputs, [helper.make_node("Add", ["image", "age"], ["out"])])
+    refused(path, r"beside the image image \[1, 3, 8, 8\] it reads age \[1, 1\].*--bind age=1")
 
 
 def test_input_that_is_no_image(tmp_path):
     refused(write(tmp_path, [tensor("tokens", [1, 128])]), r"found 1: tokens \[1, 128\]")
 
 
-@pytest.mark.parametrize("kind", ["UINT8", "FLOAT16", "DOUBLE"])
-def test_input_that_is_not_float32(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["STRING", "COMPLEX64"])
+def test_input_that_is_no_numbers(tmp_path, kind):
     path = write(tmp_path, [tensor("image", [1, 3, 8, 8], getattr(TensorProto, kind))])
-    refused(path, f"image is {kind}, expected FLOAT")
+    refused(path, f"image is {kind}, expected numbers")
 
 
 def test_open_size_needs_an_input_shape(tmp_path):

@@ -1,80 +1,101 @@
-"""The comparison refuses what it must and accepts what float32 cannot tell apart."""
+"""The comparison refuses what it must, accepts what float32 cannot tell apart, and knows no units."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from kcompiler.runtime.compare import compare, worst
+from kcompiler.runtime.compare import MAP_SHARE, OUTPUT_SHARE, compare, worst
 
 
-def never() -> np.ndarray:
+def never() -> list[np.ndarray]:
     raise AssertionError("noise is measured only where it decides")
+
+
+def nothing() -> list[np.ndarray]:
+    return []
 
 
 RNG = np.random.default_rng(0)
 FULL = RNG.standard_normal((50, 4)).astype(np.float32)
+MAGNITUDE = np.abs(FULL).max()
+POWERS = (1e-20, 1e-4, 1.0, 1e4, 1e20)
+
+
+def off_by(full: np.ndarray, error: float, place: tuple[int, int] = (7, 2)) -> np.ndarray:
+    outputs = full.astype(np.float64)
+    outputs[place] += error
+    return outputs.astype(np.float32)
 
 
 def test_equal_outputs_agree():
     assert compare(FULL.copy(), FULL, never).agrees
 
 
-def test_an_error_within_a_thousandth_of_the_range_agrees():
-    outputs = FULL.copy()
-    outputs[7, 2] *= 1 + 5e-5
-    assert compare(outputs, FULL, never).agrees
-
-
-def test_an_output_beyond_the_relative_tolerance_is_named():
-    outputs = FULL.copy()
-    outputs[7, 2] += 0.01
-    comparison = compare(outputs, FULL, lambda: FULL)
+@pytest.mark.parametrize("power", POWERS)
+def test_an_output_may_be_off_by_a_share_of_the_largest_of_all(power):
+    full = FULL * np.float32(power)
+    allowed = OUTPUT_SHARE * float(MAGNITUDE) * power
+    assert compare(off_by(full, 0.9 * allowed), full, never).agrees
+    comparison = compare(off_by(full, 1.2 * allowed), full, nothing)
     assert not comparison.agrees
-    assert "output 2 at position 7" in comparison.reason
-    assert comparison.largest_error == pytest.approx(0.01, rel=1e-3)
+    assert comparison.reason.startswith("output 2 at position 7 is ")
+    assert comparison.output_error == pytest.approx(1.2, rel=0.05)
+    assert comparison.largest_error == pytest.approx(1.2 * allowed, rel=0.05)
+    assert comparison.rounding
 
 
-def test_a_flat_map_must_stay_flat():
-    """The whole column moves by 1e-4 only: an error of 1e-6 passes the outputs' tolerance, but spoils the map."""
-    full = (1 + 1e-4 * RNG.random((50, 1))).astype(np.float32)
-    outputs = full.copy()
-    outputs[3, 0] += 2e-6
-    assert not compare(outputs, full, lambda: full).agrees
-    noisy = full.copy()
-    noisy[5, 0] += 2e-6
-    assert compare(outputs, full, lambda: noisy).agrees
+def test_a_large_error_is_no_rounding():
+    assert not compare(off_by(FULL, 0.01), FULL, nothing).rounding
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_a_flat_map_must_stay_flat(power):
+    """A column of 1 moves by 1e-3 only: an error of 1.5e-6 passes the outputs' tolerance, but spoils the map."""
+    full = ((1 + 1e-3 * RNG.random((50, 1))) * power).astype(np.float32)
+    outputs = off_by(full, 1.5e-6 * power, (3, 0))
+    comparison = compare(outputs, full, nothing)
+    assert not comparison.agrees
+    assert comparison.output_error < 1 < comparison.map_error
+    assert comparison.reason.startswith("the map of output 0 is off by")
+    assert compare(off_by(full, 0.5 * MAP_SHARE * 1e-3 * power, (3, 0)), full, nothing).agrees
+    noisy = [(full * (1 + 5e-7 * RNG.standard_normal(full.shape))).astype(np.float32) for _ in range(3)]
+    assert compare(outputs, full, lambda: noisy).agrees, "full inference with other sums is off by as much"
 
 
 def test_noise_of_a_large_column_does_not_excuse_a_small_one():
     """Softmax: class 0 near 1 is noisy by 1e-6; class 1 near 1e-6 may not be off by as much."""
     full = np.tile(np.float32([0.9, 1e-6]), (20, 1))
-    unoptimised = full + np.float32([1e-6, 0])
-    outputs = full.copy()
-    outputs[4, 1] += 5e-7
-    assert not compare(outputs, full, lambda: unoptimised).agrees
+    noisy = [full + np.float32([1e-6, 0]) * RNG.standard_normal((20, 1), np.float32) for _ in range(3)]
+    assert not compare(off_by(full, 5e-7, (4, 1)), full, lambda: noisy).agrees
 
 
 def test_a_column_near_zero_does_not_excuse_others():
     """Its relative noise is 1; the other map is reversed, within the outputs' tolerance."""
-    full = np.stack([np.full(20, 1e-12), 10 + 5e-4 * RNG.random(20), 10 + 5e-4 * RNG.random(20)], axis=1).astype(np.float32)
-    unoptimised = full * np.float32([-1, 1, 1])
+    columns = [np.full(20, 1e-12), 10 + 2e-5 * RNG.random(20), 10 + 2e-5 * RNG.random(20)]
+    full = np.stack(columns, axis=1).astype(np.float32)
+    reordered = full * np.float32([-1, 1, 1])
     outputs = full.copy()
     outputs[:, 1] = outputs[::-1, 1]
-    assert not compare(outputs, full, lambda: unoptimised).agrees
+    assert not compare(outputs, full, lambda: [reordered]).agrees
+
+
+def test_what_is_passed_on_is_allowed_besides():
+    passed_on = np.zeros(FULL.shape)
+    passed_on[7, 2] = 0.011
+    assert compare(off_by(FULL, 0.01), FULL, nothing, passed_on).agrees
+    assert not compare(off_by(FULL, 0.01, (8, 2)), FULL, nothing, passed_on).agrees
 
 
 def test_infinities_must_be_the_same_and_the_rest_is_compared():
     full = FULL.copy()
     full[:, 1] = -np.inf
     full[3, 2] = np.nan
-    assert compare(full.copy(), full, lambda: full).agrees
-    outputs = full.copy()
-    outputs[5, 0] += 0.1
-    assert not compare(outputs, full, lambda: full).agrees
+    assert compare(full.copy(), full, lambda: [full]).agrees
+    assert not compare(off_by(full, 0.1, (5, 0)), full, lambda: [full]).agrees
     outputs = full.copy()
     outputs[5, 1] = np.inf
-    assert not compare(outputs, full, lambda: full).agrees
+    assert not compare(outputs, full, lambda: [full]).agrees
 
 
 def test_outputs_that_are_not_finite_never_agree_with_numbers():
@@ -87,10 +108,14 @@ def test_another_shape_does_not_agree():
     assert not compare(FULL[:, :3], FULL, never).agrees
 
 
+def test_zeros_must_be_zeros():
+    zeros = np.zeros((5, 2), np.float32)
+    assert compare(zeros, zeros, never).agrees
+    assert not compare(off_by(zeros, 1e-30, (0, 0)), zeros, nothing).agrees
+
+
 def test_of_several_outputs_each_must_agree():
-    outputs = FULL.copy()
-    outputs[7, 2] += 0.01
-    good, bad = (compare(one, FULL, lambda: FULL) for one in (FULL, outputs))
+    good, bad = (compare(one, FULL, nothing) for one in (FULL, off_by(FULL, 0.01)))
     both = worst({"probabilities": good, "logits": bad})
     assert not both.agrees
     assert both.largest_error == bad.largest_error > good.largest_error

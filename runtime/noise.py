@@ -1,0 +1,114 @@
+"""How far sums of float32 numbers may differ when they are taken in another order: what full inference leaves undecided.
+
+A compiled model adds up the numbers of full inference in another order, so an error of it is one more draw of what reordering
+does to full inference itself. Several such draws are at hand (``full.REORDERINGS``), few and of unlike columns; what the largest
+error over all columns and positions may be is estimated from them as in the analysis of gene expression: variances of columns
+are moderated towards each other by as much as they are alike, and the largest of many is compared with a quantile that knows how
+many there are.
+
+Source: Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments",
+Statistical Applications in Genetics and Molecular Biology 3(1), 2004, section 6.2 (moments of the logarithm of the variances).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kcompiler.runtime.images import FloatArray
+
+Doubles = npt.NDArray[np.float64]
+
+FALSE_ALARM = 1e-4
+"""Probability that a compiled model which rounds like full inference exceeds the allowance anywhere."""
+MOST_DEVIATIONS = 10.0
+"""An error of more is never explained by the order of sums. With few draws the quantile has no such end (a thousand deviations
+for two), and would excuse anything; to refuse a model for rounding costs it transforms, at worst its regions, not exactness."""
+STEPS = 4
+"""Steps of float32 at the largest number of a column that are never told apart: the last operations round to them."""
+NEWTON_STEPS = 50
+
+
+def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray]) -> Doubles:
+    """The largest error, per column, that a difference in the order of sums explains.
+
+    Args:
+        full: full inference, finite float32 [N, K]: N positions of K outputs.
+        reordered: the same with sums in other orders. Those that change no bit tell nothing and are left out.
+
+    Returns:
+        float64 [K], at least STEPS steps of float32 at the column's largest magnitude. A power of ten in ``full`` and
+        ``reordered`` is the same power of ten here.
+    """
+    magnitude = np.abs(full.astype(np.float64)).max(axis=0)
+    steps = STEPS * float(np.finfo(np.float32).eps) * magnitude
+    differences = [found.astype(np.float64) - full for found in reordered]
+    differences = [one for one in differences if one.any()]
+    if not differences:
+        return steps
+    from scipy.stats import t  # takes a while to import, and is seldom needed
+
+    told = magnitude > 0
+    draws = np.stack(differences)[:, :, told]  # [R, N, columns]
+    variances = (draws**2).mean(axis=(0, 1)) + (steps[told] / STEPS) ** 2 / 12  # no column is without the last rounding
+    moderate, freedom = moderated(variances, degrees_of_freedom(draws))
+    quantile = min(float(t.isf(FALSE_ALARM / (2 * full.size), freedom)), MOST_DEVIATIONS)
+    allowed = steps.copy()
+    allowed[told] = np.maximum(quantile * np.sqrt(np.maximum(moderate, variances)), steps[told])
+    return allowed
+
+
+def degrees_of_freedom(draws: Doubles) -> float:
+    """How many independent draws the mean square over R reorderings and N positions is worth, from draws [R, N, K].
+
+    Positions share most of their numbers, and with them a part of the noise: the share r of the variance that is a column's
+    mean over positions. By Satterthwaite's approximation a mean square of N such draws has 1 / (r^2 + (1 - r)^2 / N) degrees of
+    freedom.
+    """
+    count, positions, _ = draws.shape
+    total = float((draws**2).mean())
+    between = max(float((draws.mean(axis=1) ** 2).mean()) - total / positions, 0.0) if positions > 1 else total
+    shared = min(between / total, 1.0)
+    return count / (shared**2 + (1 - shared) ** 2 / positions)
+
+
+def moderated(variances: Doubles, freedom: float) -> tuple[Doubles, float]:
+    """Variances [K] of ``freedom`` degrees of freedom each, drawn towards what they have in common.
+
+    The variances of columns are taken to be scaled inverse chi-squared around a common value, with as many degrees of freedom as
+    make the observed spread of their logarithms: without end where they are alike, next to none where they are not.
+
+    Returns:
+        the posterior means [K], and their degrees of freedom (infinite where all columns are alike).
+    """
+    from scipy.special import digamma, polygamma
+
+    logarithms = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
+    if len(variances) < 2:
+        return variances, freedom
+    spread = float(np.var(logarithms, ddof=1) - polygamma(1, freedom / 2))
+    if spread <= 0:
+        return np.full_like(variances, np.exp(logarithms.mean())), np.inf
+    prior = 2 * _trigamma_inverse(spread)
+    common = np.exp(logarithms.mean() + digamma(prior / 2) - np.log(prior / 2))
+    return (prior * common + freedom * variances) / (prior + freedom), prior + freedom
+
+
+def _trigamma_inverse(value: float) -> float:
+    """The x above 0 whose trigamma function is ``value``: Newton's method on its reciprocal, which is convex (Smyth)."""
+    from scipy.special import polygamma
+
+    if value > 1e7:
+        return float(value**-0.5)
+    if value < 1e-6:
+        return 1 / value
+    x = 0.5 + 1 / value
+    for _ in range(NEWTON_STEPS):
+        trigamma = float(polygamma(1, x))
+        step = trigamma * (1 - trigamma / value) / float(polygamma(2, x))
+        x += step
+        if abs(step) < 1e-9 * x:
+            break
+    return x

@@ -1,0 +1,40 @@
+"""Verification finds small faults: in every tiny network, and whatever outputs are multiplied by."""
+
+from __future__ import annotations
+
+import pytest
+from everywhere import NEVER_DENSE
+from mutations import MUTATIONS, Subject, heavier_weights, wrong_transforms
+from networks import NETWORKS, save
+
+from kcompiler.options import Options
+
+SHAPE, PATCH = (20, 24), (4, 6)
+
+
+def compiled(name, folder, **options):
+    return Subject.of(save(name, folder / "model.onnx", *SHAPE), Options(patch=PATCH, dense_share=NEVER_DENSE, **options), folder)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_mutant_is_found(name, tmp_path):
+    subject = compiled(name, tmp_path)
+    assert subject.found(subject.mutant("nothing")) < 0.5, "as compiled it agrees"
+    found = 0
+    for mutate in MUTATIONS.values():
+        for mutant in mutate(subject):
+            refused = subject.found(mutant) > 1
+            assert refused or (mutate is not heavier_weights and not subject.matters(mutant)), mutant.what
+            found += refused
+    assert found >= 4, "most of them make a difference"
+
+
+@pytest.mark.parametrize("lowering", ["winograd 2", "winograd 4", "winograd 6", "winograd 3 of values"])
+@pytest.mark.parametrize("name", ["chain", "residual", "strided", "concat", "bottleneck"])
+def test_a_wrong_entry_of_a_transform_is_found(name, lowering, tmp_path):
+    subject = compiled(name, tmp_path, prefer={"Conv": lowering})
+    if not any(chosen.startswith("winograd") for chosen in subject.analysed.choice.lowerings.values()):
+        pytest.skip("no convolution takes that")
+    assert subject.found(subject.mutant("nothing")) < 1
+    for mutant in wrong_transforms(subject):
+        assert subject.found(mutant) > 1, mutant.what

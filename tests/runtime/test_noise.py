@@ -1,0 +1,106 @@
+"""The allowance for rounding: held by what rounds alike, exceeded by what does not, however many columns there are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import polygamma
+
+from kcompiler.runtime.noise import STEPS, _trigamma_inverse, allowed_noise, degrees_of_freedom, moderated
+
+POSITIONS = 12
+DEVIATION = 3e-7
+
+
+def heads(rng, columns, deviations, shared=0.5, reorderings=3):
+    """Outputs [N, K] of magnitude 1, and the same with noise of ``deviations`` [K]; positions share a part of its variance."""
+
+    def noise():
+        own, common = rng.standard_normal((POSITIONS, columns)), rng.standard_normal((1, columns))
+        return deviations * (np.sqrt(1 - shared) * own + np.sqrt(shared) * common)
+
+    full = rng.uniform(0.5, 1, (POSITIONS, columns))
+    return full.astype(np.float32), [full + noise() for _ in range(reorderings)], full + noise()
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.2, 0.6])
+@pytest.mark.parametrize("columns", [1, 2, 5, 100, 1000])
+def test_what_rounds_alike_is_allowed(columns, shared):
+    """1000 columns are not refused for the largest error being the largest of more."""
+    rng = np.random.default_rng(columns)
+    for _ in range(40):
+        full, reordered, compiled = heads(rng, columns, DEVIATION, shared)
+        assert (np.abs(compiled - full).max(axis=0) <= allowed_noise(full, reordered)).all()
+
+
+@pytest.mark.parametrize("columns", [5, 100, 1000])
+def test_the_allowance_is_not_loose(columns):
+    """Twelve deviations are too much wherever there are a few columns to learn from."""
+    rng = np.random.default_rng(columns)
+    full, reordered, _ = heads(rng, columns, DEVIATION, 0.1)
+    assert (allowed_noise(full, reordered) < 12 * DEVIATION).all()
+
+
+def test_columns_that_differ_are_not_excused_by_each_other():
+    rng = np.random.default_rng(1)
+    deviations = np.array([1e-3, 1e-5, 1e-7, 1e-6, 1e-4, 1e-2] * 20)
+    full, reordered, compiled = heads(rng, len(deviations), deviations, 0.1)
+    allowed = allowed_noise(full, reordered)
+    assert (np.abs(compiled - full).max(axis=0) <= allowed).all()
+    assert (allowed < 60 * np.maximum(deviations, 2e-7)).all()
+
+
+def test_one_column_noisier_than_all_others_keeps_its_own_allowance():
+    rng = np.random.default_rng(2)
+    deviations = np.full(1000, DEVIATION)
+    deviations[7] *= 30
+    full, reordered, compiled = heads(rng, 1000, deviations, 0.1)
+    assert (np.abs(compiled - full).max(axis=0) <= allowed_noise(full, reordered)).all()
+
+
+@pytest.mark.parametrize("power", [1e-30, 1e-4, 1e4, 1e30])
+def test_no_units(power):
+    full, reordered, _ = heads(np.random.default_rng(3), 10, DEVIATION)
+    scaled = allowed_noise((full.astype(np.float64) * power).astype(np.float32), [one * power for one in reordered])
+    np.testing.assert_allclose(scaled / power, allowed_noise(full, reordered), rtol=0.2)
+
+
+def test_reorderings_that_change_no_bit_tell_nothing():
+    full, reordered, _ = heads(np.random.default_rng(4), 10, DEVIATION)
+    steps = STEPS * np.finfo(np.float32).eps * np.abs(full).max(axis=0)
+    np.testing.assert_array_equal(allowed_noise(full, [full, full]), steps)
+    np.testing.assert_array_equal(allowed_noise(full, [full, *reordered, full]), allowed_noise(full, reordered))
+
+
+def test_a_column_of_zeros_is_allowed_nothing():
+    full, reordered, _ = heads(np.random.default_rng(5), 10, DEVIATION)
+    for one in (full, *reordered):
+        one[:, 3] = 0
+    allowed = allowed_noise(full, reordered)
+    assert allowed[3] == 0
+    assert np.isfinite(allowed).all()
+
+
+def test_degrees_of_freedom_are_those_of_reorderings_or_of_all_positions():
+    rng = np.random.default_rng(6)
+    alike = np.broadcast_to(rng.standard_normal((3, 1, 2000)), (3, POSITIONS, 2000))
+    assert degrees_of_freedom(alike) == pytest.approx(3, rel=0.25)
+    assert degrees_of_freedom(rng.standard_normal((3, POSITIONS, 2000))) == pytest.approx(3 * POSITIONS, rel=0.15)
+
+
+def test_moderation_is_total_for_equal_variances_and_none_for_unlike_ones():
+    rng = np.random.default_rng(7)
+    drawn = rng.chisquare(8, 5000) / 8
+    moderate, freedom = moderated(drawn, 8)
+    assert freedom > 100
+    assert np.ptp(moderate) < 0.3
+    unlike = np.exp(rng.normal(0, 3, 5000)) * drawn
+    moderate, freedom = moderated(unlike, 8)
+    assert freedom < 9
+    large = unlike > np.median(unlike)
+    np.testing.assert_allclose(np.log(moderate[large] / unlike[large]), 0, atol=0.2)
+
+
+@pytest.mark.parametrize("value", [1e-8, 1e-3, 0.5, 3.0, 1e4, 1e9])
+def test_inverse_of_trigamma(value):
+    assert float(polygamma(1, _trigamma_inverse(value))) == pytest.approx(value, rel=1e-3)
