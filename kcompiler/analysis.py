@@ -156,7 +156,7 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
         reduction = reduction_of(normalised, options.reducing, sigmoid=sigmoid)
         notes.append(described(normalised, reduction))
         reduce_outputs(normalised, reduction)
-        logits = Logits(normalised.outputs[1].name, None) if len(normalised.outputs) > 1 else None
+        logits = Logits(str(normalised.outputs[1].name)) if len(normalised.outputs) > 1 else None
     elif (numbers := numbers_of(normalised) or 0) > DENSE_NUMBERS:
         notes.append(SUGGESTION.format(numbers))
     elif sigmoid and numbers == 1:

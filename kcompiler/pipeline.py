@@ -63,8 +63,10 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
     tried: list[Comparison] = []
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
-        explained, own, reduction = (analysed.source, analysed.output), (own_output, analysed.logits), analysed.reduction
-        classes = verify_normalised(*explained, folder / FULL, *own, analysed.largest_batch, reduction)
+        classes = verify_normalised(
+            analysed.source, analysed.output, folder / FULL, own_output, analysed.logits, analysed.largest_batch,
+            analysed.reduction,
+        )  # fmt: skip
         check_labels(options, classes, two_classes=analysed.two_classes(classes))
         verifiers, mark = (Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY)), weights.mark()
         for analysed in _attempts(analysed, options, tried):  # noqa: B020 - the one verified is the one that stays

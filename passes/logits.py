@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -18,10 +19,10 @@ SCALING = ("Mul", "Div")
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """The second output of a model: its ``name``, and what makes the explained output of it; None where both are reduced."""
+    """The second output of a model: its ``name``, and what makes the explained output of it, number by number."""
 
     name: str
-    squashing: Squashing | None
+    squashing: Squashing | None = None
 
 
 def expose_logits(graph: gs.Graph) -> Logits | None:
@@ -37,29 +38,23 @@ def expose_logits(graph: gs.Graph) -> Logits | None:
     if len(value.inputs) != 1 or value.inputs[0].op not in SQUASHING:
         return None
     node = value.inputs[0]
-    batch = graph.inputs[0].shape[0]
-    logits = _of_known_size(node.inputs[0], batch)
+    # A Resize, say, leaves its first axis without a name that inference knows: then the output has the same.
+    firsts = [graph.inputs[0].shape[0], *(output.shape or [])[:1]]
+    logits = _of_known_size(node.inputs[0], firsts)
     if not isinstance(logits, gs.Variable) or logits in graph.inputs or logits.dtype != np.float32:
         return None
-    known = _numbers(logits, batch)
-    if (known is None or known != _numbers(output, batch)) and not _alike(logits, output):
+    if _numbers(logits, firsts) is None or _numbers(logits, firsts) != _numbers(output, firsts):
         return None
     graph.outputs.append(logits)
     return Logits(str(logits.name), Squashing(operator=node.op, factor=factor))
 
 
 def ends_in_sigmoid(graph: gs.Graph) -> bool:
-    """Whether the output is a sigmoid's, in whatever shape or type of floats."""
-    value, factor = graph.outputs[0], 1.0
-    while len(value.inputs) == 1 and (of := _before(value.inputs[0])) is not None:
-        value, factor = of[0], factor * of[1]
-    return len(value.inputs) == 1 and value.inputs[0].op == "Sigmoid" and factor == 1
-
-
-def _alike(one: gs.Tensor, other: gs.Tensor) -> bool:
-    """Whether both are maps or rows of one shape, of which only the batch is not known (behind a Resize its name is another)."""
-    shape = one.shape
-    return shape is not None and shape == other.shape and len(shape) > 2 and all(isinstance(size, int) for size in shape[1:])
+    """Whether the output is a sigmoid's, whatever its shape and type were made after it."""
+    value = graph.outputs[0]
+    while len(value.inputs) == 1 and value.inputs[0].op in (*SHAPING, "Cast"):
+        value = value.inputs[0].inputs[0]
+    return len(value.inputs) == 1 and value.inputs[0].op == "Sigmoid"
 
 
 def _before(node: gs.Node) -> tuple[gs.Tensor, float] | None:
@@ -78,10 +73,10 @@ def _before(node: gs.Node) -> tuple[gs.Tensor, float] | None:
     return scaled, 1 / scale if node.op == "Div" else scale
 
 
-def _of_known_size(value: gs.Tensor, batch: int | str) -> gs.Tensor:
+def _of_known_size(value: gs.Tensor, firsts: Sequence[int | str]) -> gs.Tensor:
     """``value``, or what was reshaped to it, if only there it is known how many numbers an image has."""
     found = value
-    while _numbers(found, batch) is None and len(found.inputs) == 1 and found.inputs[0].op in SHAPING:
+    while _numbers(found, firsts) is None and len(found.inputs) == 1 and found.inputs[0].op in SHAPING:
         found = found.inputs[0].inputs[0]
     return found
 
@@ -91,7 +86,10 @@ def _rounds(node: gs.Node) -> bool:
     return node.op == "Cast" and all(value.dtype in FLOATS for value in (node.inputs[0], node.outputs[0]))
 
 
-def _numbers(value: gs.Tensor, batch: int | str) -> int | None:
-    """How many of one image, if that is known: rows of Softmax before opset 13 may be of several channels of an image."""
-    sizes = value.shape[1:] if value.shape and value.shape[0] == batch else [None]
+def _numbers(value: gs.Tensor, firsts: Sequence[int | str]) -> int | None:
+    """How many of one image, if that is known: with one of ``firsts`` for its first axis.
+
+    Rows of Softmax before opset 13 may be of several channels of an image.
+    """
+    sizes = value.shape[1:] if value.shape and value.shape[0] in firsts else [None]
     return prod(sizes) if all(isinstance(size, int) for size in sizes) else None

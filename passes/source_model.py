@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,9 @@ from onnx import TensorProto
 from kcompiler.passes.load import Source
 from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.sessions import Machine, onnxruntime, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 CPU = Machine(("cpu",))
 
@@ -25,10 +27,9 @@ class SourceModel:
     """
 
     def __init__(self, source: Source, tensor: str) -> None:
-        """To run ``tensor``, an output or a tensor inside the graph, which then becomes a further output."""
+        """For ``tensor`` of the source, an output or not."""
         self._source = source
-        model = _runnable(source, tensor)
-        self._session = open_session(model, CPU, weights=source.path.parent if isinstance(model, bytes) else None)
+        self._session = _opened(source, tensor)
         self.batch = 1
         self._feeds: dict[str, Any] = {}
         for value in self._session.get_inputs():
@@ -50,23 +51,22 @@ class SourceModel:
         return np.asarray(self._session.run_with_ort_values([output], feeds)[0].numpy())
 
 
-def _runnable(source: Source, tensor: str) -> Path | bytes:
-    """The file; where it says that its image has no pixels, which some exporters write for "any", the same without that.
+def _opened(source: Source, tensor: str) -> ort.InferenceSession:
+    """On the file. On a copy of it where ``tensor`` is no output, which is then a further one.
 
-    Where ``tensor`` is none of its outputs, the same with it.
+    And where the file says that its image has no pixels, which some exporters write for "any", as the copy does not.
     """
     model = _given(source)
-    dims = next(value for value in model.graph.input if value.name == source.image).type.tensor_type.shape.dim
-    inside = all(value.name != tensor for value in model.graph.output)
-    if not inside and all(dim.dim_value or not dim.HasField("dim_value") for dim in dims):
-        return source.path
-    if inside:
+    outputs = {value.name for value in model.graph.output}
+    image = next(value for value in model.graph.input if value.name == source.image)
+    nothing = [dim for dim in image.type.tensor_type.shape.dim if dim.HasField("dim_value") and not dim.dim_value]
+    if tensor in outputs and not nothing:
+        return open_session(source.path, CPU)
+    for dim in nothing:
+        dim.ClearField("dim_value")
+    if tensor not in outputs:
         model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    for value in model.graph.input:
-        for dim in value.type.tensor_type.shape.dim:
-            if value.name == source.image and not dim.dim_value:
-                dim.ClearField("dim_value")
-    return bytes(model.SerializeToString())
+    return open_session(model.SerializeToString(), CPU, weights=source.path.parent)
 
 
 def _given(source: Source) -> onnx.ModelProto:

@@ -268,7 +268,7 @@ class Explainer:
 
 
 def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, order: Order = USUAL) -> FullInference:
-    model, batch, reduction = files.folder / FULL, manifest.largest_batch, manifest.reduction
-    found = FullInference(model, manifest.output, machine, batch, order, reduction=reduction)
+    model, batch = files.folder / FULL, manifest.largest_batch
+    found = FullInference(model, manifest.output, machine, batch, order, reduction=manifest.reduction)
     files.check()
     return found

@@ -70,17 +70,16 @@ def bench_models(
         given = (patch, input_shape, layout, bind, output, reduce, reduce_box, class_axis)
         if path.is_dir() and (calibrate or any(one is not None for one in given)):
             raise UsageError(
-                f"{path}: is compiled already, --patch, --input-shape, --layout, --bind, --output, --reduce and --calibrate "
-                "are for models"
+                f"{path}: is compiled already; --patch, --input-shape, --layout, --bind, --output, --reduce and --calibrate are "
+                "for models"
             )
         tell = partial(_tell, path.name)
         if not path.is_dir():
             tell("compiling")
             bundle = kcompiler.compile(
                 path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), layout=layout,
-                bind=options.bound(bind), output=output,
-                reduce=reduce, reduce_over=reduce_over, reduce_box=options.reduce_box(reduce_box), class_axis=class_axis,
-                calibrate=calibrate, threads=threads,
+                bind=options.bound(bind), output=output, reduce=reduce, reduce_over=reduce_over,
+                reduce_box=options.reduce_box(reduce_box), class_axis=class_axis, calibrate=calibrate, threads=threads,
             )  # fmt: skip
         explainer = kcompiler.load(bundle, providers=provider, threads=threads)
         for step in strides:

@@ -91,12 +91,7 @@ def _report(
 
     size, shape = options.patch_size(patch), options.input_shape(input_shape)
     chosen = Options(
-        patch=size,
-        input_shape=shape,
-        layout=layout,
-        bind=options.bound(bind),
-        output=output,
-        reducing=reducing(*reduction),
+        patch=size, input_shape=shape, layout=layout, bind=options.bound(bind), output=output, reducing=reducing(*reduction)
     )
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
         return analyse(model, chosen, Path(scratch)).report
