@@ -22,6 +22,7 @@ from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import check, sample_positions
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.reduction import Reduction
 
 CLASSES = 4
 HOWS = ("mean", "max", "sum")
@@ -252,6 +253,16 @@ def test_several_batches_at_once_share_the_cells_of_a_class(tmp_path):
     bundle = kcompiler.compile(path, patch=PATCH, reduce="mean", reduce_over="class")
     found = kcompiler.load(bundle, providers=["cpu"], threads=2).outputs(image, positions, fill=FILL)
     np.testing.assert_allclose(found, over_class(outputs, uncovered, "mean", 1, 0.0), rtol=1e-4, atol=1e-5)
+
+
+def test_sums_over_the_cells_of_a_class_do_not_depend_on_the_batch():
+    reduction = Reduction(how="mean", over="class", shape=(2, 200, 200), axis=0)
+    outputs = np.random.default_rng(0).random((6, reduction.numbers), dtype=np.float32)
+    mask = reduction.mask(outputs[0])
+    together = reduction.apply(outputs, mask)
+    np.testing.assert_array_equal(together, np.concatenate([reduction.apply(one[None], mask) for one in outputs]))
+    exact = [reduction.by_class(outputs.astype(np.float64))[:, number, mask[number]].mean(axis=1) for number in range(2)]
+    np.testing.assert_allclose(together.T, exact, rtol=1e-7)
 
 
 def test_a_class_without_cells_is_refused(tmp_path):
