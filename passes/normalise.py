@@ -22,15 +22,20 @@ from kcompiler.passes.batch import BatchError, check_independent, subgraphs
 from kcompiler.passes.bodies import is_read, rename_reads
 from kcompiler.passes.branches import take_known_branches
 from kcompiler.passes.canonical import canonical, free_resizes
+from kcompiler.passes.channels_first import CHANNELS_LAST
 from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
 from kcompiler.passes.image_layout import to_channels_first
 from kcompiler.passes.inputs import bind_inputs, element_type, take_float32
+from kcompiler.passes.integers import check_sums, integer_operators, merge_equal
 from kcompiler.passes.load import Source
 from kcompiler.passes.outputs import cut
 from kcompiler.passes.pixel_types import keep_float32
 from kcompiler.passes.retired import REWRITES, replace_retired
+from kcompiler.passes.shapes import has_own_operators, runtime_shapes
+from kcompiler.passes.unblock import unblock
+from kcompiler.passes.unfuse import FUSED, unfuse
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
@@ -59,19 +64,23 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         ModelError: the same for one image, or the output does not depend on the image.
     """
     kind = BatchError if free_batch else ModelError
+    unblock(source.model, source.path.parent)
+    unfuse(source.model, source.path.parent, {**FUSED, **CHANNELS_LAST})
     _set_batch(source, output, free_batch)
     model = _fold(source, source.model, source.path.parent, folder, kind)
     model = _without_retired(_without_known_branches(source, model, folder, kind), folder)
     centred = opset_of(model) >= CENTRED_FROM
-    graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
+    model = integer_operators(convert(source, model), folder, INLINE_BYTES)
+    graph = gs.import_onnx(_inferred(source, model, folder, kind))
     if keep_float32(graph, element_type(source)):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     while fold(graph, partial(_values, folder=folder)):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     if drop_expands(graph) | (not centred and corner_resizes(graph)):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     if pads.make_explicit(graph) | free_resizes(graph):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
+    merge_equal(graph)
     canonical(graph)
     for one in (graph, *subgraphs(graph)):
         _map_weights(one, folder)
@@ -84,6 +93,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         raise ModelError(f"{source.path}: output {output} does not depend on the image; choose another (--output NAME)")
     if free_batch:
         check_independent(graph)
+        check_sums(graph)
     _know_rank(graph, free_batch)
     return graph
 
@@ -99,15 +109,22 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
     graph.outputs = [rows]
 
 
-def _inferred_anew(source: Source, graph: gs.Graph, kind: type[ModelError]) -> gs.Graph:
+def _inferred_anew(source: Source, graph: gs.Graph, folder: Path, kind: type[ModelError]) -> gs.Graph:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
             tensor.shape = None
-    return gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), kind))
+    return gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), folder, kind))
 
 
-def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) -> onnx.ModelProto:
-    """Shapes by strict inference, or else by what it leaves out where it finds fault with what ONNX Runtime has accepted."""
+def _inferred(source: Source, model: onnx.ModelProto, folder: Path, kind: type[ModelError]) -> onnx.ModelProto:
+    """``model``, whose weights lie in ``folder``, with shapes: behind operators of ONNX Runtime's own, by its own inference.
+
+    By strict inference, or else by what it leaves out where it finds fault with what ONNX Runtime has accepted.
+    """
+    if has_own_operators(model):
+        known = {value.name for value in model.graph.output}
+        del model.graph.value_info[:]
+        model.graph.value_info.extend(value for name, value in runtime_shapes(model, folder).items() if name not in known)
     try:
         return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError:
@@ -220,9 +237,9 @@ def _without_known_branches(source: Source, model: onnx.ModelProto, folder: Path
     """
     if not any(node.op_type == "If" for node in model.graph.node):
         return model
-    graph, found = gs.import_onnx(_inferred(source, model, kind)), False
+    graph, found = gs.import_onnx(_inferred(source, model, folder, kind)), False
     while take_known_branches(graph, partial(_values, folder=folder)):
-        graph, found = _inferred_anew(source, graph, kind), True
+        graph, found = _inferred_anew(source, graph, folder, kind), True
     if not found:
         return model
     taken = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)

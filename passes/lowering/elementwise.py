@@ -12,7 +12,8 @@ from kcompiler.passes.index import PAD_ROWS
 from kcompiler.passes.lowering.operand import Tile, Updated, cached_rows
 from kcompiler.passes.lowering.scaled import Numbers, Scaled
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.quantised import quantised_behind
 from kcompiler.passes.rules.cells import MERGES, POINTWISE
 
 ZERO_FOR_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish", "Tanh", "Softsign", "Abs", "Neg", "Sqrt",
@@ -42,7 +43,22 @@ def apply_pointwise(site: Site) -> Updated:
     return _on_layout(site, value, apply, scaled.clipped(site.emit) if scaled is not None else None)
 
 
-@lowering("scale and shift", "BatchNormalization")
+def _rounds_to_steps(node: gs.Node, windows: Windows) -> bool:
+    return quantised_behind(node.outputs[0]) is not None
+
+
+def _rounds_to_none(node: gs.Node, windows: Windows) -> bool:
+    return not _rounds_to_steps(node, windows)
+
+
+@lowering("operator", "BatchNormalization", applies=_rounds_to_steps)
+def batch_normalization_itself(site: Site) -> Updated:
+    """The operator, on regions with channels first: where its outputs are quantised they must have the same bits."""
+    parameters = (site.constant(value) for value in site.node.inputs[1:])
+    return site.computed(maps=site.emit("BatchNormalization", site.maps(), *parameters, **site.node.attrs))
+
+
+@lowering("scale and shift", "BatchNormalization", applies=_rounds_to_none)
 def batch_normalization(site: Site) -> Updated:
     """Inference-mode batch normalisation as one multiplication and one addition a channel."""
     held = site.value

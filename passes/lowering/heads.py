@@ -10,6 +10,7 @@ from kcompiler.passes.box import Axis
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.index import within
 from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, in_regions
+from kcompiler.passes.quantised import quantised_behind
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.cells import POINTWISE
 from kcompiler.passes.rules.channels import summed_axes
@@ -22,8 +23,10 @@ def is_head(node: gs.Node, region: Region) -> bool:
     """Whether the output of ``node``, which reads a value of ``region``, can be updated: a mean or sum over all cells.
 
     Or the first of two, along one axis and then along the other: what it gives is then the whole mean or sum, in one cell, and
-    the second leaves that as it is.
+    the second leaves that as it is. Not where it is quantised behind: another order of sums may tip a step.
     """
+    if quantised_behind(node.outputs[0]) is not None:
+        return False
     return summed_axes(node) == [*region.cell_axes] or _line_first(node, region)
 
 
