@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from capped import PATCH, capped_by_hand
 from everywhere import NEVER_DENSE
@@ -43,9 +44,10 @@ def variants_against_hand(model, scratch, thresholds: list[Thresholds]) -> int:
 
 
 def incremental_nodes(model, scratch) -> list[str]:
-    """Names, in the compiled graph."""
+    """Names, of those in the file: a node that an exchange makes is none where the nodes that it is made of are named too."""
+    names = {node.name for node in onnx.load(model).graph.node}
     plan = analyse(model, Options(patch=PATCH, dense_share=NEVER_DENSE), scratch).plan
-    return [decision.node for decision in plan.decisions if decision.incremental]
+    return [decision.node for decision in plan.decisions if decision.incremental and decision.node in names]
 
 
 @pytest.mark.parametrize("name", EVERY_KIND)
