@@ -23,7 +23,7 @@ from kcompiler.passes.verify import Verifier, verify_normalised
 from kcompiler.runtime.compare import Comparison
 from kcompiler.runtime.errors import CheckFailed
 from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, Variant, file_record
-from kcompiler.variants import manifest_of, write_approximate, write_variant
+from kcompiler.variants import left_out, manifest_of, write_approximate, write_variant
 
 VERIFIED_POSITIONS, VERIFIED_CLOSELY = 12, 48
 """Positions compared; the second figure where an error found at the first is over VERIFIED_AT_ONCE of what is allowed."""
@@ -83,7 +83,8 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             )
         for approximation in {one.name: one for one in options.approximations}.values():
             approximate += write_approximate(analysed, options, approximation, folder, weights)
-    report = manifest.report.model_copy(update={"largest_error": comparison.largest_error})
+    notes = (*manifest.report.notes, *left_out(options, approximate))
+    report = manifest.report.model_copy(update={"largest_error": comparison.largest_error, "notes": notes})
     variants = (*manifest.variants, *approximate)
     files = {
         **manifest.files,

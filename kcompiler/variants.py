@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +43,16 @@ def write_approximate(
     name = approximation.name
     files = f"baseline-{name}.onnx", f"incremental-{name}.onnx"
     return [write_variant(approximate, name, files, options, folder, weights)]
+
+
+def left_out(options: Options, written: Sequence[Variant]) -> tuple[str, ...]:
+    """Notes on approximations that were asked for and have no variant."""
+    names = {variant.name for variant in written}
+    return tuple(
+        f"no variant {one.name}: its regions would be the exact variant's, or it is predicted to take longer than full inference"
+        for one in {one.name: one for one in options.approximations}.values()
+        if one.name not in names
+    )
 
 
 def write_variant(

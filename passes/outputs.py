@@ -103,16 +103,17 @@ def _explained(
             f"{source.path}: output {name} is a {outputs.get(name, 'value')}, expected a tensor of numbers; "
             "choose another, or a tensor inside the graph (--output NAME)"
         )
-    taken = [
-        f"output {other} is made of {tensor} by {one.via}: {tensor} is explained"
-        for other, one in found.items()
-        if one.via and other != tensor
-    ]
-    others = [other for other, one in found.items() if not one.via and other != name]
-    left = (
-        [f"of the outputs {', '.join(found)}, {tensor} is explained: the others are made of the same numbers"] if others else []
-    )
-    return Explained(tensor, (*notes, *taken, *left))
+    told = [f"{_told(other, one, outputs, tensor)}: {tensor} is explained" for other, one in found.items() if other != tensor]
+    return Explained(tensor, (*notes, *told))
+
+
+def _told(name: str, traced: _Traced, outputs: Mapping[str, str], explained: str) -> str:
+    """What output ``name`` is, that is not ``explained`` itself."""
+    if traced.tensor is None:
+        return f"output {name} is a {outputs[name]} that is made of no tensor of numbers alone"
+    if traced.via:
+        return f"output {name} is made of {traced.tensor} by {traced.via}"
+    return f"output {name} is made of the same numbers as {explained}"
 
 
 def _kind(value: onnx.ValueInfoProto) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.normalise import ROWS
@@ -52,7 +54,7 @@ def reduction_of(graph: gs.Graph, asked: Reducing, *, sigmoid: bool) -> Reductio
         raise UsageError(f"--reduce: how many axes output {output.name.removesuffix(ROWS)} has is not known before it runs")
     batched = output.shape[0] == 1 or not isinstance(output.shape[0], int)
     sizes = output.shape[1:] if batched else list(output.shape)
-    shown = f"output {output.name} {output.shape}"
+    shown = _shown(output)
     if len(sizes) < 2:
         raise UsageError(f"--reduce: {shown} is one row of numbers an image, so there is nothing to reduce; leave --reduce out")
     if any(not isinstance(size, int) for size in sizes):
@@ -65,6 +67,12 @@ def reduction_of(graph: gs.Graph, asked: Reducing, *, sigmoid: bool) -> Reductio
     above = HALF if sigmoid else 0.0
     over: Over = "box" if asked.box is not None else asked.over
     return Reduction(how=asked.how, over=over, shape=tuple(sizes), axis=axis, box=asked.box, above=above)
+
+
+def _shown(output: gs.Tensor) -> str:
+    """Name and shape, a free batch as N."""
+    first, *sizes = output.shape
+    return f"output {output.name} [{', '.join(str(size) for size in (first if isinstance(first, int) else 'N', *sizes))}]"
 
 
 def class_axis_of(output: gs.Tensor, count: int) -> int:
@@ -116,7 +124,7 @@ def described(graph: gs.Graph, reduction: Reduction) -> str:
     }[reduction.over]
     how, classes, axis = reduction.how, reduction.classes, reduction.axis + 1
     return (
-        f"output {output.name} {output.shape} is reduced: number k of {classes} is the {how} of class k over {inner}; classes "
+        f"{_shown(output)} is reduced: number k of {classes} is the {how} of class k over {inner}; classes "
         f"are along axis {axis} (--class-axis says otherwise)"
     )
 
@@ -147,14 +155,16 @@ def _reduced(emit: Emitter, value: gs.Tensor, reduction: Reduction, axes: list[i
         for axis, first, last in zip(axes, reduction.box, reduction.box[len(axes) :], strict=False):
             sizes[axis] = last - first
         cells.dtype, cells.shape = value.dtype, sizes
-    name = f"{value.name}/{reduction.how}"
+    name, sizes = f"{value.name}/{reduction.how}", list(cells.shape)
+    if value.dtype != np.float32:  # the mean of integers would be one, and half precision overflows
+        cells = emit("Cast", cells, name=f"{value.name}/float32", to=TensorProto.FLOAT)
+        cells.dtype, cells.shape = np.dtype(np.float32), sizes
     if reduction.how != "max" and len(axes) > 1:
         # Line by line first: ONNX Runtime adds up one by one, which over all cells of a map rounds off more than a patch moves.
-        sizes = [1 if axis == axes[-1] else size for axis, size in enumerate(cells.shape)]
         cells = emit(OPERATORS[reduction.how], cells, emit.int64(axes[-1:]), name=f"{name}/lines", keepdims=1)
-        cells.dtype, cells.shape = value.dtype, sizes
+        cells.dtype, cells.shape = np.dtype(np.float32), [1 if axis == axes[-1] else size for axis, size in enumerate(sizes)]
     result = emit(OPERATORS[reduction.how], cells, emit.int64(axes), name=name, keepdims=0)
-    result.dtype, result.shape = value.dtype, [*value.shape[:batched], reduction.classes]
+    result.dtype, result.shape = np.dtype(np.float32), [*value.shape[:batched], reduction.classes]
     return result
 
 

@@ -23,7 +23,7 @@ from kcompiler.runtime.sessions import Machine
 SEED = 2019
 SPREADS = ("normal", "unit")
 CPU = Machine(("cpu",))
-FEWEST, MOST_NUMBERS = 4, 1 << 24
+FEWEST, MOST_NUMBERS = 4, 1 << 22
 """Positions at the least (the corners), and numbers at the most, that are held to be compared: dense outputs are large."""
 
 

@@ -88,5 +88,7 @@ class Reduction(Record):
         reduced = np.full(cells.shape[:3], np.nan, np.float32)
         for number in np.flatnonzero(mask.any(axis=1)):
             of_class = cells[:, :, number][..., mask[number]]
-            reduced[:, :, number] = getattr(np, self.how)(of_class, axis=-1)
+            # In single precision numpy's sum would depend on how the cells lie in memory, and so on the size of the batch.
+            precise = {} if self.how == "max" else {"dtype": np.float64}
+            reduced[:, :, number] = getattr(np, self.how)(of_class, axis=-1, **precise)
         return reduced.reshape(len(outputs), -1)

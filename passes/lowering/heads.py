@@ -25,14 +25,14 @@ def is_head(node: gs.Node, region: Region) -> bool:
     Or the first of two, along one axis and then along the other: what it gives is then the whole mean or sum, in one cell, and
     the second leaves that as it is. Not where it is quantised behind: another order of sums may tip a step.
     """
-    if quantised_behind(node.outputs[0]) is not None:
+    if not node.outputs or quantised_behind(node.outputs[0]) is not None:  # a Shape that was folded has no output left
         return False
     return summed_axes(node) == [*region.cell_axes] or _line_first(node, region)
 
 
 def _line_first(node: gs.Node, region: Region) -> bool:
     """Whether ``node`` is the first of two such, and nothing else reads it."""
-    axes, readers = summed_axes(node), node.outputs[0].outputs if node.outputs else []
+    axes, readers = summed_axes(node), node.outputs[0].outputs
     if (
         axes is None
         or len(axes) != 1

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from everywhere import NEVER_DENSE
 from networks import CHANNELS, Builder
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from source_file import FILL, HEIGHT, PATCH, WIDTH, covered_images, integers, source_outputs
 from typer.testing import CliRunner
 
@@ -22,6 +22,7 @@ from kcompiler.pipeline import compile_file
 from kcompiler.runtime.check import check, sample_positions
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.reduction import Reduction
 
 CLASSES = 4
 HOWS = ("mean", "max", "sum")
@@ -147,6 +148,25 @@ def test_the_mean_over_maps_is_updated_by_what_changed(kind, tmp_path):
     assert all("updated by what changed" in node.reason for node in lines)
 
 
+@pytest.mark.parametrize("over", ["everything", "class"])
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.INT32])
+def test_outputs_of_other_types(kind, over, tmp_path):
+    path = save(tmp_path, "logits")
+    model = onnx.load(path)
+    (logits,) = (value.name for value in model.graph.output)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1000), "thousand"))
+    model.graph.node.append(helper.make_node("Mul", [logits, "thousand"], ["large"]))
+    model.graph.node.append(helper.make_node("Cast", ["large"], ["typed"], to=kind))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("typed", kind, [1, CLASSES, HEIGHT, WIDTH]))
+    onnx.save(model, path)
+    image, positions, outputs, uncovered = dense_output(path)
+    outputs, uncovered = outputs.astype(np.float64), uncovered.astype(np.float64)
+    expected = reduced(outputs, "sum", 1) if over == "everything" else over_class(outputs, uncovered, "sum", 1, 0.0)
+    found = explainer_of(path, reduce="sum", reduce_over=over).outputs(image, positions, fill=FILL)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2.0)
+
+
 @pytest.mark.parametrize("how", ["mean", "sum"])
 def test_many_cells_lose_nothing(how, tmp_path):
     """ONNX Runtime's own sum over a whole map is off by more than a thousandth of what a small patch moves it by."""
@@ -209,6 +229,40 @@ def test_every_way_to_a_map_of_the_cells_of_a_class(tmp_path):
     assert np.corrcoef(approximate.scores.ravel(), exact.scores.ravel())[0, 1] > 0.5
     assert explainer.explain(image, stride=4, fill="patch-mean").target in there
     assert check(explainer, sample_positions((HEIGHT, WIDTH), PATCH, 20, 0)).agrees
+
+
+@pytest.mark.parametrize("fill", [0.0, "patch-mean"])
+def test_of_dense_outputs_one_column_is_kept(fill, tmp_path):
+    """Without --reduce, too: all numbers of all positions would fill the memory."""
+    path = save(tmp_path, "logits")
+    explainer = kcompiler.load(kcompiler.compile(path, patch=PATCH), threads=2)
+    image, target = covered_images()[0], 3 * HEIGHT * WIDTH - 5
+    found = explainer.explain(image, stride=2, target=target, fill=fill)
+    ys, xs = np.meshgrid(found.ys, found.xs, indexing="ij")
+    every = explainer.outputs(image, np.stack([ys.ravel(), xs.ravel()], axis=1), fill=fill)
+    np.testing.assert_allclose(found.scores.ravel(), every[:, target], rtol=1e-5, atol=1e-6)
+    engine, column = explainer.exact, explainer.targets.column(target, explainer.manifest.output)
+    positions = np.stack([ys.ravel(), xs.ravel()], axis=1)
+    parts = engine.run(engine.baseline(explainer.check_image(image), fill), positions, explainer.manifest.output, keep=column.of)
+    assert all(scores.shape == part.shape for part, scores in parts)
+
+
+def test_several_batches_at_once_share_the_cells_of_a_class(tmp_path):
+    path = save(tmp_path, "maps")
+    image, positions, outputs, uncovered = dense_output(path)
+    bundle = kcompiler.compile(path, patch=PATCH, reduce="mean", reduce_over="class")
+    found = kcompiler.load(bundle, providers=["cpu"], threads=2).outputs(image, positions, fill=FILL)
+    np.testing.assert_allclose(found, over_class(outputs, uncovered, "mean", 1, 0.0), rtol=1e-4, atol=1e-5)
+
+
+def test_sums_over_the_cells_of_a_class_do_not_depend_on_the_batch():
+    reduction = Reduction(how="mean", over="class", shape=(2, 200, 200), axis=0)
+    outputs = np.random.default_rng(0).random((6, reduction.numbers), dtype=np.float32)
+    mask = reduction.mask(outputs[0])
+    together = reduction.apply(outputs, mask)
+    np.testing.assert_array_equal(together, np.concatenate([reduction.apply(one[None], mask) for one in outputs]))
+    exact = [reduction.by_class(outputs.astype(np.float64))[:, number, mask[number]].mean(axis=1) for number in range(2)]
+    np.testing.assert_allclose(together.T, exact, rtol=1e-7)
 
 
 def test_a_class_without_cells_is_refused(tmp_path):
@@ -292,7 +346,7 @@ def test_what_does_not_go_together_is_refused(settings, message, tmp_path):
 def test_a_row_of_numbers_is_refused(tmp_path):
     builder = Builder()
     model = builder.model(builder.conv("image", 4), HEIGHT, WIDTH)
-    with pytest.raises(UsageError, match=r"output gemm_2 \['batch', 5\] is one row of numbers an image, so there is nothing"):
+    with pytest.raises(UsageError, match=r"output gemm_2 \[N, 5\] is one row of numbers an image, so there is nothing"):
         kcompiler.compile(model, patch=PATCH, reduce="mean")
 
 

@@ -233,6 +233,18 @@ def test_different_numbers_are_asked_for(tmp_path):
     assert_equals_outputs(path, "logits", output="class")
 
 
+def test_an_output_without_a_number_is_left_out(tmp_path):
+    def with_names(b: Builder) -> None:
+        b.weights.append(numpy_helper.from_array(np.array([b"a", b"b"], dtype=object), "names"))
+        add(b, "Identity", ["names"], ["all names"])
+
+    path = save(tmp_path, with_names, [value("all names", STRINGS, 1), value("logits")])
+    bundle = assert_equals_outputs(path, "logits")
+    assert bundle.report.notes == (
+        "output all names is a tensor of strings that is made of no tensor of numbers alone: logits is explained",
+    )
+
+
 def test_what_has_no_number_is_refused(tmp_path):
     def pairs(b: Builder) -> None:
         add(b, "ReduceMean", ["image", integers(b, 2, 3)], ["colour"], keepdims=0)

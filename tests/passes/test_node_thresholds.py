@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from capped import PATCH, capped_by_hand
 from everywhere import NEVER_DENSE
@@ -43,9 +44,10 @@ def variants_against_hand(model, scratch, thresholds: list[Thresholds]) -> int:
 
 
 def incremental_nodes(model, scratch) -> list[str]:
-    """Names, in the compiled graph."""
+    """Names, of those in the file: a node that an exchange makes is none where the nodes that it is made of are named too."""
+    names = {node.name for node in onnx.load(model).graph.node}
     plan = analyse(model, Options(patch=PATCH, dense_share=NEVER_DENSE), scratch).plan
-    return [decision.node for decision in plan.decisions if decision.incremental]
+    return [decision.node for decision in plan.decisions if decision.incremental and decision.node in names]
 
 
 @pytest.mark.parametrize("name", EVERY_KIND)
@@ -62,6 +64,14 @@ def test_thresholds_that_differ_from_node_to_node(name, tmp_path):
     nodes = incremental_nodes(model, tmp_path)
     shares = np.random.default_rng(5).choice([0.15, 0.3, 0.5, 1.0], len(nodes)).tolist()
     variants_against_hand(model, tmp_path, [Thresholds(nodes=dict(zip(nodes, shares, strict=True)))])
+
+
+def test_one_that_caps_nothing_has_no_variant_and_that_is_said(tmp_path):
+    builder = Builder()
+    bundle = kcompiler.compile(builder.model(folded(builder), *SHAPE), patch=PATCH, thresholds=[{"n2": 1.0}, {"n2": 0.9}])
+    assert [variant.name for variant in bundle.manifest.variants] == ["exact"]
+    assert len(bundle.report.notes) == 2
+    assert all(note.startswith("no variant tau1.") for note in bundle.report.notes)
 
 
 def folded(b: Builder) -> str:
