@@ -128,13 +128,16 @@ def _inferred_anew(source: Source, graph: gs.Graph, kind: type[ModelError]) -> g
 def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) -> onnx.ModelProto:
     """Shapes by strict inference, or else by what it leaves out where it finds fault with what ONNX Runtime has accepted."""
     try:
-        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except shape_inference.InferenceError:
-        pass  # what is written for one image is one cause: the model is run on several, and then on one alone
-    try:
-        return shape_inference.infer_shapes(model, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise kind(f"{source.path}: shapes contradict each other: {error}") from error
+        inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except shape_inference.InferenceError:  # of a batch of one that is written in, too: whether it is, running several tells
+        try:
+            inferred = shape_inference.infer_shapes(model, data_prop=True)
+        except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+            raise kind(f"{source.path}: shapes contradict each other: {error}") from error
+    known = [value for value in inferred.graph.value_info if value.type.WhichOneof("value") != "optional_type"]
+    del inferred.graph.value_info[:]  # graphsurgeon has no optional values
+    inferred.graph.value_info.extend(known)
+    return inferred
 
 
 def _set_batch(source: Source, output: str, free: bool) -> None:
