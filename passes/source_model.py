@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,20 +49,14 @@ class SourceModel:
         return np.asarray(self._session.run_with_ort_values([output], feeds)[0].numpy())
 
 
-def _runnable(source: Source) -> Any:
+def _runnable(source: Source) -> Path | bytes:
     """The file; where it says that its image has no pixels, which some exporters write for "any", the same without that."""
-    dims = next(value for value in _given(source).graph.input if value.name == source.image).type.tensor_type.shape.dim
-    if all(dim.dim_value or not dim.HasField("dim_value") for dim in dims):
+    if not source.empty:
         return source.path
-    model = _given(source)
+    model = onnx.load(source.path, format="protobuf", load_external_data=False)  # the source's own is edited on the way
     load_external_data_for_model(model, str(source.path.parent))
     for value in model.graph.input:
         for dim in value.type.tensor_type.shape.dim:
             if value.name == source.image and not dim.dim_value:
                 dim.ClearField("dim_value")
-    return model.SerializeToString()
-
-
-def _given(source: Source) -> onnx.ModelProto:
-    """As in the file: the source's own proto is edited on the way."""
-    return onnx.load(source.path, format="protobuf", load_external_data=False)
+    return bytes(model.SerializeToString())

@@ -70,6 +70,15 @@ def test_maps_of_pictures_are_those_of_the_source(folder, fill, tmp_path):
             np.testing.assert_allclose(scores[row, column], session.run(None, {"image": given})[0][0, 2], rtol=1e-4, atol=1e-6)
 
 
+def test_a_recipe_that_makes_other_numbers_is_refused(folder, tmp_path):
+    """Rounded, they would all be the same."""
+    (tmp_path / "recipe.json").write_text(json.dumps({**RECIPE, "scale": 1 / 255}))
+    out = ["-o", tmp_path / "x.kc"]
+    result = run("compile", folder / "model.onnx", "--preprocessing", tmp_path / "recipe.json", "--patch", PATCH, *out, code=2)
+    assert "preprocessing makes 0.003922 of the pixel 1 (channel 0)" in result.stderr
+    assert "takes uint8, expected whole numbers from 0 to 255" in result.stderr
+
+
 def test_check_bench_and_tune_draw_whole_numbers(folder, tmp_path):
     run("check", folder / "model.kc", "--positions", 8)
     run("bench", folder / "model.kc", "--rounds", 1, "--positions", 4, "--no-memory")
