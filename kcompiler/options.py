@@ -102,20 +102,26 @@ def check_options(source: Source, options: Options) -> None:
         raise UsageError(
             f"patch {list(options.patch)} does not fit the image {[height, width]} of {source.path}; expected 1 up to its size"
         )
-    recipe = options.preprocessing
-    if recipe is not None and (recipe.channels, *recipe.size) != source.shape:
-        made = [recipe.channels, *recipe.size]
+    if options.preprocessing is not None:
+        _check_recipe(source, options.preprocessing)
+
+
+def _check_recipe(source: Source, recipe: Preprocessing) -> None:
+    """The recipe makes inputs of the model's shape, and of its type where that is of whole numbers."""
+    made = [recipe.channels, *recipe.size]
+    if made != [*source.shape]:
         raise UsageError(f"preprocessing makes inputs {made} (channels, height, width), {source.path} takes {list(source.shape)}")
-    if recipe is not None and source.element.whole:
-        pixels = recipe.normalise(np.repeat(np.arange(256)[:, None], recipe.channels, axis=1))
-        wrong = np.argwhere(source.element.fitted(pixels) != pixels)
-        if wrong.size:
-            pixel, channel = wrong[0]
-            raise UsageError(
-                f"preprocessing makes {pixels[pixel, channel]:.4g} of the pixel {pixel} (channel {channel}), {source.path} takes "
-                f"{source.element.name}, expected whole numbers from {source.element.bounds[0]} to {source.element.bounds[1]}; "
-                "pixels as they are have scale 1, mean 0 and std 1"
-            )
+    if not source.element.whole:
+        return
+    pixels = recipe.normalise(np.repeat(np.arange(256)[:, None], recipe.channels, axis=1))
+    wrong = np.argwhere(source.element.fitted(pixels) != pixels)
+    if wrong.size:
+        pixel, channel = wrong[0]
+        raise UsageError(
+            f"preprocessing makes {pixels[pixel, channel]:.4g} of the pixel {pixel} (channel {channel}), {source.path} takes "
+            f"{source.element.name}, expected whole numbers from {source.element.bounds[0]} to {source.element.bounds[1]}; "
+            "pixels as they are have scale 1, mean 0 and std 1"
+        )
 
 
 def check_labels(options: Options, classes: int) -> None:

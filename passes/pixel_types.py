@@ -80,7 +80,7 @@ def _read_instead(node: gs.Node, twin: gs.Tensor) -> None:
 
 def _is_nearest(node: gs.Node) -> bool:
     """Whether the node enlarges or shrinks a map by taking its cells as they are."""
-    return node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest"
+    return bool(node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest")
 
 
 def _is_plain(node: gs.Node) -> bool:
