@@ -1,8 +1,8 @@
 """Normalising: any exporter's graph becomes one plain form.
 
 Requires a checked source. Ensures: one float32 input, one opset (at least 18), constants and batch normalisations folded,
-branches that are known taken, the batch free, all other shapes static where inference can tell, explicit pads, layout noise away (``canonical``), unique node names,
-topologically sorted; weights stay on disk and are mapped from there.
+branches that are known taken, the batch free, all other shapes static where inference can tell, explicit pads, layout noise away
+(``canonical``), unique node names, topologically sorted; weights stay on disk and are mapped from there.
 """
 
 from __future__ import annotations
