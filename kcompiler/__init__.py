@@ -66,6 +66,10 @@ def compile(
     layout: Literal["NCHW", "NHWC"] | None = None,
     bind: Mapping[str, bool | float | str | Sequence[Any] | npt.NDArray[Any]] | None = None,
     output: str | None = None,
+    reduce: Literal["mean", "max", "sum"] | None = None,
+    reduce_over: Literal["everything", "class"] = "everything",
+    reduce_box: Sequence[int] | None = None,
+    class_axis: int | None = None,
     extents: Literal["tight", "static"] = "tight",
     convolution: Literal["auto", "direct"] = "auto",
     thresholds: Sequence[float | Mapping[str, float]] = (),
@@ -85,7 +89,14 @@ def compile(
         layout: of the image input, needed where neither Transposes nor convolutions that read it tell.
         bind: values of the inputs that are not the image, by name: numbers, truth values, lists or arrays. A number fills its
             input. An array may leave the batch away; the same values go with every image.
-        output: name of the output to explain, needed where the model has several.
+        output: name of the output to explain, needed where the model has several that are made of different numbers; or of a
+            tensor inside the graph. Of labels, indices or maps, the tensor of numbers in front is taken.
+        reduce: makes one number a class of a dense output (segmentation, detection rows, sequences): the class axis is kept,
+            all others are reduced to their mean, maximum or sum. Logits of a final softmax or sigmoid are reduced alike.
+        reduce_over: "everything", or "class": the cells that the uncovered image gives each class.
+        reduce_box: instead, a box of the output's own cells, (top, left, bottom, right), half-open; of rows (first, last).
+        class_axis: of the output, its batch being axis 0. None is that of a final softmax, the last of rows (three axes), the
+            last of maps that are brought there by a Transpose, else 1.
         extents: "tight" recomputes as much as each batch of positions needs; "static" as much as the worst position
             needs, in constant shapes.
         convolution: "auto", or "direct" to keep to direct convolutions.
@@ -104,7 +115,7 @@ def compile(
         UsageError: a parameter does not fit the model.
         CheckFailed: the compiled model disagrees with full inference.
     """
-    from kcompiler.options import Options
+    from kcompiler.options import Options, reducing
     from kcompiler.pipeline import as_file, compile_file
 
     recipe = Preprocessing.read(Path(preprocessing)) if isinstance(preprocessing, (str, Path)) else preprocessing
@@ -114,6 +125,7 @@ def compile(
         layout=layout,
         bind=dict(bind or {}),
         output=output,
+        reducing=reducing(reduce, reduce_over, reduce_box, class_axis),
         extents=extents,
         convolution=convolution,
         approximations=_approximations(thresholds, int8=int8, freeze_gates=freeze_gates),

@@ -18,20 +18,29 @@ from kcompiler.passes.choice import Choice, Chooser
 from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
 from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
 from kcompiler.passes.load import Source, load
-from kcompiler.passes.logits import Logits, expose_logits
-from kcompiler.passes.normalise import normalise, select_output
+from kcompiler.passes.logits import Logits, ends_in_sigmoid, expose_logits
+from kcompiler.passes.normalise import normalise
+from kcompiler.passes.outputs import select_output
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.reduce import described, numbers_of, reduce_outputs, reduction_of
 from kcompiler.passes.report import make_report
 from kcompiler.passes.rewrite import Rewritten, incremental_graph
 from kcompiler.passes.work import DEFAULT_RATES
 from kcompiler.runtime.manifest import LARGEST_BATCH, Calibration
+from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.report import Report
 from kcompiler.runtime.sessions import Machine
+from kcompiler.thresholds import check_node_thresholds
 
 ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
 """Rms error, relative to the changes, that transforms may add in all layers together: tried in turn, the last one being
 direct convolutions only, and then ONNX Runtime's own, until verification finds no more than VERIFIED_SHARE of what "exact"
 allows."""
+DENSE_NUMBERS = 10_000
+SUGGESTION = (
+    "the output has {:,} numbers an image, each a class of its own; --reduce mean, max or sum makes one number a class of them"
+)
+TWO_CLASSES = "the one output is a sigmoid's, so it speaks of two classes: target 1 is the output, target 0 what is left to one"
 SAME_SUMS = "regions"
 """The lowering of a convolution that runs the operator itself."""
 
@@ -42,10 +51,13 @@ class Analysed:
 
     Attributes:
         operators: operator counts of the source.
-        output: name of the explained output; ``logits`` what its softmax or sigmoid reads, if it is one.
+        output: name of the explained tensor of the source; ``logits`` what its softmax or sigmoid reads, if it is one.
         normalised: the source in plain form: full inference.
         graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
+        sigmoid: whether the explained tensor is a sigmoid's.
+        reduction: of a dense output, if one was asked for.
         one_by_one: whether the models take one image at a time.
+        notes: what a user should know about what was compiled.
     """
 
     source: Source
@@ -54,11 +66,14 @@ class Analysed:
     logits: Logits | None
     normalised: gs.Graph
     graph: gs.Graph
+    sigmoid: bool
+    reduction: Reduction | None
     one_by_one: bool
     chooser: Chooser
     choice: Choice
     rewritten: Rewritten
     calibration: Calibration | None
+    notes: tuple[str, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -68,9 +83,14 @@ class Analysed:
     def largest_batch(self) -> int:
         return 1 if self.one_by_one else LARGEST_BATCH
 
+    def two_classes(self, classes: int) -> bool:
+        """Whether the output, of so many numbers, is the probability of one of two classes."""
+        return self.sigmoid and classes == 1 and (self.reduction is None or self.reduction.how == "mean")
+
     @property
     def report(self) -> Report:
-        return make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators)
+        made = make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators)
+        return made.model_copy(update={"notes": self.notes})
 
     def ever_more_exact(self, options: Options) -> Iterator[Analysed]:
         """This, then the same with ever tighter bounds on the rounding of transforms, then without transforms.
@@ -126,15 +146,28 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
     source = load(path, options.input_shape, options.layout, options.bind)
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
-    output = select_output(source, options.output)
-    normalised = normalise(source, output, scratch, free_batch=not one_by_one)
-    logits = expose_logits(normalised)
+    source_nodes = {node.name for node in source.model.graph.node}
+    explained = select_output(source, options.output)
+    normalised = normalise(source, explained.tensor, scratch, free_batch=not one_by_one)
+    logits, sigmoid = expose_logits(normalised), ends_in_sigmoid(normalised)
+    notes = list(explained.notes)
+    reduction = None
+    if options.reducing is not None:
+        reduction = reduction_of(normalised, options.reducing, sigmoid=sigmoid)
+        notes.append(described(normalised, reduction))
+        reduce_outputs(normalised, reduction)
+        logits = Logits(str(normalised.outputs[1].name)) if len(normalised.outputs) > 1 else None
+    elif (numbers := numbers_of(normalised) or 0) > DENSE_NUMBERS:
+        notes.append(SUGGESTION.format(numbers))
+    elif sigmoid and numbers == 1:
+        notes.append(TWO_CLASSES)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else cheaper_on_regions(normalised, options)
     _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have
     rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
     direct = options.convolution == "direct"
     chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=rates)
+    check_node_thresholds(path, options, source_nodes, chooser)
     choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
     calibration = None
     if options.calibrate:
@@ -146,5 +179,6 @@ def _analyse(path: Path, options: Options, scratch: Path, one_by_one: str) -> An
         )
     rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
     return Analysed(
-        source, operators, output, logits, normalised, graph, bool(one_by_one), chooser, choice, rewritten, calibration
-    )
+        source, operators, explained.tensor, logits, normalised, graph, sigmoid, reduction, bool(one_by_one), chooser, choice,
+        rewritten, calibration, tuple(notes),
+    )  # fmt: skip

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 
 from kcompiler.passes.image_layout import Layout
 from kcompiler.passes.load import Source
 from kcompiler.passes.plan import EXACT, Thresholds
+from kcompiler.passes.reduce import Reducing
 from kcompiler.passes.source_inputs import Value
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.preprocessing import Preprocessing
+from kcompiler.runtime.reduction import How, Over
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Options:
         layout: of the image input, "NCHW" or "NHWC", where the model does not tell.
         bind: values of the inputs that are not the image, by name.
         output: name of the output to explain, where the model has several.
+        reducing: how a dense output becomes one number a class.
         extents: "tight" (regions as large as the batch needs) or "static" (as the worst position needs, constant shapes).
         convolution: "auto" or "direct" (no transformed-domain convolutions).
         preprocessing: recipe for reading pictures, and labels.
@@ -70,6 +73,7 @@ class Options:
     layout: Layout | None = None
     bind: Mapping[str, Value] = field(default_factory=dict)
     output: str | None = None
+    reducing: Reducing | None = None
     extents: Literal["tight", "static"] = "tight"
     convolution: Literal["auto", "direct"] = "auto"
     preprocessing: Preprocessing | None = None
@@ -124,14 +128,34 @@ def _check_recipe(source: Source, recipe: Preprocessing) -> None:
         )
 
 
-def check_labels(options: Options, classes: int) -> None:
-    """Labels are none, or one an output.
+def check_labels(options: Options, classes: int, *, two_classes: bool = False) -> None:
+    """Labels are none, or one an output; or two, where one output speaks of ``two_classes``.
 
     Raises:
         UsageError: another number of labels.
     """
     labels = options.preprocessing.labels if options.preprocessing is not None else ()
-    if labels and len(labels) != classes:
+    if labels and len(labels) != classes and not (two_classes and len(labels) == 2):
         raise UsageError(
             f"preprocessing has {len(labels)} labels, the model puts out {classes} numbers; expected one label each, or none"
+            + (" (or two: one sigmoid output is two classes)" if two_classes else "")
         )
+
+
+def reducing(how: str | None, over: str, box: Sequence[int] | None, class_axis: int | None) -> Reducing | None:
+    """How a dense output is to be reduced, from options that were given one by one.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+    if how is None:
+        if over != "everything" or box is not None or class_axis is not None:
+            raise UsageError(
+                "--reduce-over, --reduce-box and --class-axis say what --reduce is to do; add --reduce mean, max or sum"
+            )
+        return None
+    if box is not None and over != "everything":
+        raise UsageError(f"--reduce-box and --reduce-over {over} exclude each other; leave one out")
+    if how not in get_args(How) or over not in ("everything", "class"):
+        raise UsageError(f"--reduce {how} --reduce-over {over}: expected mean, max or sum, over everything or class")
+    return Reducing(cast(How, how), cast(Over, over), tuple(box) if box is not None else None, class_axis)

@@ -64,9 +64,10 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
         classes = verify_normalised(
-            analysed.source, analysed.output, folder / FULL, own_output, analysed.logits, analysed.largest_batch
-        )
-        check_labels(options, classes)
+            analysed.source, analysed.output, folder / FULL, own_output, analysed.logits, analysed.largest_batch,
+            analysed.reduction,
+        )  # fmt: skip
+        check_labels(options, classes, two_classes=analysed.two_classes(classes))
         verifiers, mark = (Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY)), weights.mark()
         for analysed in _attempts(analysed, options, tried):  # noqa: B020 - the one verified is the one that stays
             weights.rewind(mark)

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.index import PAD_ROWS
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.quantised import INTEGERS, zero_point
 from kcompiler.runtime.manifest import TABLE
 
 
@@ -23,14 +24,21 @@ def table_shape(plan: Plan, name: str) -> list[int]:
     return [region.y.size * region.x.size + PAD_ROWS, region.channels]
 
 
+def table_type(value: gs.Tensor) -> np.dtype:
+    """Of the numbers in the table of a value of the source: its own if it is quantised, else float32."""
+    return np.dtype(value.dtype) if value.dtype in INTEGERS else np.dtype(np.float32)
+
+
 def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.Graph:
     """The source graph for one image, cut to what gives the ``cached`` values, as rows [H * W + 2, C].
 
-    The last two rows are what windows read outside the map: zeros (convolution) and the lowest float (max pooling).
+    The last two rows are what windows read outside the map: zeros (convolution) and the lowest float (max pooling). Of quantised
+    values that are the zero point and the lowest integer.
     """
     graph = source.copy()
     graph.outputs = []
     tensors = graph.tensors()
+    zero_points = {name: zero_point(tensors[name]) or 0 for name in cached}
     emit = Emitter(graph)
     for name in cached:
         shape = table_shape(plan, name)
@@ -38,11 +46,18 @@ def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.
         if value.dtype == np.bool_:
             value = emit("Cast", value, to=TensorProto.FLOAT, name=f"{name}/numbers")
         rows_already = name in plan.frozen or plan.regions[name].last  # a gate has but one cell
-        last = value if rows_already else emit("Transpose", value, perm=[0, 2, 3, 1], name=f"{name}/last")
+        # Integers become rows before they are dequantised: ONNX Runtime quantises again what is transposed behind.
+        made = next((node for node in value.inputs if node.op == "DequantizeLinear" and name in plan.regions), None)
+        given = value if made is None else made.inputs[0]
+        last = given if rows_already else emit("Transpose", given, perm=[0, 2, 3, 1], name=f"{name}/last")
         rows = emit("Reshape", last, emit.int64([-1, shape[1]]), name=f"{name}/rows")
-        pads = np.zeros((PAD_ROWS, shape[1]), np.float32)
-        pads[1] = np.finfo(np.float32).min
+        if made is not None:
+            rows = emit("DequantizeLinear", rows, *made.inputs[1:], name=f"{name}/numbers")
+        kind = table_type(value)
+        pads = np.zeros((PAD_ROWS, shape[1]), kind)
+        pads[0] = zero_points[name]
+        pads[1] = np.iinfo(kind).min if kind in INTEGERS else np.finfo(kind).min
         table = emit("Concat", rows, emit.constant(pads, f"pads/{shape[1]}"), axis=0, name=TABLE + name)
-        table.dtype, table.shape = np.dtype(np.float32), shape
+        table.dtype, table.shape = kind, shape
         graph.outputs.append(table)
     return graph.cleanup()

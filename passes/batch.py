@@ -10,6 +10,8 @@ from kcompiler.runtime.errors import ModelError
 
 SHAPE_ONLY = ("Shape", "Size")
 """Their outputs follow from shapes, not from what the image shows."""
+WHOLE_BATCH = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
+"""They take one scale from all of a tensor, the images of a batch together."""
 
 
 class BatchError(ModelError):
@@ -35,6 +37,11 @@ def check_independent(graph: gs.Graph) -> None:
     for node in graph.nodes:
         if node.op in SHAPE_ONLY or not any(value.name in depends for value in reads(node)):
             continue
+        if node.op in WHOLE_BATCH:
+            raise BatchError(
+                f"node {node.name} ({node.op}) takes its scale from all that it reads: the images of a batch would change "
+                "each other, and a patch changes everything; images run one by one (static quantisation may be faster)"
+            )
         for value in node.outputs:
             if value.is_empty():
                 continue

@@ -13,6 +13,7 @@ from kcompiler.passes.emit import Emitter
 from kcompiler.passes.lowering.heads import only_summed
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.quantised import INTEGERS
 from kcompiler.passes.rewrite import node_graph
 from kcompiler.passes.work import DEFAULT_RATES, FLOAT_BYTES, Rates
 from kcompiler.runtime.manifest import POSITIONS
@@ -91,6 +92,15 @@ class _Run:
         return taken
 
 
+def _random(rng: np.random.Generator, value: gs.Tensor) -> np.ndarray:
+    """Numbers for a cached activation: standard normal, or any integers."""
+    shape = tuple(value.shape)
+    if value.dtype in INTEGERS:
+        limits = np.iinfo(value.dtype)
+        return np.asarray(rng.integers(limits.min, limits.max, shape, endpoint=True)).astype(value.dtype)
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
 class Measured:
     """``Prices`` by running each node's candidates alone, once for nodes that are alike.
 
@@ -130,11 +140,7 @@ class Measured:
         if key not in self.known:
             graph = node_graph(self.graph, self.plan, node, self.extents, lowering.name)
             rng = np.random.default_rng(0)
-            feeds = {
-                value.name: rng.standard_normal(value.shape, dtype=np.float32)
-                for value in graph.inputs
-                if value.name != POSITIONS
-            }
+            feeds = {value.name: _random(rng, value) for value in graph.inputs if value.name != POSITIONS}
             inputs = [{POSITIONS: np.ascontiguousarray(batch)} for batch in batches]
             self.known[key] = _Run(graph, self.machine, feeds).seconds(inputs) / len(batches[0])
         return self.known[key]

@@ -12,20 +12,23 @@ from kcompiler.passes.geometry import Spans
 from kcompiler.passes.lowering.select import RESAMPLING, shape_of
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.quantised import WEIGHTS
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.windows import slides, windows_of
 
 FLOAT_BYTES = 4
+CONVOLUTIONS = ("Conv", "QLinearConv", "ConvInteger")
 
 
 def flops(node: gs.Node) -> int:
     """Floating-point operations of a convolution or fully connected layer for one image (2 a multiply-add), else 0."""
-    if node.op not in ("Conv", "Gemm", "MatMul") or not isinstance(node.inputs[1], gs.Constant):
+    place = WEIGHTS.get(node.op)
+    if place is None or not isinstance(node.inputs[place], gs.Constant):
         return 0
-    weights, shape = node.inputs[1].shape, node.outputs[0].shape
+    weights, shape = node.inputs[place].shape, node.outputs[0].shape
     if shape is None or not all(isinstance(size, int) for size in shape[1:]):
         return 0
-    transposed = node.op == "Conv" or node.attrs.get("transB", 0)
+    transposed = node.op in CONVOLUTIONS or node.attrs.get("transB", 0)
     depth = prod(weights[1:]) if transposed else weights[-2:][0]
     return 2 * int(depth) * int(prod(shape[1:]))
 
@@ -88,6 +91,9 @@ def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, Lowe
             h, w = (np.array([spans.lengths.max()]) for spans in (region.y, region.x))
             held = max(held, read + lowerings[node.name].work(shape_of(node, plan, h, w, 1)).held)
         largest = max(largest, held)
+    # An output that is a region is pasted into its map, brought into order and fetched.
+    pasted = (3.0 * _cells(plan, value, True) for value in graph.outputs if value.name in plan.incremental)
+    largest = max(largest, *pasted, 1.0)
     return int(FLOAT_BYTES * largest)
 
 

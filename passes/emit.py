@@ -55,8 +55,10 @@ class Emitter:
     def int64(self, values: int | Sequence[int] | Array) -> gs.Constant:
         return self.constant(np.asarray(values, dtype=np.int64))
 
-    def __call__(self, op: str, *inputs: gs.Tensor | None, name: str | None = None, **attributes: object) -> gs.Variable:
-        """The (only) output of node ``op``; an equal node emitted before is reused."""
+    def __call__(
+        self, op: str, *inputs: gs.Tensor | None, name: str | None = None, domain: str | None = None, **attributes: object
+    ) -> gs.Variable:
+        """The (only) output of node ``op``, standard if no ``domain`` is given; an equal node emitted before is reused."""
         given = [value if value is not None else gs.Variable.empty() for value in inputs]
         key = (
             op,
@@ -65,7 +67,8 @@ class Emitter:
         )
         if key not in self._nodes:
             output = gs.Variable(self.fresh(name or op))
-            self.graph.nodes.append(gs.Node(op, name=output.name, attrs=attributes, inputs=given, outputs=[output]))
+            node = gs.Node(op, name=output.name, attrs=attributes, inputs=given, outputs=[output], domain=domain)
+            self.graph.nodes.append(node)
             self._nodes[key] = output
         return self._nodes[key]
 

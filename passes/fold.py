@@ -20,7 +20,7 @@ BATCHES = (1, 2, 3, 5, 7, 64)
 DRAWN = (1000, 100_000)
 """Between these, for sizes that are not known: nothing made of them is the same for all batches."""
 KEPT = ("DequantizeLinear",)
-"""ONNX Runtime does not fold these either: the weights that they make are smaller before."""
+"""ONNX Runtime does not fold these either: the weights that they make are smaller before. Here those of one axis are folded."""
 SIZED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1}
 """Operators whose output has the size that an input says, and the place of that input."""
 GROWING = ("ConstantOfShape", "Expand", "Range", "Resize", "Tile")
@@ -58,7 +58,7 @@ def _fold_constants(graph: gs.Graph, load: Load, known: dict[str, Known]) -> boo
     rng = np.random.default_rng(0)
     folded = False
     for node in list(graph.nodes):
-        if node.domain not in (None, "", "ai.onnx") or node.op in KEPT or len(node.outputs) != 1:
+        if node.domain not in (None, "", "ai.onnx") or _is_kept(node) or len(node.outputs) != 1:
             continue
         if node.op in SHAPE_ONLY:
             values = _read_shape(node, graph.inputs[0].shape[0], rng)
@@ -72,6 +72,10 @@ def _fold_constants(graph: gs.Graph, load: Load, known: dict[str, Known]) -> boo
         elif values is not None:
             known[output.name] = values
     return folded
+
+
+def _is_kept(node: gs.Node) -> bool:
+    return node.op in KEPT and (node.inputs[0].shape is None or len(node.inputs[0].shape) > 1)
 
 
 def _computed(node: gs.Node, known: Mapping[str, Known], load: Load, opset: int) -> Known | None:

@@ -49,7 +49,6 @@ class Source:
         element: type of the image's pixels.
         bound: values of other inputs, by name, that it is compiled for.
         unread: zeros for the inputs that nothing reads.
-        empty: whether the image is declared to have no pixels, as some exporters write "any": ONNX Runtime takes it literally.
     """
 
     path: Path
@@ -61,7 +60,6 @@ class Source:
     element: Element = FLOAT32
     bound: Mapping[str, Array] = field(default_factory=dict)
     unread: Mapping[str, Array] = field(default_factory=dict)
-    empty: bool = False
 
 
 def load(
@@ -111,7 +109,7 @@ def load(
         )
     return Source(
         path, model, image.name, found or "NCHW", shape, _digest([path, *files]), Element(ELEMENTS[kind]), inputs.bound,
-        inputs.unread, any(dim.HasField("dim_value") and not dim.dim_value for dim in image.type.tensor_type.shape.dim),
+        inputs.unread,
     )  # fmt: skip
 
 

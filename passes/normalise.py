@@ -22,45 +22,31 @@ from kcompiler.passes.batch import BatchError, check_independent, subgraphs
 from kcompiler.passes.bodies import is_read, rename_reads
 from kcompiler.passes.branches import take_known_branches
 from kcompiler.passes.canonical import canonical, free_resizes
+from kcompiler.passes.channels_first import CHANNELS_LAST
 from kcompiler.passes.convert import CENTRED_FROM, convert, corner_resizes, opset_of
 from kcompiler.passes.expand import drop_expands
 from kcompiler.passes.fold import fold
 from kcompiler.passes.image_layout import to_channels_first
 from kcompiler.passes.inputs import bind_inputs, element_type, take_float32
+from kcompiler.passes.integers import check_sums, integer_operators, merge_equal
 from kcompiler.passes.load import Source
+from kcompiler.passes.outputs import cut
 from kcompiler.passes.pixel_types import keep_float32
 from kcompiler.passes.retired import REWRITES, replace_retired
-from kcompiler.runtime.errors import ModelError, UsageError
+from kcompiler.passes.shapes import has_own_operators, runtime_shapes
+from kcompiler.passes.unblock import unblock
+from kcompiler.passes.unfuse import FUSED, unfuse
+from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
 
 BATCH = "batch"
 NUMPY_BROADCAST = 7
 """The first opset whose arithmetic broadcasts as numpy does."""
+ROWS = "/rows"
+"""End of the name of an output that is brought into rows because its rank is not known."""
 INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
-
-
-def select_output(source: Source, wanted: str | None) -> str:
-    """The name of the output to explain: ``wanted``, or the only one.
-
-    Raises:
-        UsageError: the model has several outputs and none was asked for, or not the one that was.
-        ModelError: the output is no tensor of numbers.
-    """
-    outputs = {value.name: value for value in source.model.graph.output}
-    if wanted is None and len(outputs) != 1:
-        raise UsageError(
-            f"{source.path}: has {len(outputs)} outputs ({', '.join(outputs)}); say which to explain (--output NAME)"
-        )
-    if wanted is not None and wanted not in outputs:
-        raise UsageError(f"{source.path}: has no output {wanted!r}; its outputs are {', '.join(outputs)}")
-    name = wanted if wanted is not None else next(iter(outputs))
-    kind = outputs[name].type
-    if kind.WhichOneof("value") not in (None, "tensor_type") or kind.tensor_type.elem_type == TensorProto.STRING:
-        found = "STRING" if kind.HasField("tensor_type") else kind.WhichOneof("value")
-        raise ModelError(f"{source.path}: output {name} is {found}, expected a tensor of numbers; choose another (--output NAME)")
-    return name
 
 
 def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = True) -> gs.Graph:
@@ -68,7 +54,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
 
     Args:
         source: a checked model.
-        output: name of the output to keep.
+        output: name of the tensor to keep as the only output.
         folder: scratch space, which must outlive the graph: weights are mapped from a file in it.
         free_batch: whether the graph is to take any number of images; otherwise it takes one.
 
@@ -78,19 +64,23 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         ModelError: the same for one image, or the output does not depend on the image.
     """
     kind = BatchError if free_batch else ModelError
+    unblock(source.model, source.path.parent)
+    unfuse(source.model, source.path.parent, {**FUSED, **CHANNELS_LAST})
     _set_batch(source, output, free_batch)
     model = _fold(source, source.model, source.path.parent, folder, kind)
     model = _without_retired(_without_known_branches(source, model, folder, kind), folder)
     centred = opset_of(model) >= CENTRED_FROM
-    graph = gs.import_onnx(_inferred(source, convert(source, model), kind))
+    model = integer_operators(convert(source, model), folder, INLINE_BYTES)
+    graph = gs.import_onnx(_inferred(source, model, folder, kind))
     if keep_float32(graph, element_type(source)):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     while fold(graph, partial(_values, folder=folder)):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     if drop_expands(graph) | (not centred and corner_resizes(graph)):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
     if pads.make_explicit(graph) | free_resizes(graph):
-        graph = _inferred_anew(source, graph, kind)
+        graph = _inferred_anew(source, graph, folder, kind)
+    merge_equal(graph)
     canonical(graph)
     for one in (graph, *subgraphs(graph)):
         _map_weights(one, folder)
@@ -103,6 +93,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         raise ModelError(f"{source.path}: output {output} does not depend on the image; choose another (--output NAME)")
     if free_batch:
         check_independent(graph)
+        check_sums(graph)
     _know_rank(graph, free_batch)
     return graph
 
@@ -112,21 +103,28 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
     (output,) = graph.outputs
     if output.shape is not None:
         return
-    rows = gs.Variable(f"{output.name}/rows", output.dtype, [BATCH if free_batch else 1, "numbers"])
+    rows = gs.Variable(f"{output.name}{ROWS}", output.dtype, [BATCH if free_batch else 1, "numbers"])
     shape = gs.Constant(f"{output.name}/rows_shape", np.array([0 if free_batch else 1, -1], dtype=np.int64))
     graph.nodes.append(gs.Node("Reshape", rows.name, inputs=[output, shape], outputs=[rows]))
     graph.outputs = [rows]
 
 
-def _inferred_anew(source: Source, graph: gs.Graph, kind: type[ModelError]) -> gs.Graph:
+def _inferred_anew(source: Source, graph: gs.Graph, folder: Path, kind: type[ModelError]) -> gs.Graph:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
             tensor.shape = None
-    return gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), kind))
+    return gs.import_onnx(_inferred(source, gs.export_onnx(graph, do_type_check=False), folder, kind))
 
 
-def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) -> onnx.ModelProto:
-    """Shapes by strict inference, or else by what it leaves out where it finds fault with what ONNX Runtime has accepted."""
+def _inferred(source: Source, model: onnx.ModelProto, folder: Path, kind: type[ModelError]) -> onnx.ModelProto:
+    """``model``, whose weights lie in ``folder``, with shapes: behind operators of ONNX Runtime's own, by its own inference.
+
+    By strict inference, or else by what it leaves out where it finds fault with what ONNX Runtime has accepted.
+    """
+    if has_own_operators(model):
+        known = {value.name for value in model.graph.output}
+        del model.graph.value_info[:]
+        model.graph.value_info.extend(value for name, value in runtime_shapes(model, folder).items() if name not in known)
     try:
         inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError:  # of a batch of one that is written in, too: whether it is, running several tells
@@ -143,6 +141,7 @@ def _inferred(source: Source, model: onnx.ModelProto, kind: type[ModelError]) ->
 def _set_batch(source: Source, output: str, free: bool) -> None:
     """Makes the first axis of the image a free batch (hard-coded reshapes follow) or one image, and its others static."""
     graph = source.model.graph
+    cut(graph, output)
     image = next(value for value in graph.input if value.name == source.image)
     declared = image.type.tensor_type.shape.dim
     written_in = max(declared[0].dim_value, 0) if declared else 0  # zero and below are how some exporters write "any"
@@ -154,11 +153,6 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     del graph.input[:]
     graph.input.append(image)
     del graph.value_info[:]
-    kept = next(value for value in graph.output if value.name == output)
-    if kept.type.HasField("tensor_type"):
-        kept.type.tensor_type.ClearField("shape")
-    del graph.output[:]
-    graph.output.append(kept)
     source.model.ir_version = max(source.model.ir_version, 8)
     if free:
         _free_reshapes(graph, source.image, written_in or 1)
@@ -246,9 +240,9 @@ def _without_known_branches(source: Source, model: onnx.ModelProto, folder: Path
     """
     if not any(node.op_type == "If" for node in model.graph.node):
         return model
-    graph, found = gs.import_onnx(_inferred(source, model, kind)), False
+    graph, found = gs.import_onnx(_inferred(source, model, folder, kind)), False
     while take_known_branches(graph, partial(_values, folder=folder)):
-        graph, found = _inferred_anew(source, graph, kind), True
+        graph, found = _inferred_anew(source, graph, folder, kind), True
     if not found:
         return model
     taken = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)

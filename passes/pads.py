@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.quantised import WEIGHTS
 from kcompiler.runtime.errors import ModelError
 
-WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool")
+WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "QLinearAveragePool", "ConvInteger")
 
 
 def make_explicit(graph: gs.Graph) -> bool:
@@ -25,7 +26,7 @@ def make_explicit(graph: gs.Graph) -> bool:
 
 def _sizes(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]]:
     """Per axis: cells of the input, reach of the window, stride, dilation."""
-    kernel = list(node.attrs.get("kernel_shape") or node.inputs[1].shape[2:])
+    kernel = list(node.attrs.get("kernel_shape") or node.inputs[WEIGHTS[node.op]].shape[2:])
     strides = list(node.attrs.get("strides") or [1] * len(kernel))
     dilations = list(node.attrs.get("dilations") or [1] * len(kernel))
     reaches = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
@@ -58,7 +59,7 @@ def _ceil_mode(node: gs.Node) -> bool:
 
     Where an average counts its padding, more pads would change the average: there ceil_mode stays.
     """
-    if not node.attrs.get("ceil_mode", 0):
+    if not node.attrs.get("ceil_mode", 0) or node.op == "QLinearAveragePool":
         return False
     inputs, reaches, strides, _ = _sizes(node)
     axes = len(inputs)

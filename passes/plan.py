@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.batch import reads
 from kcompiler.passes.geometry import Spans
+from kcompiler.passes.quantised import gives_same_bits, quantised_later
 from kcompiler.passes.rules import NoRule, Region, apply_rule
 from kcompiler.passes.rules.cells import GATE, MERGES
 
@@ -96,11 +97,16 @@ def make_plan(
     depends = {image.name}
     decisions = []
     frozen: dict[str, int] = {}
+    stepped = quantised_later(graph)
     for node in graph.nodes:
+        behind = next((stepped[value.name] for value in node.outputs if value.name in stepped), "")
         if dense:
             reason = dense
         elif not any(value.name in depends for value in node.inputs):
             reason = "does not depend on the image"
+        elif behind and not gives_same_bits(node):
+            depends |= {value.name for value in node.outputs if not value.is_empty()}
+            reason = f"float32 sums that {behind} (QuantizeLinear) rounds to steps, of which another order may tip one"
         else:
             if thresholds.freeze_gates:
                 frozen |= _gates(node, regions, depends)

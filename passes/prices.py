@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -14,8 +15,9 @@ from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head
 from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.quantised import INTEGERS, ON_INTEGERS
 from kcompiler.passes.rules import Region
-from kcompiler.passes.work import Counts, Rates, Work, read_again
+from kcompiler.passes.work import FLOAT_BYTES, Counts, Rates, Work, read_again
 from kcompiler.runtime.positions import IntArray
 
 ROUNDING = 1.1e-7
@@ -75,29 +77,32 @@ class Priced:
     def _candidates(self, node: gs.Node, region: Region) -> list[Candidate]:
         shape = select.shape_of(node, self.everything, *self._extents(region), self.size)
         known = self.allowed(node, shape.windows)
-        predictions = [(lowering, self.rates.seconds(lowering.work(shape), self.at)) for lowering in known]
+        works = [(lowering, in_bytes_of(node.outputs[0], lowering.work(shape))) for lowering in known]
+        predictions = [(lowering, self.rates.seconds(work, self.at)) for lowering, work in works]
         seconds = self.prices(node, self.batches, predictions)
         errors = [ROUNDING * lowering.rounding(shape.windows) for lowering in known]
         return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
 
     def _dense(self, node: gs.Node) -> float:
         numbers = sum(_numbers(value) for value in (*node.inputs, *node.outputs))
-        weights = sum(prod(value.shape) for value in node.inputs if isinstance(value, gs.Constant)) / self.size
+        weights = sum(_share(v) * prod(v.shape) for v in node.inputs if isinstance(v, gs.Constant)) / self.size
         total = Work(moved=numbers, loaded=weights, nodes=1 / self.size, held=numbers) + self._arithmetic(node)
         return self.rates.seconds(total, self.at)
 
     def _arithmetic(self, node: gs.Node) -> Work:
         """Of a convolution or matrix product on full maps, without reading its operands and writing its output once."""
         work = flops(node)
+        if node.op in ON_INTEGERS:
+            return Work(integer=work)
         if node.op == "Conv" or not work:
             return Work(convolved=work)
         depth = work / (2 * _numbers(node.outputs[0]))
         rows = _numbers(node.inputs[0]) / depth * self.size
         return Work(products=work, moved=read_again(work, rows, depth))
 
-    def _paste(self, region: Region) -> float:
-        """Seconds to bring a region into its map, channels first, for every position."""
-        numbers = region.channels * region.y.size * region.x.size
+    def _paste(self, region: Region, share: float = 1.0) -> float:
+        """Seconds to bring a region into its map, channels first, for every position; ``share`` of float32's bytes a number."""
+        numbers = share * region.channels * region.y.size * region.x.size
         work = Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size, held=2 * numbers)
         return self.rates.seconds(work, self.at)
 
@@ -129,17 +134,32 @@ class Priced:
         ]
         tail = [node for node in needed if not self._is_head(node, plan)]
         # In the order of the graph, so that sums of floats do not depend on that of a set.
-        frontier = dict.fromkeys(value.name for node in tail for value in node.inputs if value.name in plan.incremental)
+        frontier = {value.name: _share(value) for node in tail for value in node.inputs if value.name in plan.incremental}
         started = self.rates.seconds(Work(nodes=HEAD_NODES * (len(needed) - len(tail)) / self.size), self.at)
-        return started + sum(self.dense[node.name] for node in tail) + sum(self._paste(plan.regions[name]) for name in frontier)
+        return (
+            started
+            + sum(self.dense[node.name] for node in tail)
+            + sum(self._paste(plan.regions[name], share) for name, share in frontier.items())
+        )
 
     def _is_head(self, node: gs.Node, plan: Plan) -> bool:
         read = node.inputs[0].name if node.inputs else ""
         return read in plan.incremental and is_head(node, plan.regions[read])
 
 
-def _numbers(value: gs.Tensor) -> int:
-    """Numbers in an activation for one image."""
+def _numbers(value: gs.Tensor) -> float:
+    """Numbers in an activation for one image, those of 8 bits as a quarter."""
     if isinstance(value, gs.Constant) or value.shape is None:
         return 0
-    return prod(size for size in value.shape[1:] if isinstance(size, int))
+    return _share(value) * prod(size for size in value.shape[1:] if isinstance(size, int))
+
+
+def _share(value: gs.Tensor) -> float:
+    """Bytes of its numbers, over those of float32."""
+    return 1 / FLOAT_BYTES if value.dtype in INTEGERS else 1.0
+
+
+def in_bytes_of(value: gs.Tensor, work: Work) -> Work:
+    """``work`` on numbers of the type of ``value``, whose bytes are what moving takes."""
+    share = _share(value)
+    return replace(work, moved=share * work.moved, loaded=share * work.loaded, held=share * work.held)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.baseline import table_shape
+from kcompiler.passes.baseline import table_shape, table_type
 from kcompiler.passes.blocks import ACTIVATIONS, BLOCK
 from kcompiler.passes.box import Axis, Box, first_of, region_axis
 from kcompiler.passes.emit import Emitter
@@ -116,7 +116,7 @@ class _Rewriter:
         updated = self.updated[output.name]
         summed = only_summed(output, self.plan.regions[output.name])
         result = region_sum(self.emit, updated) if summed else as_rows(self.emit, updated)
-        result.dtype = np.dtype(np.float32)
+        result.dtype = table_type(output)
         self.emit.graph.outputs = [result]
         self._finish()
         return self.emit.graph
@@ -191,7 +191,8 @@ class _Rewriter:
 
     def _table(self, name: str) -> gs.Variable:
         if name not in self.tables:
-            self.tables[name] = self.emit.input(TABLE + name, np.float32, table_shape(self.plan, name))
+            kind = table_type(self.source_tensors[name])
+            self.tables[name] = self.emit.input(TABLE + name, kind.type, table_shape(self.plan, name))
         return self.tables[name]
 
     def _gate(self, value: gs.Tensor) -> gs.Tensor | None:
@@ -221,7 +222,8 @@ class _Rewriter:
     def _keep(self, node: gs.Node) -> None:
         """A node of the dense tail: on full maps, as it is in the source, unless it can be updated by what changed."""
         read = node.inputs[0].name if node.inputs else ""
-        if read in self.updated and read not in self.dense and is_head(node, self.plan.regions[read]):
+        updated = read in self.updated and read not in self.dense
+        if updated and is_head(node, self.plan.regions[read]):
             operand = Operand(self.updated[read], lambda: self._table(read))
             self.dense[node.outputs[0].name] = updated_head(self.emit, node, operand, self.plan.regions[read])
             self.heads.add(node.name)
@@ -257,7 +259,8 @@ class _Rewriter:
         """
         region = self.plan.regions[name]
         dense = (node for node in self.source_tensors[name].outputs if node.outputs[0].name not in self.plan.incremental)
-        return not region.last and region.channels % BLOCK == 0 and any(node.op in GO_ON_BLOCKED for node in dense)
+        in_floats = table_type(self.source_tensors[name]) == np.float32
+        return in_floats and not region.last and region.channels % BLOCK == 0 and any(node.op in GO_ON_BLOCKED for node in dense)
 
 
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str], batch: int) -> Rewritten:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto
-from onnx.external_data_helper import load_external_data_for_model
 
 from kcompiler.passes.load import Source
 from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.sessions import Machine, onnxruntime, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 CPU = Machine(("cpu",))
 
@@ -25,9 +26,10 @@ class SourceModel:
         batch: how many images it takes, the same one each time: as many as the file says, or one.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, tensor: str) -> None:
+        """For ``tensor`` of the source, an output or not."""
         self._source = source
-        self._session = open_session(_runnable(source), CPU)
+        self._session = _opened(source, tensor)
         self.batch = 1
         self._feeds: dict[str, Any] = {}
         for value in self._session.get_inputs():
@@ -49,14 +51,24 @@ class SourceModel:
         return np.asarray(self._session.run_with_ort_values([output], feeds)[0].numpy())
 
 
-def _runnable(source: Source) -> Path | bytes:
-    """The file; where it says that its image has no pixels, which some exporters write for "any", the same without that."""
-    if not source.empty:
-        return source.path
-    model = onnx.load(source.path, format="protobuf", load_external_data=False)  # the source's own is edited on the way
-    load_external_data_for_model(model, str(source.path.parent))
-    for value in model.graph.input:
-        for dim in value.type.tensor_type.shape.dim:
-            if value.name == source.image and not dim.dim_value:
-                dim.ClearField("dim_value")
-    return bytes(model.SerializeToString())
+def _opened(source: Source, tensor: str) -> ort.InferenceSession:
+    """On the file. On a copy of it where ``tensor`` is no output, which is then a further one.
+
+    And where the file says that its image has no pixels, which some exporters write for "any", as the copy does not.
+    """
+    model = _given(source)
+    outputs = {value.name for value in model.graph.output}
+    image = next(value for value in model.graph.input if value.name == source.image)
+    nothing = [dim for dim in image.type.tensor_type.shape.dim if dim.HasField("dim_value") and not dim.dim_value]
+    if tensor in outputs and not nothing:
+        return open_session(source.path, CPU)
+    for dim in nothing:
+        dim.ClearField("dim_value")
+    if tensor not in outputs:
+        model.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    return open_session(model.SerializeToString(), CPU, weights=source.path.parent)
+
+
+def _given(source: Source) -> onnx.ModelProto:
+    """As in the file: the source's own proto is edited on the way."""
+    return onnx.load(source.path, format="protobuf", load_external_data=False)

@@ -10,34 +10,44 @@ from kcompiler.passes.batch import BatchError
 from kcompiler.passes.load import Source
 from kcompiler.passes.logits import Logits
 from kcompiler.passes.source_model import SourceModel
-from kcompiler.runtime.check import Reference, random_image, sample_positions
+from kcompiler.runtime.check import LAST_PLACES, Reference, random_image, sample_positions
 from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import REORDERINGS, FullInference
 from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.noise import allowed_noise
+from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.sessions import Machine
 
 SEED = 2019
 SPREADS = ("normal", "unit")
 CPU = Machine(("cpu",))
+FEWEST, MOST_NUMBERS = 4, 1 << 24
+"""Positions at the least (the corners), and numbers at the most, that are held to be compared: dense outputs are large."""
 
 
 def verify_normalised(
-    source: Source, output: str, normalised: Path, own_output: str, logits: Logits | None, largest_batch: int
+    source: Source,
+    output: str,
+    normalised: Path,
+    own_output: str,
+    logits: Logits | None,
+    largest_batch: int,
+    reduction: Reduction | None = None,
 ) -> int:
     """The normalised model must give the source's outputs, for a batch of images as for each alone.
 
     Args:
         source: as loaded; its file is run.
-        output: of the source; ``own_output`` is its name in the normalised model.
+        output: of the source, or a tensor inside it; ``own_output`` is its name in the normalised model.
         normalised: that model's file.
         logits: of the normalised model, whose rounding its softmax or sigmoid passes on.
         largest_batch: images it takes at once.
+        reduction: of the source's dense output that the normalised model makes, or the driver is to make.
 
     Returns:
-        the count of numbers that the model puts out for an image.
+        the count of numbers, reduced if they are to be, that the model puts out for an image.
 
     Raises:
         BatchError: the outputs differ: values are made of several images, or the batch cannot be freed.
@@ -48,12 +58,15 @@ def verify_normalised(
         [random_image(source.shape, seed, spread, source.element) for spread in SPREADS for seed in (SEED, SEED + 1)]
     )
     expected = _run_source(source, output, images)
+    if reduction is not None and not reduction.by_driver:
+        expected = reduction.over_all(expected)
     full = FullInference(normalised, own_output, CPU, largest_batch)
 
     def reordered(name: str) -> list[FloatArray]:
         """Not one by one: what differs so is made of several images, which no order of sums excuses."""
         orders = [order for order in REORDERINGS if not order.one_by_one]
-        return [FullInference(normalised, name, CPU, largest_batch, order).run(images) for order in orders]
+        others = [FullInference(normalised, name, CPU, largest_batch, order).run(images) for order in orders]
+        return others + [full.run(source.element.in_last_place(images, seed), name) for seed in LAST_PLACES]
 
     try:
         found = full.run(images)
@@ -66,7 +79,7 @@ def verify_normalised(
             return [expected + (other - found) for other in reordered(own_output)]
 
     comparison = compare(found, expected, around_expected)
-    if not comparison.agrees and comparison.rounding and logits is not None:
+    if not comparison.agrees and comparison.rounding and logits is not None and logits.squashing is not None:
         at_logits = full.run(images, logits.name)
         noise = np.broadcast_to(allowed_noise(at_logits, reordered(logits.name)), found.shape)
         comparison = compare(found, expected, around_expected, logits.squashing.passed_on(expected, noise))
@@ -77,12 +90,12 @@ def verify_normalised(
         )
     if not np.isfinite(expected).any():
         raise ModelError(f"{source.path}: gives no finite output for any random image, so nothing could be verified")
-    return int(expected.shape[1])
+    return reduction.classes if reduction is not None else int(expected.shape[1])
 
 
 def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
     """Outputs [N, K] of the file as it was given, for images [N, C, H, W] one by one."""
-    run = SourceModel(source)
+    run = SourceModel(source, output)
     batch = run.batch
     try:
         outputs = [run(image, output) for image in images]
@@ -103,8 +116,9 @@ class Verifier:
         """The exact variant with full inference."""
         explainer = self._explainer()
         if self.reference is None:
-            shape, patch = explainer.manifest.shape, explainer.manifest.patch
-            self.reference = Reference(explainer, sample_positions(shape[1:], patch, self.count, SEED), seed=SEED)
+            manifest = explainer.manifest
+            count = min(self.count, max(FEWEST, MOST_NUMBERS // manifest.classes))
+            self.reference = Reference(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)
         return self.reference.compared(explainer)
 
     def unsound(self) -> str:

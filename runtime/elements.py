@@ -84,6 +84,14 @@ class Element:
         draw = rng.standard_normal if spread == "normal" else rng.random
         return self.fitted(draw(shape, dtype=np.float32))
 
+    def in_last_place(self, numbers: FloatArray, seed: int) -> FloatArray:
+        """The same with each number off by up to a unit in its last place, at random; whole numbers have none and stay."""
+        if self.whole:
+            return numbers
+        digits = {"float16": 10, "bfloat16": 7}.get(self.name, 23)
+        units = np.random.default_rng(seed).uniform(-1, 1, numbers.shape) * 2.0**-digits
+        return self.fitted(numbers * (1 + units))
+
     def given(self, images: FloatArray) -> npt.NDArray[np.generic]:
         """Fitted float32 images in the type itself, as the source takes them."""
         if self.name == "bfloat16":

@@ -16,6 +16,7 @@ from kcompiler.runtime.full import FullInference, side_by_side
 from kcompiler.runtime.images import Fill, FloatArray, cover, covering
 from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
 from kcompiler.runtime.positions import IntArray
+from kcompiler.runtime.reduction import Mask
 from kcompiler.runtime.schedule import Extents, schedule
 from kcompiler.runtime.sessions import Machine, onnxruntime
 from kcompiler.runtime.unaltered import Unaltered
@@ -33,6 +34,10 @@ SIDE_BY_SIDE = 2
 0.84 of the time of 8 so, Swin-T 0.92. One batch at a time, on all threads or another device, is better larger."""
 
 
+Keep = Callable[[FloatArray], FloatArray]
+"""What is kept of outputs float32 [n, K]: [n], or [n, ...]."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
     """The uncovered image, ready to be covered: everything stays on the device.
@@ -42,12 +47,14 @@ class Baseline:
         fill: float32 [C, H, W], what shows through the patch.
         patches: makes what covers each position, if it is not the same picture for all.
         feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
+        mask: the cells of each class in the uncovered image, where the driver reduces outputs over those.
     """
 
     image: FloatArray
     fill: FloatArray
     feeds: dict[str, ort.OrtValue]
     patches: PatchFill | None = None
+    mask: Mask | None = None
 
 
 class Engine:
@@ -115,7 +122,7 @@ class Engine:
         picture = image[0] if isinstance(covered_by, PatchFill) else covered_by
         few = not self._graphs and positions is not None and positions < self.variant.few
         if few or (self.variant.whole and not self._graphs):
-            return Baseline(image, picture, {}, patches)
+            return Baseline(image, picture, {}, patches, self._mask(image))
         session = self.sessions.baseline
         binding = session.io_binding()
         binding.bind_cpu_input(self.manifest.image, image)
@@ -124,7 +131,12 @@ class Engine:
             binding.bind_output(name, self.device)
         session.run_with_iobinding(binding)
         values = dict(zip(names, binding.get_outputs(), strict=True))
-        return self._covered_by(picture, Baseline(image, picture, values, patches))
+        return self._covered_by(picture, Baseline(image, picture, values, patches, self._mask(image)))
+
+    def _mask(self, image: FloatArray) -> Mask | None:
+        """The cells of each class by full inference: a last bit of the incremental model would move cells from class to class."""
+        reduction = self.manifest.reduction
+        return self._full(self.machine).mask(image) if reduction is not None and reduction.by_driver else None
 
     def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
         """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
@@ -148,9 +160,15 @@ class Engine:
     def _evaluate(
         self, baseline: Baseline, positions: IntArray, *outputs: str, alone: bool, by_worker: bool = False
     ) -> FloatArray:
+        raw = self._raw(baseline, positions, *outputs, alone=alone, by_worker=by_worker)
+        reduction = self.manifest.reduction
+        return raw if reduction is None or baseline.mask is None else reduction.apply(raw, baseline.mask)
+
+    def _raw(self, baseline: Baseline, positions: IntArray, *outputs: str, alone: bool, by_worker: bool) -> FloatArray:
+        """What the models put out."""
         if not baseline.feeds:
             covered = cover(baseline.image, baseline.fill, positions, self.manifest.patch)
-            return self._full(self.machine if alone else self._share).run(covered, *outputs)
+            return self._full(self.machine if alone else self._share).raw(covered, *outputs)
         session = self.sessions.alone if alone else self.sessions.of_worker() if by_worker else self.sessions.incremental
         binding = session.io_binding()
         for name, value in baseline.feeds.items():
@@ -187,22 +205,23 @@ class Engine:
         return self._extents.work(batch - np.array(self._extents.first))
 
     def run(
-        self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf
+        self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf, keep: Keep = lambda found: found
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """Batch by batch: indices into ``positions`` and outputs float32 [n, K a name].
 
         Args:
+            keep: what is kept of a batch's outputs and yielded, such as one column: of dense outputs all would fill the memory.
             deadline: time (of ``time.perf_counter``) from which on no further batch is started.
 
         Raises:
             UsageError: patches are made for each position, and one is cut off by the image's edge.
         """
         if baseline.patches is not None:
-            yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline)
+            yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline, keep=keep)
             return
         parts = self.batches(positions)
         workers, evaluate = self._at_once(baseline, len(parts), *outputs)
-        yield from workers.map(lambda part: (part, evaluate(positions[part])), parts, deadline)
+        yield from workers.map(lambda part: (part, keep(evaluate(positions[part]))), parts, deadline)
 
     def evaluate_batches(self, baseline: Baseline, batches: Sequence[IntArray], *outputs: str) -> Iterator[FloatArray]:
         """The same as :meth:`evaluate` for each of ``batches``, in order, several at once."""
@@ -218,7 +237,7 @@ class Engine:
         return workers, lambda batch: self._evaluate(baseline, batch, *outputs, alone=alone, by_worker=not alone)
 
     def _run_patches(
-        self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str, deadline: float
+        self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str, deadline: float, keep: Keep
     ) -> Iterator[tuple[IntArray, FloatArray]]:
         """The same where each position has patches of its own: means over their samples."""
         image, patch = baseline.image[0], self.manifest.patch
@@ -234,11 +253,18 @@ class Engine:
                 picture = collage(image, made, group)
                 covered = self._covered_by(picture, baseline)
                 for place, found in enumerate(self.evaluate_batches(covered, [group[part] for part in parts], *outputs)):
-                    totals[place] = totals[place] + found
+                    totals[place] = totals[place] + keep(found)
             for part, total in zip(parts, totals, strict=True):
                 yield numbers[part], np.asarray(total / np.float32(patches.samples), np.float32)
             if time.perf_counter() >= deadline:
                 return
+
+    def scores(self, baseline: Baseline, positions: IntArray, output: str, keep: Keep) -> FloatArray:
+        """Of any number of positions, int64 [N, 2], what ``keep`` reads from the output of that name: float32 [N]."""
+        result = np.empty(len(positions), np.float32)
+        for part, found in self.run(baseline, positions, output, keep=keep):
+            result[part] = found
+        return result
 
     def evaluate_all(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
         """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K a name]."""

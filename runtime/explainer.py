@@ -22,6 +22,7 @@ from kcompiler.runtime.positions import Box, Edges, IntArray, Stride, check_posi
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback
 from kcompiler.runtime.sessions import Machine
+from kcompiler.runtime.targets import Targets
 from kcompiler.runtime.unaltered import Unaltered
 
 MEMORY = 2 << 30
@@ -97,9 +98,13 @@ class Explainer:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the outputs, empty if the bundle has none."""
-        recipe = self.manifest.preprocessing
-        return recipe.labels if recipe is not None else ()
+        """Names of the classes, empty if the bundle has none."""
+        return self.targets.labels
+
+    @property
+    def targets(self) -> Targets:
+        """What can be explained."""
+        return Targets(self.manifest)
 
     def read_image(self, path: str | Path) -> Picture:
         """Reads a picture file and preprocesses it by the recipe in the bundle; whole numbers where the source takes such.
@@ -187,7 +192,8 @@ class Explainer:
             image: float32, or of the source's own type, [C, H, W] or [1, C, H, W] (channels last if the source takes them so),
                 preprocessed.
             stride: pixels between neighbouring positions, one number or (y, x).
-            target: index or label of the output; None takes the largest output of the uncovered image.
+            target: index or label of the class; None takes the one whose score is largest for the uncovered image. Of a model
+                that puts out one number by a sigmoid, class 1 is that number and class 0 what is left to one.
             fill: what covers, in model units: one number or one a channel; a picture [C, H, W]; "mean" (of each channel), "blur",
                 "noise", "patch-mean", or for prediction difference analysis "marginal" or "conditional"; or what makes
                 pictures or patches (:mod:`kcompiler.runtime.fills`). Where the source takes whole numbers, numbers that are
@@ -253,20 +259,8 @@ class Explainer:
         return "drop" if score == "drop" else "logit", manifest.logits
 
     def target_index(self, target: int | str) -> int:
-        """The output that ``target`` names.
-
-        Raises:
-            UsageError: an index out of range, or a label the bundle does not know or knows twice.
-        """
-        if isinstance(target, str):
-            found = [index for index, label in enumerate(self.labels) if label == target]
-            if len(found) != 1:
-                known = ", ".join(self.labels[:10]) + (", ..." if len(self.labels) > 10 else "") if self.labels else "none"
-                raise UsageError(f"target {target!r} names {len(found)} outputs; labels in the bundle: {known}")
-            return found[0]
-        if not isinstance(target, int | np.integer) or not 0 <= target < self.manifest.classes:
-            raise UsageError(f"target is {target!r}, expected 0 to {self.manifest.classes - 1}")
-        return int(target)
+        """The class that ``target`` names, see :meth:`Targets.index`."""
+        return self.targets.index(target)
 
     def full_inference(self, *, order: Order = USUAL, machine: Machine | None = None) -> FullInference:
         """Full inference of the same model on the same machine, or on part of it: the reference."""
@@ -274,6 +268,7 @@ class Explainer:
 
 
 def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, order: Order = USUAL) -> FullInference:
-    found = FullInference(files.folder / FULL, manifest.output, machine, manifest.largest_batch, order)
+    model, batch = files.folder / FULL, manifest.largest_batch
+    found = FullInference(model, manifest.output, machine, batch, order, reduction=manifest.reduction)
     files.check()
     return found

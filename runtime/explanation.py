@@ -78,10 +78,12 @@ class Explanation:
         baseline = engine.baseline(checked, self.covered_by, len(self.grid.positions))
         self.kind, output = explainer.scored(request.score)
         self.output = output
-        self.unoccluded = engine.unoccluded(baseline, output)
-        self.target = int(self.unoccluded.argmax()) if wanted is None else wanted
+        self.unoccluded = explainer.targets.scores(engine.unoccluded(baseline, output), output)
+        self.target = explainer.targets.largest(self.unoccluded) if wanted is None else wanted
+        explainer.targets.check_seen(self.target, self.unoccluded)
         known = _scores_to_resume(request.resume, self.grid, self.target, manifest.patch, score=self.kind, plan=plan)
-        self.exploration = Exploration(engine, baseline, self.grid, plan, output=output, target=self.target,
+        column = explainer.targets.column(self.target, output)
+        self.exploration = Exploration(engine, baseline, self.grid, plan, output=output, target=self.target, column=column,
                                        unoccluded=float(self.unoccluded[self.target]), known=known)  # fmt: skip
 
     def maps(self, *, every_batch: bool) -> Iterator[HeatMap]:
@@ -148,29 +150,43 @@ def explained_targets(
     """See :meth:`Explainer.explain_targets`."""
     if request.target is not None or request.quality != "exact" or request.budget is not None or request.resume is not None:
         raise UsageError("target, quality, budget and resume do not apply to the maps of several targets")
-    manifest = explainer.manifest
-    if isinstance(targets, int) and not 1 <= targets <= manifest.classes:
-        raise UsageError(f"targets is {targets}, expected 1 to {manifest.classes} of the largest outputs, 'all', or a list")
+    count = explainer.targets.count
+    if isinstance(targets, int) and not 1 <= targets <= count:
+        raise UsageError(f"targets is {targets}, expected 1 to {count} of the largest outputs, 'all', or a list")
     if isinstance(targets, str) and targets != "all":
         raise UsageError(f"targets is {targets!r}, expected 'all', a number, or a list of indices or labels")
     one = Explanation(explainer, image, request, anytime=False)
+    if targets == "all":
+        indices = explainer.targets.seen(one.unoccluded).tolist()
+    elif isinstance(targets, int):
+        seen = explainer.targets.seen(one.unoccluded)
+        indices = seen[np.argsort(-one.unoccluded[seen], kind="stable")][:targets].tolist()
+    else:
+        indices = [explainer.target_index(target) for target in targets]
+        for index in indices:
+            explainer.targets.check_seen(index, one.unoccluded)
+    scores = _scores_of(one, indices)
+    return [one.whole_map(column, index) for column, index in zip(scores, indices, strict=True)]
+
+
+def _scores_of(one: Explanation, indices: Sequence[int]) -> FloatArray:
+    """The scores of some classes at all positions, float32 [classes, positions], from one evaluation of each position."""
     exploration, positions = one.exploration, one.grid.positions
-    outputs = np.empty((len(positions), manifest.classes), np.float32)
-    reporter = Reporter(request.progress, len(positions))
+    columns = [one.explainer.targets.column(index, one.output) for index in indices]
+
+    def keep(outputs: FloatArray) -> FloatArray:
+        return np.stack([column.of(outputs) for column in columns], axis=-1)
+
+    scores = np.empty((len(positions), len(indices)), np.float32)
+    reporter = Reporter(one.request.progress, len(positions))
     try:
-        for part, found in exploration.engine.run(exploration.baseline, positions, one.output):
-            outputs[part] = found
+        for part, found in exploration.engine.run(exploration.baseline, positions, one.output, keep=keep):
+            scores[part] = found
             reporter.advance(len(part))
         reporter.finish()
     finally:
         reporter.close()
-    if targets == "all":
-        indices = list(range(manifest.classes))
-    elif isinstance(targets, int):
-        indices = np.argsort(-one.unoccluded, kind="stable")[:targets].tolist()
-    else:
-        indices = [explainer.target_index(target) for target in targets]
-    return [one.whole_map(outputs[:, index], index) for index in indices]
+    return scores.T
 
 
 def _plan(explainer: Explainer, request: Request, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:

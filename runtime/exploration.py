@@ -14,6 +14,7 @@ from kcompiler.runtime.images import Fill
 from kcompiler.runtime.plans import SamplingPlan
 from kcompiler.runtime.positions import Grid, IntArray
 from kcompiler.runtime.sampling import make_sampler
+from kcompiler.runtime.targets import Column
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -23,7 +24,7 @@ class Exploration:
 
     Attributes:
         plan: that is carried out.
-        target: column of the output that is scored.
+        target: class that is scored; ``column`` says how its score is read from the output.
         scores: float32 [cells], what was evaluated; NaN elsewhere.
         evaluated: bool [cells].
         done: whether the plan has come to its end.
@@ -38,12 +39,13 @@ class Exploration:
         *,
         output: str,
         target: int,
+        column: Column,
         unoccluded: float,
         known: FloatArray | None = None,
     ) -> None:
-        """For column ``target`` of ``output``; ``known`` float32 [cells] are scores of an earlier run, else NaN."""
+        """For class ``target``, in ``column`` of ``output``; ``known`` float32 [cells] are scores of an earlier run, else NaN."""
         self.engine, self.baseline, self.grid, self.plan = engine, baseline, grid, plan
-        self._output, self.target = output, target
+        self._output, self.target, self.column = output, target, column
         cells = grid.shape[0] * grid.shape[1]
         self.scores: FloatArray = np.full(cells, np.nan, np.float32) if known is None else known.copy()
         self.evaluated: npt.NDArray[np.bool_] = ~np.isnan(self.scores)
@@ -63,8 +65,9 @@ class Exploration:
             deadline: time (of ``time.perf_counter``) from which on no further batch is started.
         """
         while len(fresh := self._next_round()):
-            for part, outputs in self.engine.run(self.baseline, self.grid.positions[fresh], self._output, deadline=deadline):
-                self._tell(fresh[part], outputs[:, self.target])
+            positions, keep = self.grid.positions[fresh], self.column.of
+            for part, scores in self.engine.run(self.baseline, positions, self._output, deadline=deadline, keep=keep):
+                self._tell(fresh[part], scores)
                 yield len(part)
             if time.perf_counter() >= deadline:
                 return
@@ -92,8 +95,7 @@ class Exploration:
         """Exact scores float32 [N] of ``cells``; they do not become part of the map."""
         same = exact is self.engine
         baseline = self.baseline if same else exact.baseline(self.baseline.image, fill, len(cells))
-        scores: FloatArray = exact.evaluate_all(baseline, self.grid.positions[cells], self._output)[:, self.target]
-        return scores
+        return self.column.of(exact.evaluate_all(baseline, self.grid.positions[cells], self._output))
 
     def surface(self) -> FloatArray:
         """The map as far as it is known, float32 [rows, cols]: estimates between, NaN where the plan makes none."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kcompiler.runtime.images import FloatArray, cover
 from kcompiler.runtime.positions import IntArray, batches
+from kcompiler.runtime.reduction import Mask, Reduction
 from kcompiler.runtime.sessions import Machine, open_session
 
 BATCH = 8
@@ -45,15 +46,44 @@ other devices choose algorithms by the batch."""
 class FullInference:
     """Runs the whole model on every covered image, in batches."""
 
-    def __init__(self, model: Path, output: str, machine: Machine, largest_batch: int, order: Order = USUAL) -> None:
-        """Opens ``model``, which takes ``largest_batch`` images at once, to run with its sums in ``order``."""
+    def __init__(
+        self,
+        model: Path,
+        output: str,
+        machine: Machine,
+        largest_batch: int,
+        order: Order = USUAL,
+        *,
+        reduction: Reduction | None = None,
+    ) -> None:
+        """Opens ``model``, which takes ``largest_batch`` images at once, to run with its sums in ``order``.
+
+        ``reduction`` is of its dense outputs, where the driver reduces them.
+        """
+        self._reduction = reduction if reduction is not None and reduction.by_driver else None
         self._largest_batch = 1 if order.one_by_one else largest_batch
         self._session = open_session(model, machine, optimise=order.optimise, pack=order.pack)
         self._image = self._session.get_inputs()[0].name
         self._output = output
 
     def run(self, images: FloatArray, *outputs: str) -> FloatArray:
-        """``outputs`` (none named: the explained one) of images [N, C, H, W], side by side: float32 [N, K a name]."""
+        """``outputs`` (none named: the explained one) of images [N, C, H, W], side by side: float32 [N, K a name].
+
+        Where outputs are reduced over the cells of each class, those are each image's own.
+        """
+        found = self.raw(images, *outputs)
+        if self._reduction is None:
+            return found
+        own = found[:, : self._reduction.numbers] if not outputs or outputs[0] == self._output else self.raw(images)
+        masks = map(self._reduction.mask, own)
+        return np.concatenate([self._reduction.apply(one[None], mask) for one, mask in zip(found, masks, strict=True)])
+
+    def mask(self, image: FloatArray) -> Mask | None:
+        """The cells of each class by the uncovered ``image``, float32 [1, C, H, W]; None where the driver reduces nothing."""
+        return self._reduction.mask(self.raw(image)[0]) if self._reduction is not None else None
+
+    def raw(self, images: FloatArray, *outputs: str) -> FloatArray:
+        """The same as :meth:`run`, not reduced: what the model puts out."""
         parts = []
         for part in batches(len(images), self._largest_batch):
             found = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
@@ -69,7 +99,7 @@ class FullInference:
         *outputs: str,
         batch: int = BATCH,
     ) -> FloatArray:
-        """Outputs with the patch at each position.
+        """Outputs with the patch at each position; cells of each class, where it is reduced over those, are the image's own.
 
         Args:
             image: float32 [1, C, H, W].
@@ -82,10 +112,15 @@ class FullInference:
         Returns:
             float32 [N, K a name], side by side.
         """
-        parts = batches(len(positions), batch)
-        return np.concatenate([self.run(cover(image, fill, positions[part], patch), *outputs) for part in parts])
+        mask = self.mask(image)
+        found = []
+        for part in batches(len(positions), batch):
+            raw = self.raw(cover(image, fill, positions[part], patch), *outputs)
+            found.append(self._reduction.apply(raw, mask) if self._reduction is not None and mask is not None else raw)
+        return np.concatenate(found)
 
 
 def side_by_side(outputs: Sequence[npt.ArrayLike], count: int) -> FloatArray:
     """Outputs of ``count`` images as rows of numbers, those of each output after those of the one before: float32 [count, K]."""
-    return np.concatenate([np.asarray(one, dtype=np.float32).reshape(count, -1) for one in outputs], axis=1)
+    rows = [np.asarray(one, dtype=np.float32).reshape(count, -1) for one in outputs]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)

@@ -16,6 +16,7 @@ from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
+from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.report import Report
 from kcompiler.runtime.squashing import Squashing
 
@@ -144,6 +145,8 @@ class Manifest(Record):
         element: type of the source's image: the bundle's models take the same numbers as float32.
         bound: what the source's other inputs were given, by name.
         output: name of the explained output; ``classes`` numbers in it.
+        two_classes: whether its one number comes of a sigmoid, so that it speaks of two classes.
+        reduction: of a dense output to one number a class, if it was asked for; ``classes`` counts those then.
         logits: name of what the final softmax or sigmoid reads, an output of the bundle's models too; None where there is none.
         squashing: that softmax or sigmoid; None likewise.
         largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
@@ -163,9 +166,11 @@ class Manifest(Record):
     element: ElementName
     bound: Mapping[str, Bound]
     output: str
+    reduction: Reduction | None
     logits: str | None
     squashing: Squashing | None
     classes: Positive
+    two_classes: bool
     largest_batch: Positive
     patch: tuple[Positive, Positive]
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]

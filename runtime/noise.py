@@ -42,8 +42,8 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray]) -> Doubles:
         float64 [K], at least STEPS steps of float32 at the column's largest magnitude. A power of ten in ``full`` and
         ``reordered`` is the same power of ten here.
     """
-    magnitude = np.abs(full.astype(np.float64)).max(axis=0)
-    steps = STEPS * float(np.finfo(np.float32).eps) * magnitude
+    magnitude: Doubles = np.abs(full.astype(np.float64)).max(axis=0)
+    steps: Doubles = STEPS * float(np.finfo(np.float32).eps) * magnitude
     differences = [found.astype(np.float64) - full for found in reordered]
     differences = [one for one in differences if one.any()]
     if not differences:
@@ -71,7 +71,7 @@ def degrees_of_freedom(draws: Doubles) -> float:
     total = float((draws**2).mean())
     between = max(float((draws.mean(axis=1) ** 2).mean()) - total / positions, 0.0) if positions > 1 else total
     shared = min(between / total, 1.0)
-    return count / (shared**2 + (1 - shared) ** 2 / positions)
+    return float(count / (shared**2 + (1 - shared) ** 2 / positions))
 
 
 def moderated(variances: Doubles, freedom: float) -> tuple[Doubles, float]:

@@ -42,7 +42,7 @@ def captum(
 
     Args:
         image: float32 [C, H, W] or [1, C, H, W], preprocessed.
-        target: index or label of the output.
+        target: index or label of the class; of a model of one sigmoid output that is 1 where Captum's own would be 0.
         strides: pixels, one number or (y, x); None is the patch.
         baselines: what covers.
         per_channel: one channel is covered at a time, as by ``sliding_window_shapes=(1, h, w)``; else all of them, and every
@@ -142,9 +142,13 @@ def _drops(explainer: Explainer, image: npt.ArrayLike, grid: Grid, target: int, 
     baseline = explainer.exact.baseline(
         checked, covering_by(fill, checked, channel, explainer.manifest.image_element), len(grid.positions)
     )
-    unoccluded = explainer.exact.unoccluded(baseline)[target]
-    outputs: FloatArray = explainer.exact.evaluate_all(baseline, grid.positions)[:, target]
-    drops: FloatArray = (unoccluded - outputs).reshape(grid.shape)
+    output = explainer.manifest.output
+    column = explainer.targets.column(target, output)
+    uncovered = explainer.exact.unoccluded(baseline, output)
+    explainer.targets.check_seen(target, explainer.targets.scores(uncovered, output))
+    unoccluded = column.of(uncovered)
+    scores = explainer.exact.scores(baseline, grid.positions, output, column.of)
+    drops: FloatArray = (unoccluded - scores).reshape(grid.shape)
     return drops
 
 

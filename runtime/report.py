@@ -62,6 +62,7 @@ class Report(Record):
         transform_error: predicted rms error, relative to the outputs', that transformed convolutions add.
         largest_error: against full inference at compile time.
         nodes: per node, in graph order.
+        notes: what was taken instead of what, and other things that a user should know.
     """
 
     source_operators: Mapping[str, int]
@@ -82,3 +83,4 @@ class Report(Record):
     transform_error: float
     largest_error: float | None
     nodes: tuple[NodeReport, ...]
+    notes: tuple[str, ...] = ()

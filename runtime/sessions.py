@@ -82,7 +82,13 @@ def onnxruntime() -> Any:
 
 
 def open_session(
-    model: Path | bytes, machine: Machine, *, optimise: bool = True, pack: bool = True, profile: Path | None = None
+    model: Path | bytes,
+    machine: Machine,
+    *,
+    optimise: bool = True,
+    pack: bool = True,
+    profile: Path | None = None,
+    weights: Path | None = None,
 ) -> ort.InferenceSession:
     """A session on ``model``.
 
@@ -92,6 +98,7 @@ def open_session(
         optimise: False turns every graph optimisation off: convolutions add up in another order.
         pack: False leaves the weights of products as they are: these add up in another order.
         profile: start of the file name for ONNX Runtime's profile, if it is to make one.
+        weights: folder of external weights, for what would be in a file.
 
     Raises:
         ProviderError: a provider that was asked for is absent from this build, or did not start on this machine.
@@ -104,6 +111,8 @@ def open_session(
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not pack:
         options.add_session_config_entry("session.disable_prepacking", "1")
+    if weights is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve()))
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     wanted = provider_names(machine.providers, ort.get_available_providers())

@@ -180,4 +180,5 @@ def _scores(explainer: Explainer, family: Family, sample: Sample, goal: Goal) ->
     engine, grid = explainer.engines[variant], Grid(sample.exact.ys, sample.exact.xs)
     baseline = engine.baseline(sample.image, goal.fill, len(grid.positions))
     output, target = explainer.scored(goal.score)[1], sample.exact.target
-    return lambda cells: engine.evaluate_all(baseline, grid.positions[cells], output)[:, target]
+    column = explainer.targets.column(target, output)
+    return lambda cells: engine.scores(baseline, grid.positions[cells], output, column.of)

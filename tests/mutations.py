@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from unittest import mock
 
@@ -23,10 +24,12 @@ from kcompiler.passes.winograd import Filtering
 from kcompiler.pipeline import VERIFIED_POSITIONS
 from kcompiler.runtime.check import Reference, sample_positions
 from kcompiler.runtime.compare import compare
+from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import side_by_side
 from kcompiler.runtime.images import cover, fill_image
 from kcompiler.runtime.manifest import BASELINE, FILL, FULL, INCREMENTAL, MANIFEST
+from kcompiler.runtime.positions import make_grid
 from kcompiler.runtime.sessions import Machine, open_session
 from kcompiler.variants import manifest_of, write_variant
 
@@ -37,19 +40,18 @@ WRONG_PAD = 0.05
 OTHER_IMAGE = 0.01
 """Deviation of what is added to an image whose cached activations are stale."""
 SCALES = (1e-4, 1.0, 1e4)
-INDISTINGUISHABLE = 1.5
-"""A mutant whose error is at most this times the original's is none: a region may be off by a cell that nothing reads."""
 MATTERS = 1.5
-"""A weight that makes full inference's own outputs err by less than this times what is allowed need not be found."""
+"""A fault that makes no output anywhere err by more than this times what is allowed need not be found: a region may be off by a
+cell that nothing reads."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """What was altered, the outputs [N, K a name] that it gives, and whether full inference with the same fault is far off."""
+    """What was altered, and what evaluates positions all the same."""
 
     what: str
-    outputs: np.ndarray
-    matters: bool | None = None
+    engine: Engine
+    left: Baseline
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Subject:
 
     analysed: Analysed
     options: Options
+    folder: Path
     reference: Reference
 
     @classmethod
@@ -66,7 +69,7 @@ class Subject:
         analysed = analyse(model, options, scratch)
         explainer = _written(analysed, options, scratch / "bundle")
         positions = sample_positions(explainer.manifest.shape[1:], options.patch, VERIFIED_POSITIONS, SEED)
-        return cls(analysed, options, Reference(explainer, positions, seed=SEED))
+        return cls(analysed, options, scratch, Reference(explainer, positions, seed=SEED))
 
     @property
     def covered(self) -> np.ndarray:
@@ -74,27 +77,41 @@ class Subject:
         reference, shape = self.reference, self.reference.explainer.manifest.shape
         return cover(reference.image, fill_image(reference.fill, shape), reference.positions, self.options.patch)
 
-    def outputs(self, graph: gs.Graph | None = None, plan: Plan | None = None) -> np.ndarray:
-        """Of the model rewritten anew: from another graph or plan, or while something of the compiler is replaced."""
+    @cached_property
+    def everywhere(self) -> Reference:
+        """Full inference at every position."""
+        manifest, reference = self.reference.explainer.manifest, self.reference
+        positions = make_grid(manifest.shape[1:], manifest.patch, 1).positions
+        return Reference(reference.explainer, positions, image=reference.image, fill=reference.fill)
+
+    def mutant(self, what: str, graph: gs.Graph | None = None, plan: Plan | None = None) -> Mutant:
+        """The model rewritten anew: from another graph or plan, or while something of the compiler is replaced."""
         plan = plan or self.analysed.plan
         choice = replace(self.analysed.choice, plan=plan)
         made = incremental_graph(graph or self.analysed.graph, plan, self.options.extents, choice.lowerings, choice.batch)
         altered = replace(self.analysed, choice=choice, rewritten=made)
-        with tempfile.TemporaryDirectory() as folder:
-            explainer = _written(altered, self.options, Path(folder) / "bundle")
-            engine = explainer.exact
-            baseline_pass = engine.baseline(self.reference.image, self.reference.fill)
-            return engine.evaluate_all(baseline_pass, self.reference.positions, *explainer.manifest.outputs)
+        explainer = _written(altered, self.options, Path(tempfile.mkdtemp(dir=self.folder)) / "bundle")
+        return Mutant(what, explainer.exact, explainer.exact.baseline(self.reference.image, self.reference.fill))
 
-    def shares(self, outputs: np.ndarray) -> list[float]:
-        """The largest error over what is allowed, with all outputs multiplied by each of SCALES."""
-        full, reordered = self.reference.outputs, self.reference.reordered
-        found = []
-        for scale in map(np.float32, SCALES):
-            one = compare(outputs * scale, full * scale, lambda by=scale: [other * by for other in reordered])
-            assert one.agrees == (max(one.output_error, one.map_error) <= 1)
-            found.append(max(one.output_error, one.map_error))
-        return found
+    def found(self, mutant: Mutant) -> float:
+        """The largest error over what is allowed where compilation looks, the least of all SCALES: above 1 it is refused."""
+        return min(shares(mutant, self.reference))
+
+    def matters(self, mutant: Mutant) -> bool:
+        """Whether any position is far off."""
+        return max(shares(mutant, self.everywhere)) > MATTERS
+
+
+def shares(mutant: Mutant, reference: Reference) -> list[float]:
+    """The largest error over what is allowed, with all outputs multiplied by each of SCALES."""
+    found = []
+    for scale in map(np.float32, SCALES):
+        others = [other * scale for other in reference.reordered]
+        ways = reference.evaluated(mutant.engine, mutant.left).values()
+        each = [compare(outputs * scale, reference.outputs * scale, lambda others=others: others) for outputs in ways]
+        found.append(max(max(one.output_error, one.map_error) for one in each))
+        assert all(one.agrees for one in each) == (found[-1] <= 1)
+    return found
 
 
 def _written(analysed: Analysed, options: Options, folder: Path) -> Explainer:
@@ -119,9 +136,7 @@ def heavier_weights(subject: Subject) -> Iterator[Mutant]:
         heaviest = weights.reshape(-1, taps).argmax(axis=1) + np.arange(weights.size // taps) * taps
         mutants = [_heavier(subject.analysed.graph, node.name, number) for number in heaviest]
         effects = [np.abs(full_inference(one, subject.covered) - subject.reference.outputs).max() for one in mutants]
-        mutant = mutants[int(np.argmax(effects))]
-        matters = min(subject.shares(full_inference(mutant, subject.covered))) > MATTERS
-        yield Mutant(f"weight of {node.name}", subject.outputs(mutant), matters)
+        yield subject.mutant(f"weight of {node.name}", mutants[int(np.argmax(effects))])
 
 
 def _heavier(graph: gs.Graph, node: str, number: int) -> gs.Graph:
@@ -150,7 +165,7 @@ def shifted_regions(subject: Subject) -> Iterator[Mutant]:
             start = np.clip(spans.start - 1, 0, spans.size - spans.lengths)
             off = replace(spans, start=start, stop=start + spans.lengths)
             regions = {**plan.regions, name: replace(region, **{axis: off})}
-            yield Mutant(f"region of {node.name} along {axis}", subject.outputs(plan=replace(plan, regions=regions)))
+            yield subject.mutant(f"region of {node.name} along {axis}", plan=replace(plan, regions=regions))
 
 
 def wrong_pads(subject: Subject) -> Iterator[Mutant]:
@@ -161,7 +176,7 @@ def wrong_pads(subject: Subject) -> Iterator[Mutant]:
         return right(shape, dtype) + np.asarray(WRONG_PAD, dtype)
 
     with mock.patch.object(baseline.np, "zeros", zeros):
-        yield Mutant("pad rows", subject.outputs())
+        yield subject.mutant("pad rows")
 
 
 def wrong_transforms(subject: Subject) -> Iterator[Mutant]:
@@ -173,7 +188,7 @@ def wrong_transforms(subject: Subject) -> Iterator[Mutant]:
             return [_with_wrong_entry(one, part) if one.products > 1 else one for one in right(windows, size)]
 
         with mock.patch.object(winograd, "algorithms", wrong):
-            yield Mutant(f"matrix of {part}", subject.outputs())
+            yield subject.mutant(f"matrix of {part}")
 
 
 def _with_wrong_entry(algorithm: Filtering, part: str) -> Filtering:
@@ -192,7 +207,7 @@ def stale_caches(subject: Subject) -> Iterator[Mutant]:
     for name in fresh.feeds:
         if name != FILL:
             mixed = replace(fresh, feeds={**fresh.feeds, name: stale.feeds[name]})
-            yield Mutant(f"cache {name}", engine.evaluate_all(mixed, reference.positions, *explainer.manifest.outputs))
+            yield Mutant(f"cache {name}", engine, mixed)
 
 
 MUTATIONS: dict[str, Callable[[Subject], Iterator[Mutant]]] = {

@@ -12,9 +12,11 @@ from networks import CHANNELS, Builder
 from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
 
+from kcompiler.bundle import Bundle
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.report import NodeReport
 
 HEIGHT, WIDTH = 12, 14
@@ -70,6 +72,39 @@ def save(folder: Path, network: Network, opset: int, batch: int | str = 1) -> Pa
     path = folder / f"opset_{opset}.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
     return path
+
+
+def covered_images() -> tuple[FloatArray, list[tuple[int, int]], FloatArray]:
+    """An image [C, H, W], every position, and the image covered at each: [N, C, H, W]."""
+    image = np.random.default_rng(1).standard_normal((CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
+    positions = [(y, x) for y in range(HEIGHT - PATCH[0] + 1) for x in range(WIDTH - PATCH[1] + 1)]
+    covered = np.repeat(image[None], len(positions), axis=0)
+    for one, (y, x) in zip(covered, positions, strict=True):
+        one[:, y : y + PATCH[0], x : x + PATCH[1]] = np.reshape(FILL, (CHANNELS, 1, 1))
+    return image, positions, covered
+
+
+def source_outputs(path: Path, tensor: str, images: FloatArray) -> FloatArray:
+    """``tensor`` of the file, an output or not, for each of ``images`` alone: [N, ...]. ONNX Runtime runs a copy beside it."""
+    model = onnx.load(path, load_external_data=False)
+    if all(value.name != tensor for value in model.graph.output):
+        model.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    copy = path.with_name(f"oracle_{path.name}")
+    onnx.save(model, copy)
+    session = InferenceSession(copy, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.stack([session.run([tensor], {name: image[None]})[0][0] for image in images])
+
+
+def assert_equals_outputs(path: Path, tensor: str, **options: object) -> Bundle:
+    """Compiles ``path`` and compares it with ``tensor`` of the file itself, raw outputs at every position."""
+    bundle = compile_file(path, Options(patch=PATCH, dense_share=NEVER_DENSE, **options))  # type: ignore[arg-type]
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
+    image, positions, covered = covered_images()
+    expected = source_outputs(path, tensor, covered).reshape(len(covered), -1)
+    assert np.ptp(expected, axis=0).max() > 1e-3, "the patch is to move the outputs"
+    np.testing.assert_allclose(explainer.outputs(image, positions, fill=FILL), expected, rtol=1e-4, atol=1e-5)
+    return bundle
 
 
 def assert_equals_source(

@@ -49,6 +49,10 @@ def bench_models(
     layout: options.Layout = None,
     bind: options.Bind = None,
     output: options.Output = None,
+    reduce: options.Reduce = None,
+    reduce_over: options.ReduceOver = "everything",
+    reduce_box: options.ReduceBox = None,
+    class_axis: options.ClassAxis = None,
     provider: options.Provider = None,
     threads: options.Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -63,16 +67,19 @@ def bench_models(
     extra: list[dict[str, float]] = []
     for path, size in product(models, patches):
         bundle: Path | Bundle = path
-        if path.is_dir() and (calibrate or any(one is not None for one in (patch, input_shape, layout, bind, output))):
+        given = (patch, input_shape, layout, bind, output, reduce, reduce_box, class_axis)
+        if path.is_dir() and (calibrate or any(one is not None for one in given)):
             raise UsageError(
-                f"{path}: is compiled already, --patch, --input-shape, --layout, --bind, --output and --calibrate are for models"
+                f"{path}: is compiled already; --patch, --input-shape, --layout, --bind, --output, --reduce and --calibrate are "
+                "for models"
             )
         tell = partial(_tell, path.name)
         if not path.is_dir():
             tell("compiling")
             bundle = kcompiler.compile(
                 path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), layout=layout,
-                bind=options.bound(bind), output=output, calibrate=calibrate, threads=threads,
+                bind=options.bound(bind), output=output, reduce=reduce, reduce_over=reduce_over,
+                reduce_box=options.reduce_box(reduce_box), class_axis=class_axis, calibrate=calibrate, threads=threads,
             )  # fmt: skip
         explainer = kcompiler.load(bundle, providers=provider, threads=threads)
         for step in strides:

@@ -29,7 +29,8 @@ def explain_as(tool: Tool, request: Request, path: Path, out: Path, *, top: int 
     explainer, (tensor, _) = request.explainer, request.inputs(path)
     target = request.target
     if target is None:
-        target = int(explainer.full_inference().run(explainer.check_image(tensor))[0].argmax())
+        outputs = explainer.full_inference().run(explainer.check_image(tensor))[0]
+        target = explainer.targets.largest(explainer.targets.scores(outputs, explainer.manifest.output))
     if tool == "captum":
         found = peers.captum(explainer, tensor, target, strides=request.stride, baselines=request.fill)
     elif tool == "xplique":

@@ -26,6 +26,10 @@ def compile_model(
     layout: options.Layout = None,
     bind: options.Bind = None,
     output: options.Output = None,
+    reduce: options.Reduce = None,
+    reduce_over: options.ReduceOver = "everything",
+    reduce_box: options.ReduceBox = None,
+    class_axis: options.ClassAxis = None,
     extents: Annotated[
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
     ] = "tight",
@@ -58,6 +62,10 @@ def compile_model(
         layout=layout,
         bind=options.bound(bind),
         output=output,
+        reduce=reduce,
+        reduce_over=reduce_over,
+        reduce_box=options.reduce_box(reduce_box),
+        class_axis=class_axis,
         extents=extents,
         convolution=convolution,
         thresholds=tau or (TAUS if approximate else ()),
@@ -69,6 +77,8 @@ def compile_model(
     )
     bundle.save(target, force=force)
     report = bundle.report
+    for note in report.notes:
+        typer.echo(f"{model}: {note}")
     incremental = sum(node.incremental for node in report.nodes)
     typer.echo(
         f"{target}: {incremental} of {len(report.nodes)} nodes incremental, redundancy R {report.redundancy_tight:.2f} "

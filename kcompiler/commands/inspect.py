@@ -30,6 +30,10 @@ def inspect_model(
     layout: options.Layout = None,
     bind: options.Bind = None,
     output: options.Output = None,
+    reduce: options.Reduce = None,
+    reduce_over: options.ReduceOver = "everything",
+    reduce_box: options.ReduceBox = None,
+    class_axis: options.ClassAxis = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON; of several models by file name.")] = False,
     picture: Annotated[
         Path | None,
@@ -42,7 +46,8 @@ def inspect_model(
     """Show what becomes of each node: incremental or dense, how, over which region, why, and what that is predicted to give."""
     if picture is not None:
         _check_picture(picture, force=force)
-    reports = {model.name: _report(model, patch, input_shape, layout, bind, output) for model in models}
+    reduction = (reduce, reduce_over, options.reduce_box(reduce_box), class_axis)
+    reports = {model.name: _report(model, patch, input_shape, layout, bind, output, reduction) for model in models}
     if len(reports) != len(models):
         raise UsageError("two of the models have the same file name; rename one, so that they can be told apart")
     if json:
@@ -71,15 +76,23 @@ def _check_picture(picture: Path, *, force: bool) -> None:
 
 
 def _report(
-    model: Path, patch: str, input_shape: str | None, layout: options.Layout, bind: options.Bind, output: str | None
+    model: Path,
+    patch: str,
+    input_shape: str | None,
+    layout: options.Layout,
+    bind: options.Bind,
+    output: str | None,
+    reduction: tuple[str | None, str, tuple[int, ...] | None, int | None],
 ) -> Report:
     if model.is_dir():
         return read_manifest(model).report
     from kcompiler.analysis import analyse
-    from kcompiler.options import Options
+    from kcompiler.options import Options, reducing
 
     size, shape = options.patch_size(patch), options.input_shape(input_shape)
-    chosen = Options(patch=size, input_shape=shape, layout=layout, bind=options.bound(bind), output=output)
+    chosen = Options(
+        patch=size, input_shape=shape, layout=layout, bind=options.bound(bind), output=output, reducing=reducing(*reduction)
+    )
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
         return analyse(model, chosen, Path(scratch)).report
 
@@ -87,8 +100,9 @@ def _report(
 def page(name: str, report: Report) -> Group:
     """Everything about a model, from the whole to the parts and back to what it gives."""
     title = Text(f"\n{name}", style="bold")
-    return Group(title, headline(report), "", node_table(report), "", where_it_ends(report), "", redundancy_table(report), "",
-                 operator_table(report), "", summary(report))  # fmt: skip
+    notes = [f"note: {note}" for note in report.notes]
+    return Group(title, headline(report), *notes, "", node_table(report), "", where_it_ends(report), "",
+                 redundancy_table(report), "", operator_table(report), "", summary(report))  # fmt: skip
 
 
 def headline(report: Report) -> str:

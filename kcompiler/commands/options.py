@@ -27,7 +27,29 @@ Bind = Annotated[
         help="Value of an input beside the image: a number, true or false, numbers with commas, or array.npy; repeatable.",
     ),
 ]
-Output = Annotated[str | None, typer.Option(help="Output to explain, where the model has several.")]
+Output = Annotated[
+    str | None,
+    typer.Option(help="Output to explain, where the model has several made of different numbers; or a tensor inside the graph."),
+]
+Reduce = Annotated[
+    Literal["mean", "max", "sum"] | None,
+    typer.Option(
+        help="Of a dense output (segmentation, rows, sequences), make one number a class: over all axes but the classes'."
+    ),
+]
+ReduceOver = Annotated[
+    Literal["everything", "class"],
+    typer.Option(help="What --reduce goes over: all cells, or those that the uncovered image gives each class."),
+]
+ReduceBox = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOP,LEFT,BOTTOM,RIGHT", help="A box that --reduce goes over, in cells of the output; rows: FIRST,LAST."
+    ),
+]
+ClassAxis = Annotated[
+    int | None, typer.Option(help="Axis of the classes that --reduce keeps, the batch being 0, where it is not the one found.")
+]
 Patch = Annotated[str, typer.Option(metavar="P | HxW", help="Patch in pixels: a side, or height x width.")]
 Provider = Annotated[
     list[str] | None, typer.Option(help="ONNX Runtime provider (cpu, cuda, or its full name); repeat for several.")
@@ -87,6 +109,10 @@ def stride(text: str) -> tuple[int, int] | int:
     if len(numbers) > 2:
         raise UsageError(f"--stride is {text!r}, expected one number, or one for y and one for x")
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def reduce_box(text: str | None) -> tuple[int, ...] | None:
+    return None if text is None else whole_numbers(text, "--reduce-box", ",")
 
 
 def input_shape(text: str | None) -> tuple[int, ...] | None:

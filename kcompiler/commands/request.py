@@ -50,6 +50,7 @@ class Request:
             "model": manifest.model,
             "model_sha256": manifest.model_sha256,
             "output": manifest.output,
+            "reduction": manifest.reduction.model_dump(mode="json") if manifest.reduction is not None else None,
             "patch": list(manifest.patch),
             "shape": list(manifest.shape),
             "bound": {name: bound.sha256 for name, bound in manifest.bound.items()},

@@ -136,6 +136,7 @@ def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
         version("kcompiler"),
         manifest.model_sha256,
         manifest.output,
+        manifest.reduction.model_dump(mode="json") if manifest.reduction is not None else None,
         manifest.patch,
         goal.stride,
         goal.score,

@@ -25,7 +25,7 @@ def concatenate(site: Site) -> Updated:
 
 def _on_rows(site: Site, operator: str, *inputs: gs.Tensor, **attributes: Any) -> Updated:
     """``operator`` on the region's rows, in the order that they are in."""
-    value = site.operand.updated
+    value = site.value
     return site.computed(rows=site.emit(operator, as_rows(site.emit, value), *inputs, **attributes), tile=value.tile)
 
 
@@ -50,7 +50,7 @@ def _without_axis(node: gs.Node) -> dict[str, Any]:
 @lowering("rows", "LRN")
 def local_response_normalization(site: Site) -> Updated:
     """Each cell as a map of one cell, which is the form that the operator takes."""
-    emit, value = site.emit, site.operand.updated
+    emit, value = site.emit, site.value
     cells = emit("Reshape", as_rows(emit, value), emit.int64([-1, value.channels, 1, 1]))
     rows = emit("Reshape", emit("LRN", cells, **site.node.attrs), emit.int64([-1, value.channels]))
     return site.computed(rows=rows, tile=value.tile)
@@ -69,7 +69,7 @@ def take_channels(site: Site) -> Updated:
     Of rows, neighbours are a slice; others are taken as whole rows of the transposed, since a Gather along the last axis copies
     number by number: it took 3 to 5 times as long as both transpositions with the Gather between them.
     """
-    emit, value = site.emit, site.operand.updated
+    emit, value = site.emit, site.value
     wanted = selected(site.node, site.region)
     if value.maps is not None:
         return site.computed(maps=emit("Gather", value.maps, emit.int64(wanted), axis=1))
@@ -85,7 +85,7 @@ def take_channels(site: Site) -> Updated:
 @lowering("as it is", "Transpose")
 def transpose(site: Site) -> Updated:
     """Regions are held alike whether the source has channels first or last."""
-    return site.operand.updated
+    return site.value
 
 
 def _product_work(shape: Shape) -> Work:
@@ -103,6 +103,6 @@ def _product_work(shape: Shape) -> Work:
 @lowering("gemm", "MatMul", work=_product_work)
 def multiply_channels(site: Site) -> Updated:
     """Rows times the matrix."""
-    value = site.operand.updated
+    value = site.value
     rows = site.emit("MatMul", as_rows(site.emit, value), site.constant(site.node.inputs[1]))
     return site.computed(rows=rows, tile=value.tile, zeros=value.zeros)

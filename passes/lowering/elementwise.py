@@ -12,7 +12,8 @@ from kcompiler.passes.index import PAD_ROWS
 from kcompiler.passes.lowering.operand import Tile, Updated, cached_rows
 from kcompiler.passes.lowering.scaled import Numbers, Scaled
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.quantised import quantised_behind
 from kcompiler.passes.rules.cells import MERGES, POINTWISE
 
 ZERO_FOR_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish", "Tanh", "Softsign", "Abs", "Neg", "Sqrt",
@@ -30,20 +31,37 @@ PER_MAP: tuple[int, ...] = (-1, 1, 1)
 def apply_pointwise(site: Site) -> Updated:
     """The operator itself, on whichever layout the region is in."""
     if site.node.op in ("Identity", "Dropout"):
-        return site.operand.updated
+        return site.value
     parameters = [site.constant(v) if not v.is_empty() else None for v in site.node.inputs[1:]]
     source = site.node.inputs[0]
 
     def apply(value: gs.Tensor, _: tuple[int, ...]) -> gs.Tensor:
         return site.as_held(site.emit(site.node.op, site.as_typed(value, source), *parameters, **site.node.attrs))
 
-    scaled = site.operand.updated.scaled if site.node.op == "Relu" else None
-    return _on_layout(site, site.operand.updated, apply, scaled.clipped(site.emit) if scaled is not None else None)
+    value = site.value
+    scaled = value.scaled if site.node.op == "Relu" else None
+    return _on_layout(site, value, apply, scaled.clipped(site.emit) if scaled is not None else None)
 
 
-@lowering("scale and shift", "BatchNormalization")
+def _rounds_to_steps(node: gs.Node, windows: Windows) -> bool:
+    return quantised_behind(node.outputs[0]) is not None
+
+
+def _rounds_to_none(node: gs.Node, windows: Windows) -> bool:
+    return not _rounds_to_steps(node, windows)
+
+
+@lowering("operator", "BatchNormalization", applies=_rounds_to_steps)
+def batch_normalization_itself(site: Site) -> Updated:
+    """The operator, on regions with channels first: where its outputs are quantised they must have the same bits."""
+    parameters = (site.constant(value) for value in site.node.inputs[1:])
+    return site.computed(maps=site.emit("BatchNormalization", site.maps(), *parameters, **site.node.attrs))
+
+
+@lowering("scale and shift", "BatchNormalization", applies=_rounds_to_none)
 def batch_normalization(site: Site) -> Updated:
     """Inference-mode batch normalisation as one multiplication and one addition a channel."""
+    held = site.value
     scale, shift, mean, variance = (np.asarray(value.values, dtype=np.float64) for value in site.node.inputs[1:5])
     factor = scale / np.sqrt(variance + float(site.node.attrs.get("epsilon", 1e-5)))
     offset = shift - mean * factor
@@ -52,7 +70,7 @@ def batch_normalization(site: Site) -> Updated:
         scaled = site.emit("Mul", value, _channels(site, factor, shape))
         return site.emit("Add", scaled, _channels(site, offset, shape))
 
-    return _on_layout(site, site.operand.updated, normalise, _scaled(site.operand.updated, factor, offset))
+    return _on_layout(site, held, normalise, _scaled(held, factor, offset))
 
 
 @lowering("merge", *MERGES)
@@ -60,7 +78,7 @@ def merge_regions(site: Site) -> Updated:
     """Elementwise over branches brought to the union box, or with constants."""
     operands = [operand for operand in site.inputs if operand is not None]
     if len(operands) == 1 and not any(_varies(site, value) for value in site.node.inputs):
-        value = operands[0].updated
+        value = site.in_place(operands[0])
         return _on_layout(site, value, lambda value, shape: _elementwise(site, [value], shape), _scaled_by_constant(site, value))
     tile = site.shared_tile()
     rows = _elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW, tile)

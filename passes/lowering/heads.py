@@ -10,6 +10,7 @@ from kcompiler.passes.box import Axis
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.index import within
 from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, in_regions
+from kcompiler.passes.quantised import quantised_behind
 from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.cells import POINTWISE
 from kcompiler.passes.rules.channels import summed_axes
@@ -19,8 +20,29 @@ POOLED = 1024
 
 
 def is_head(node: gs.Node, region: Region) -> bool:
-    """Whether the output of ``node``, which reads a value of ``region``, can be updated: a mean or sum over all cells."""
-    return summed_axes(node) == [*region.cell_axes]
+    """Whether the output of ``node``, which reads a value of ``region``, can be updated: a mean or sum over all cells.
+
+    Or the first of two, along one axis and then along the other: what it gives is then the whole mean or sum, in one cell, and
+    the second leaves that as it is. Not where it is quantised behind: another order of sums may tip a step.
+    """
+    if quantised_behind(node.outputs[0]) is not None:
+        return False
+    return summed_axes(node) == [*region.cell_axes] or _line_first(node, region)
+
+
+def _line_first(node: gs.Node, region: Region) -> bool:
+    """Whether ``node`` is the first of two such, and nothing else reads it."""
+    axes, readers = summed_axes(node), node.outputs[0].outputs if node.outputs else []
+    if (
+        axes is None
+        or len(axes) != 1
+        or axes[0] not in region.cell_axes
+        or not node.attrs.get("keepdims", 1)
+        or len(readers) != 1
+    ):
+        return False
+    rest = summed_axes(readers[0]) or []
+    return readers[0].op == node.op and {*axes, *rest} == {*region.cell_axes}
 
 
 def only_summed(value: gs.Tensor, region: Region) -> bool:

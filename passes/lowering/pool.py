@@ -69,7 +69,9 @@ def _on_regions(site: Site, pad_row: int) -> gs.Variable:
     attributes = {"kernel_shape": [y.kernel, x.kernel], "strides": [y.stride, x.stride]}
     if max(y.dilation, x.dilation) > 1:  # an average has no such attribute in older opsets
         attributes["dilations"] = [y.dilation, x.dilation]
-    return emit(site.node.op, maps, name=None, **attributes)  # a name, for the type checker: it is not among the attributes
+    return emit(
+        site.node.op, maps, name=None, domain=None, **attributes
+    )  # for the type checker: they are not among the attributes
 
 
 @lowering("regions", "MaxPool", work=_regions_work)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Window
-from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool, resampling, winograd
+from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool, quantised, resampling, winograd
 from kcompiler.passes.lowering.heads import only_summed
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
 from kcompiler.passes.plan import Plan
@@ -18,7 +18,9 @@ from kcompiler.passes.rules.windows import slides, windows_of
 from kcompiler.passes.work import Counts, Shape
 
 RESAMPLING = ("Pad", "Resize", "Slice", "DepthToSpace")
-assert all((channels, conv, elementwise, integer, pool, resampling, winograd)), "importing a lowering enters it into the table"
+assert all((channels, conv, elementwise, integer, pool, quantised, resampling, winograd)), (
+    "importing a lowering enters it into the table"
+)
 
 
 def windows(node: gs.Node, output: Region) -> Windows:

@@ -62,6 +62,19 @@ class Site:
         return first
 
     @property
+    def value(self) -> Updated:
+        """The first input, :meth:`in_place`."""
+        return self.in_place(self.operand)
+
+    def in_place(self, operand: Operand) -> Updated:
+        """What a node that goes cell by cell reads for its region: as it lies, or anew where a threshold by node leaves less."""
+        value = operand.updated
+        if value.box == self.output:
+            return value
+        rows = self.emit("Reshape", self.cells(operand), self.emit.int64([-1, value.channels]))
+        return Updated(self.output, value.channels, rows=rows)
+
+    @property
     def cell_by_cell(self) -> bool:
         """Whether an output reads one cell of the first input, in the same place of a region that lies alike."""
         return self.operand.updated.box == self.output and all(window.kernel == window.stride == 1 for window in self.windows)

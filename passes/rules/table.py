@@ -13,6 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Spans
+from kcompiler.passes.quantised import INTEGERS, ON_INTEGERS, OWN
 
 
 class NoRule(Exception):
@@ -59,9 +60,12 @@ class Region:
 
 Rule = Callable[[gs.Node, Sequence[Region | None]], Region]
 RULES: dict[str, Rule] = {}
-REGION_TYPES = (np.dtype(np.float32), np.dtype(np.bool_))
-"""Types of the values that can be regions. Truth values are held as zeros and ones."""
-WHOLE_MAP = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "InstanceNormalization", "GroupNormalization")
+REGION_TYPES = (np.dtype(np.float32), np.dtype(np.bool_), *INTEGERS)
+"""Types of the values that can be regions. Truth values are held as zeros and ones, all others as they are."""
+WHOLE_MAP = (
+    "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "InstanceNormalization", "GroupNormalization",
+    "QLinearGlobalAveragePool",
+)  # fmt: skip
 """Operators each of whose numbers is made of all cells: what they give changes everywhere."""
 
 
@@ -85,15 +89,18 @@ def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     """
     if node.op in WHOLE_MAP:
         raise NoRule("takes in the whole map")
-    if node.domain not in (None, "", "ai.onnx") or node.op not in RULES:
+    if (node.domain not in (None, "", "ai.onnx") and node.op not in OWN) or node.op not in RULES:
         raise NoRule(f"no region rule for operator {node.op}")
     if len([o for o in node.outputs if not o.is_empty()]) != 1:
         raise NoRule(f"{node.op} with more than one output")
     for value in (*node.inputs, node.outputs[0]):
         if isinstance(value, gs.Constant) or value.is_empty() or value.dtype is None:
             continue
-        if np.dtype(value.dtype) not in REGION_TYPES:
-            raise NoRule(f"{value.name} is {np.dtype(value.dtype)}, regions are float32")
+        kind = np.dtype(value.dtype)
+        if kind not in REGION_TYPES:
+            raise NoRule(f"{value.name} is {kind}, regions are float32")
+        if kind in INTEGERS and node.op not in ON_INTEGERS:
+            raise NoRule(f"no region rule for {node.op} of {kind}")
     return RULES[node.op](node, regions)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.geometry import Window
+from kcompiler.passes.quantised import PADDING, WEIGHTS, zero_point
+from kcompiler.passes.rules.quantised import check_pool
 from kcompiler.passes.rules.table import RULES, NoRule, Region, map_of, only, region_rule
 
 
@@ -26,7 +28,7 @@ def windows_of(node: gs.Node) -> tuple[Window, Window]:
         block = int(node.attrs["blocksize"])
         y, x = (Window(inputs[axis], outputs[axis], block, block) for axis in (0, 1))
         return y, x
-    kernel = node.attrs.get("kernel_shape") or list(node.inputs[1].shape[2:])
+    kernel = node.attrs.get("kernel_shape") or list(node.inputs[WEIGHTS[node.op]].shape[2:])
     strides = node.attrs.get("strides") or [1, 1]
     dilations = node.attrs.get("dilations") or [1, 1]
     pads = node.attrs.get("pads") or [0, 0, 0, 0]
@@ -34,11 +36,15 @@ def windows_of(node: gs.Node) -> tuple[Window, Window]:
     return y, x
 
 
-@region_rule("Conv", "MaxPool", "AveragePool", "LpPool", "SpaceToDepth")
+@region_rule("Conv", "MaxPool", "AveragePool", "LpPool", "SpaceToDepth", "QLinearConv", "QLinearAveragePool")
 def sliding_window(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     """Spans whose window touches the changed span, clipped to the output map."""
     region = only(node, regions)
     if region.last:
         raise NoRule(f"{node.op} of a map whose channels are last")
+    if node.op in PADDING and zero_point(node.inputs[0]) is None:
+        raise NoRule(f"{node.op} of {node.inputs[0].name}, which others pad with another zero point")
+    if node.op == "QLinearAveragePool":
+        check_pool(node)
     y, x = windows_of(node)
     return Region(map_of(node, node.outputs[0])[0], y.changed(region.y), x.changed(region.x))

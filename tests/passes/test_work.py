@@ -14,7 +14,8 @@ from kcompiler.passes.choice import BATCHES, SMALL_BATCH, Chooser
 from kcompiler.passes.geometry import Window
 from kcompiler.passes.load import load
 from kcompiler.passes.lowering.conv import _gemm_work, _regions_work
-from kcompiler.passes.normalise import normalise, select_output
+from kcompiler.passes.normalise import normalise
+from kcompiler.passes.outputs import select_output
 from kcompiler.passes.prices import Priced
 from kcompiler.passes.work import (
     CACHE_BYTES,
@@ -100,7 +101,7 @@ def test_regions_of_depthwise_convolutions_stay_in_the_cache():
 
 def chooser(path, tmp_path) -> Chooser:
     source = load(path, None)
-    return Chooser(normalise(source, select_output(source, None), tmp_path), (8, 8), prefer={}, direct=False)
+    return Chooser(normalise(source, select_output(source, None).tensor, tmp_path), (8, 8), prefer={}, direct=False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""Thresholds by node: whether each names a node whose region can be capped."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+
+from kcompiler.options import Options
+from kcompiler.passes.choice import Chooser
+from kcompiler.runtime.errors import UsageError
+
+SUGGESTED = 3
+"""Names that an error suggests."""
+
+
+def check_node_thresholds(path: Path, options: Options, source_nodes: Collection[str], chooser: Chooser) -> None:
+    """Every node that ``options`` give a threshold of its own must be one whose region is recomputed.
+
+    Args:
+        path: of the model, for messages.
+        source_nodes: names of the nodes in the file as it was given.
+        chooser: of the exact variant.
+
+    Raises:
+        UsageError: no node of that name; one that was folded into others; one that runs dense.
+    """
+    reasons = {decision.node: chooser.dense or decision.reason for decision in chooser.everything.decisions}
+    capped = [name for name, reason in reasons.items() if not reason]
+    for name in (name for one in options.approximations for name in one.thresholds.nodes):
+        if reasons.get(name) == "":
+            continue
+        if name in reasons:
+            what = f"node {name} is not recomputed by regions ({reasons[name]}), so there is nothing to cap"
+        elif name in source_nodes:
+            what = f"node {name} of the file was folded into its neighbours, or removed, before regions are looked at"
+        else:
+            what = f"there is no node {name!r}"
+        near = get_close_matches(name, capped, SUGGESTED, cutoff=0.3) or capped[:SUGGESTED]
+        known = f"nodes with a region are {', '.join(near)}, ..." if near else "no node has a region"
+        raise UsageError(f"{path}: threshold by node: {what}; {known} ('kcompiler inspect' lists all)")

@@ -1,0 +1,84 @@
+"""Thresholds by node: any incremental node may have one of its own, and a name that means no such node is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from capped import PATCH, capped_by_hand
+from everywhere import NEVER_DENSE
+from networks import NETWORKS, Builder, save
+
+import kcompiler
+from kcompiler.analysis import analyse
+from kcompiler.options import Approximation, Options
+from kcompiler.passes.plan import Thresholds, make_plan
+from kcompiler.pipeline import compile_file
+from kcompiler.runtime.check import sample_positions
+from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.images import fill_image
+
+FILL = (0.7, -1.2, 3.0)
+SHAPE = (20, 24)
+SHARE = 0.2
+EVERY_KIND = ("residual", "concat", "pre_activation", "channels_last_block", "comparisons", "mean_of_cells", "shuffled_channels")
+
+
+def variants_against_hand(model, scratch, thresholds: list[Thresholds]) -> int:
+    """Compiles all at once and compares each variant with full maps by hand; how many variants there were."""
+    options = Options(patch=PATCH, dense_share=NEVER_DENSE, approximations=tuple(map(Approximation, thresholds)))
+    bundle = compile_file(model, options)
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
+    graph = analyse(model, options, scratch).graph
+    image = np.random.default_rng(2).standard_normal((1, 3, *SHAPE), dtype=np.float32)
+    fill = fill_image(FILL, (3, *SHAPE))
+    positions = np.concatenate([sample_positions(SHAPE, PATCH, 8, 0), [(1 - PATCH[0], 3), (SHAPE[0] - 1, SHAPE[1] - 2)]])
+    for one in thresholds:
+        if (name := Approximation(one).name) not in explainer.engines:
+            continue
+        engine = explainer.engines[name]
+        expected = capped_by_hand(graph, make_plan(graph, PATCH, NEVER_DENSE, thresholds=one), image, fill, positions)
+        found = engine.evaluate_all(engine.baseline(image, FILL), positions)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=str(one))
+    return len(explainer.engines) - 1
+
+
+def incremental_nodes(model, scratch) -> list[str]:
+    """Names, in the compiled graph."""
+    plan = analyse(model, Options(patch=PATCH, dense_share=NEVER_DENSE), scratch).plan
+    return [decision.node for decision in plan.decisions if decision.incremental]
+
+
+@pytest.mark.parametrize("name", EVERY_KIND)
+def test_a_threshold_of_each_node_alone(name, tmp_path):
+    """Convolutions, pools, pointwise nodes, merges, concatenations and what works along channels."""
+    model = save(name, tmp_path / "model.onnx", *SHAPE)
+    nodes = incremental_nodes(model, tmp_path)
+    assert variants_against_hand(model, tmp_path, [Thresholds(nodes={node: SHARE}) for node in nodes]) > len(nodes) / 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_thresholds_that_differ_from_node_to_node(name, tmp_path):
+    model = save(name, tmp_path / "model.onnx", *SHAPE)
+    nodes = incremental_nodes(model, tmp_path)
+    shares = np.random.default_rng(5).choice([0.15, 0.3, 0.5, 1.0], len(nodes)).tolist()
+    variants_against_hand(model, tmp_path, [Thresholds(nodes=dict(zip(nodes, shares, strict=True)))])
+
+
+def folded(b: Builder) -> str:
+    """n1, a batch normalisation, goes into the convolution before it."""
+    return b.relu(b.batch_norm(b.conv("image", 4)))
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ("m2", r"no node 'm2'; nodes with a region are n2, "),
+        ("n3", r"node n3 is not recomputed by regions \(.*Flatten"),
+        ("n1", r"node n1 of the file was folded into its neighbours"),
+    ],
+)
+def test_names_of_no_region_are_refused(node, message, tmp_path):
+    builder = Builder()
+    model = builder.model(folded(builder), *SHAPE)
+    with pytest.raises(kcompiler.UsageError, match=message):
+        kcompiler.compile(model, patch=PATCH, thresholds=[{node: 0.3}])
