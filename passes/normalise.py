@@ -87,6 +87,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         _free_names(one)
     _name_nodes(graph)
     graph.cleanup()
+    _check_not_random(source, graph)
     if graph.outputs[0] is graph.inputs[0]:
         raise ModelError(f"{source.path}: output {output} is the image itself; choose another (--output NAME)")
     if isinstance(graph.outputs[0], gs.Constant):
@@ -96,6 +97,17 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         check_sums(graph)
     _know_rank(graph, free_batch)
     return graph
+
+
+def _check_not_random(source: Source, graph: gs.Graph) -> None:
+    """A Dropout that trains gives other numbers each time: whatever is found would be noise."""
+    for node in graph.nodes:
+        training = node.inputs[2] if node.op == "Dropout" and len(node.inputs) > 2 else None
+        if isinstance(training, gs.Constant) and bool(np.any(training.values)):
+            raise ModelError(
+                f"{source.path}: node {node.name} (Dropout) is random in training mode, so that outputs differ from run to run; "
+                "export the model in inference mode, or bind the input that switches training on to false"
+            )
 
 
 def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
