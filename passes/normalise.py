@@ -144,9 +144,9 @@ def _inferred(source: Source, model: onnx.ModelProto, folder: Path, kind: type[M
             inferred = shape_inference.infer_shapes(model, data_prop=True)
         except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
             raise kind(f"{source.path}: shapes contradict each other: {error}") from error
-    known = [value for value in inferred.graph.value_info if value.type.WhichOneof("value") != "optional_type"]
+    plain = [value for value in inferred.graph.value_info if value.type.WhichOneof("value") != "optional_type"]
     del inferred.graph.value_info[:]  # graphsurgeon has no optional values
-    inferred.graph.value_info.extend(known)
+    inferred.graph.value_info.extend(plain)
     return inferred
 
 
