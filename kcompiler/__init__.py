@@ -82,7 +82,8 @@ def compile(
     """Compiles an ONNX image model for a patch size, and verifies the result against full inference.
 
     Args:
-        model: path of an ONNX file, or the model itself.
+        model: path of an ONNX file that ONNX Runtime runs, or the model itself. Its image is the input of four axes, of any type
+            of numbers; shapes that it declares are hints.
         patch: side of the square patch, or (height, width), in pixels.
         input_shape: ([1,] channels, height, width), needed where the model leaves sizes open; in the order of its own input.
         layout: of the image input, needed where neither Transposes nor convolutions that read it tell.

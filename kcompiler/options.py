@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
+import numpy as np
+
 from kcompiler.passes.image_layout import Layout
 from kcompiler.passes.load import Source
 from kcompiler.passes.plan import EXACT, Thresholds
@@ -87,7 +89,7 @@ def check_options(source: Source, options: Options) -> None:
 
     Raises:
         UsageError: a setting out of range, the patch is larger than the image, or the preprocessing makes inputs of another
-            shape.
+            shape, or not of the model's type.
     """
     thresholds = [one.thresholds for one in options.approximations]
     for share in (share for one in thresholds for share in (one.everywhere, *one.nodes.values())):
@@ -104,10 +106,26 @@ def check_options(source: Source, options: Options) -> None:
         raise UsageError(
             f"patch {list(options.patch)} does not fit the image {[height, width]} of {source.path}; expected 1 up to its size"
         )
-    recipe = options.preprocessing
-    if recipe is not None and (recipe.channels, *recipe.size) != source.shape:
-        made = [recipe.channels, *recipe.size]
+    if options.preprocessing is not None:
+        _check_recipe(source, options.preprocessing)
+
+
+def _check_recipe(source: Source, recipe: Preprocessing) -> None:
+    """The recipe makes inputs of the model's shape, and of its type where that is of whole numbers."""
+    made = [recipe.channels, *recipe.size]
+    if made != [*source.shape]:
         raise UsageError(f"preprocessing makes inputs {made} (channels, height, width), {source.path} takes {list(source.shape)}")
+    if not source.element.whole:
+        return
+    pixels = recipe.normalise(np.repeat(np.arange(256)[:, None], recipe.channels, axis=1))
+    wrong = np.argwhere(source.element.fitted(pixels) != pixels)
+    if wrong.size:
+        pixel, channel = wrong[0]
+        raise UsageError(
+            f"preprocessing makes {pixels[pixel, channel]:.4g} of the pixel {pixel} (channel {channel}), {source.path} takes "
+            f"{source.element.name}, expected whole numbers from {source.element.bounds[0]} to {source.element.bounds[1]}; "
+            "pixels as they are have scale 1, mean 0 and std 1"
+        )
 
 
 def check_labels(options: Options, classes: int, *, two_classes: bool = False) -> None:

@@ -82,7 +82,9 @@ class Emitter:
 
     def copy(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Variable]:
         """A node of the source graph as it is, on other inputs; returns its outputs, whose (reserved) names are kept."""
-        outputs = [gs.Variable(o.name, o.dtype, o.shape) if not o.is_empty() else gs.Variable.empty() for o in node.outputs]
+        outputs = [
+            gs.Variable(o.name, o.dtype, o.shape, o.type) if not o.is_empty() else gs.Variable.empty() for o in node.outputs
+        ]
         self.graph.nodes.append(
             gs.Node(
                 node.op,

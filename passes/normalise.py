@@ -1,8 +1,8 @@
 """Normalising: any exporter's graph becomes one plain form.
 
-Requires a checked source. Ensures: one opset (at least 18), constants and batch normalisations folded, the batch free,
-all other shapes static where inference can tell, explicit pads, layout noise away (``canonical``), unique node names,
-topologically sorted; weights stay on disk and are mapped from there.
+Requires a checked source. Ensures: one float32 input, one opset (at least 18), constants and batch normalisations folded,
+branches that are known taken, the batch free, all other shapes static where inference can tell, explicit pads, layout noise away
+(``canonical``), unique node names, topologically sorted; weights stay on disk and are mapped from there.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         _free_names(one)
     _name_nodes(graph)
     graph.cleanup()
+    _check_not_random(source, graph)
     if graph.outputs[0] is graph.inputs[0]:
         raise ModelError(f"{source.path}: output {output} is the image itself; choose another (--output NAME)")
     if isinstance(graph.outputs[0], gs.Constant):
@@ -96,6 +97,17 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         check_sums(graph)
     _know_rank(graph, free_batch)
     return graph
+
+
+def _check_not_random(source: Source, graph: gs.Graph) -> None:
+    """A Dropout that trains gives other numbers each time: whatever is found would be noise."""
+    for node in graph.nodes:
+        training = node.inputs[2] if node.op == "Dropout" and len(node.inputs) > 2 else None
+        if isinstance(training, gs.Constant) and bool(np.any(training.values)):
+            raise ModelError(
+                f"{source.path}: node {node.name} (Dropout) is random in training mode, so that outputs differ from run to run; "
+                "export the model in inference mode, or bind the input that switches training on to false"
+            )
 
 
 def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
@@ -126,13 +138,16 @@ def _inferred(source: Source, model: onnx.ModelProto, folder: Path, kind: type[M
         del model.graph.value_info[:]
         model.graph.value_info.extend(value for name, value in runtime_shapes(model, folder).items() if name not in known)
     try:
-        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except shape_inference.InferenceError:
-        pass  # what is written for one image is one cause: the model is run on several, and then on one alone
-    try:
-        return shape_inference.infer_shapes(model, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise kind(f"{source.path}: shapes contradict each other: {error}") from error
+        inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except shape_inference.InferenceError:  # of a batch of one that is written in, too: whether it is, running several tells
+        try:
+            inferred = shape_inference.infer_shapes(model, data_prop=True)
+        except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+            raise kind(f"{source.path}: shapes contradict each other: {error}") from error
+    plain = [value for value in inferred.graph.value_info if value.type.WhichOneof("value") != "optional_type"]
+    del inferred.graph.value_info[:]  # graphsurgeon has no optional values
+    inferred.graph.value_info.extend(plain)
+    return inferred
 
 
 def _set_batch(source: Source, output: str, free: bool) -> None:

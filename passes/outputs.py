@@ -200,7 +200,8 @@ def cut(graph: onnx.GraphProto, tensor: str) -> None:
     """Makes ``tensor`` the only output of ``graph``, of any shape, and drops the nodes that it is not made of."""
     output = onnx.ValueInfoProto(name=tensor)
     for declared in (value for value in graph.output if value.name == tensor):
-        output.type.tensor_type.elem_type = declared.type.tensor_type.elem_type
+        if declared.type.tensor_type.elem_type:  # ONNX Runtime tells a type that is left away, but refuses to be told none
+            output.type.tensor_type.elem_type = declared.type.tensor_type.elem_type
     del graph.output[:]
     graph.output.append(output)
     needed, kept = {tensor}, []

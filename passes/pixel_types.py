@@ -16,8 +16,11 @@ from kcompiler.passes.emit import Emitter
 MOVES = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat", "Split", "Expand",
          "Tile", "DepthToSpace", "SpaceToDepth", "Pad")  # fmt: skip
 """Operators that move numbers, or put constants beside them."""
-PADDED_WITH = 2
-"""Place of the number that a Pad puts around."""
+MANY = 1 << 31
+CHOICES = ("Clip", "Max", "Min", "MaxPool")
+"""Operators that give one of the numbers that they read."""
+BESIDE = {"Concat": range(MANY), "Pad": (2,), "Clip": (1, 2), "Max": range(MANY), "Min": range(MANY)}
+"""Places of the inputs that are numbers as pixels are."""
 
 
 def keep_float32(graph: gs.Graph, kind: int) -> bool:
@@ -47,7 +50,7 @@ def keep_float32(graph: gs.Graph, kind: int) -> bool:
         elif node.op == "DequantizeLinear" and _is_plain(node):
             _dequantize(emit, node, twins[first.name])
             changed = True
-        elif node.op in MOVES:
+        elif node.op in (*MOVES, *CHOICES) or _is_nearest(node):
             _move(emit, node, twins)
     graph.cleanup().toposort()
     return changed
@@ -57,10 +60,11 @@ def _move(emit: Emitter, node: gs.Node, twins: dict[str, gs.Tensor]) -> None:
     """The same node on twins, beside it: what is not read in the end is cleaned up."""
     inputs = [twins.get(value.name, value) for value in node.inputs]
     for place, value in enumerate(inputs):
-        if value is node.inputs[place] and (node.op == "Concat" or (node.op == "Pad" and place == PADDED_WITH)):
-            if not isinstance(value, gs.Constant):
-                return
-            inputs[place] = emit.constant(np.asarray(value.values).astype(np.float32))
+        if value is not node.inputs[place] or value.is_empty() or place not in BESIDE.get(node.op, ()):
+            continue
+        if not isinstance(value, gs.Constant):
+            return
+        inputs[place] = emit.constant(np.asarray(value.values).astype(np.float32))
     outputs = [gs.Variable(emit.fresh(f"{value.name}/float32"), np.float32, value.shape) for value in node.outputs]
     emit.graph.nodes.append(gs.Node(node.op, emit.fresh(f"{node.name or node.op}/float32"), dict(node.attrs), inputs, outputs))
     twins.update({value.name: output for value, output in zip(node.outputs, outputs, strict=True)})
@@ -72,6 +76,11 @@ def _read_instead(node: gs.Node, twin: gs.Tensor) -> None:
     for reader in list(output.outputs):
         reader.inputs = [twin if value is output else value for value in reader.inputs]
     node.op, node.attrs, node.inputs = "Identity", {}, [twin]
+
+
+def _is_nearest(node: gs.Node) -> bool:
+    """Whether the node enlarges or shrinks a map by taking its cells as they are."""
+    return bool(node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest")
 
 
 def _is_plain(node: gs.Node) -> bool:

@@ -99,7 +99,7 @@ class _Trial:
         """Some of the positions, with full inference."""
         together = np.concatenate(self.chosen)
         probe = together[:: max(1, len(together) // PROBED)]
-        return Reference(self.explainer, probe, image=self.image, fill=FILL).compared(self.explainer)
+        return Reference(self.explainer, probe, image=self.image, fill=self.fill).compared(self.explainer)
 
     def full(self, way: TimedFull) -> float:
         """Seconds a position of full inference."""
@@ -108,7 +108,7 @@ class _Trial:
     def compiled(self) -> float:
         """Seconds a position, the baseline pass shared out over the grid."""
         start = time.perf_counter()
-        baseline = self.explainer.baseline(self.image, FILL)
+        baseline = self.explainer.baseline(self.image, self.fill)
         self.explainer.unoccluded(baseline)
         once = time.perf_counter() - start
         return time_compiled(self.explainer, baseline, self.chosen) + once / len(self.positions)
@@ -117,7 +117,7 @@ class _Trial:
         """Seconds a position of DRILL_DOWN alone."""
         few = self.positions[np.linspace(0, len(self.positions) - 1, min(DRILL_DOWN, len(self.positions))).round().astype(int)]
         start = time.perf_counter()
-        self.explainer.outputs(self.image, few, FILL)
+        self.explainer.evaluate_all(self.explainer.baseline(self.image, self.fill, len(few)), few)
         return (time.perf_counter() - start) / len(few)
 
 

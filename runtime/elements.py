@@ -72,10 +72,7 @@ class Element:
             place = tuple(int(i) for i in wrong[0])
             where = f" at channel, y, x = {place}" if len(place) == 3 else ""
             expected = "whole numbers from {} to {}".format(*self.bounds) if self.whole else "numbers that it can hold"
-            raise error(
-                f"{name}: the model takes {self.name}, expected {expected}; found {numbers[place]!s}{where}"
-                + ("; round it first (Explainer.read_image does)" if self.whole else "")
-            )
+            raise error(f"{name}: the model takes {self.name}, expected {expected}; found {numbers[place]!s}{where}")
         return fitted
 
     def random(self, rng: np.random.Generator, shape: tuple[int, ...], spread: str) -> FloatArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import onnx
 import pytest
@@ -100,6 +102,17 @@ def test_external_weights_missing_or_outside(tmp_path):
         weight.external_data[0].value = "../model.bin"
     onnx.save(model, folder / "escape.onnx")
     refused(folder / "escape.onnx", "outside the model's folder")
+
+
+@pytest.mark.parametrize(("how", "message"), [("symlink", "a symbolic link"), ("link", "several names")])
+def test_external_weights_behind_links(how, message, tmp_path):
+    """They might be anybody's, wherever the link lies."""
+    save("chain", tmp_path / "whole.onnx")
+    model = onnx.load(tmp_path / "whole.onnx")
+    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="model.bin", size_threshold=0)
+    (tmp_path / "model.bin").rename(tmp_path / "other.bin")
+    getattr(os, how)(tmp_path / "other.bin", tmp_path / "model.bin")
+    refused(tmp_path / "model.onnx", f"lies in model.bin, which is .*{message}")
 
 
 def test_several_outputs_must_be_chosen_from(tmp_path):
