@@ -25,6 +25,9 @@ SPREADS = ("normal", "unit")
 CPU = Machine(("cpu",))
 FEWEST, MOST_NUMBERS = 4, 1 << 22
 """Positions at the least (the corners), and numbers at the most, that are held to be compared: dense outputs are large."""
+FEW, MOST_FLOPS = 12, 2e12
+"""Fewer positions than asked for, but not fewer than these, are compared where full inference of all takes more FLOPs, and where
+a model runs whole."""
 
 
 def verify_normalised(
@@ -117,7 +120,8 @@ class Verifier:
         explainer = self._explainer()
         if self.reference is None:
             manifest = explainer.manifest
-            count = min(self.count, max(FEWEST, MOST_NUMBERS // manifest.classes))
+            affordable = FEW if manifest.exact.whole else max(FEW, int(MOST_FLOPS // max(manifest.report.flops, 1)))
+            count = min(self.count, affordable, max(FEWEST, MOST_NUMBERS // manifest.classes))
             self.reference = Reference(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)
         return self.reference.compared(explainer)
 

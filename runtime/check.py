@@ -21,6 +21,8 @@ ALIGNMENTS = 32
 LAST_PLACES = (1, 2)
 """Seeds of images that differ in the last place. A result that is exact for such an image is as exact as any can be of the image
 as given: backward stable, in the words of numerical analysis. This shows what is undecided where no reordering changes a bit."""
+NOISE_POSITIONS = 8
+"""Positions that full inference runs with other sums, the corners first: enough draws with the reorderings there are."""
 UNCHANGED = 5e-3
 """What approximate variants may be off where nothing is covered, relative to the largest output: they may round coarser."""
 
@@ -87,17 +89,19 @@ class Reference:
         self.fill = element.fitted(fill) if fill is not None else _random_input(explainer, full, seed + 1)[0]
         self.outputs = self._run(full, self.image, self.fill)
 
-    def _run(self, full: FullInference, image: FloatArray, fill: Numbers) -> FloatArray:
-        manifest = self.explainer.manifest
-        return full.outputs(image, fill_image(fill, manifest.shape), self.positions, manifest.patch, *manifest.outputs)
+    def _run(self, full: FullInference, image: FloatArray, fill: Numbers, count: int | None = None) -> FloatArray:
+        """At the first ``count`` positions; None is all."""
+        manifest, positions = self.explainer.manifest, self.positions[:count]
+        return full.outputs(image, fill_image(fill, manifest.shape), positions, manifest.patch, *manifest.outputs)
 
     @cached_property
     def reordered(self) -> list[FloatArray]:
-        """The same outputs with sums in other orders, and of images that differ in the last place."""
-        orders = [self._run(self.explainer.full_inference(order=order), self.image, self.fill) for order in REORDERINGS]
-        full, off = self.explainer.full_inference(), self.explainer.manifest.image_element.in_last_place
-        fill = fill_image(self.fill, self.explainer.manifest.shape)
-        return orders + [self._run(full, off(self.image, seed), off(fill, seed)) for seed in LAST_PLACES]
+        """The first of the same outputs with sums in other orders, and of images that differ in the last place."""
+        explainer, count = self.explainer, NOISE_POSITIONS
+        orders = [self._run(explainer.full_inference(order=order), self.image, self.fill, count) for order in REORDERINGS]
+        full, off = explainer.full_inference(), explainer.manifest.image_element.in_last_place
+        fill = fill_image(self.fill, explainer.manifest.shape)
+        return orders + [self._run(full, off(self.image, seed), off(fill, seed), count) for seed in LAST_PLACES]
 
     def compared(self, explainer: Explainer) -> Comparison:
         """A compiled model of the same source with this."""
@@ -109,14 +113,15 @@ class Reference:
     def evaluated(self, engine: Engine, baseline: Baseline) -> dict[str, FloatArray]:
         """What ``engine`` gives at the positions, [N, K a name] by the way they are evaluated in: scheduled, and each alone.
 
-        Regions of a batch are as large as that of any of its positions needs, which hides those that are too small.
+        Regions of a batch are as large as that of any of its positions needs, which hides those that are too small. A model
+        that runs whole has none.
         """
         names = self.explainer.manifest.outputs
-        each = [self.positions[number : number + 1] for number in range(len(self.positions))]
-        return {
-            "in batches": engine.evaluate_all(baseline, self.positions, *names),
-            "alone": np.concatenate(list(engine.evaluate_batches(baseline, each, *names))),
-        }
+        ways = {"in batches": engine.evaluate_all(baseline, self.positions, *names)}
+        if not engine.variant.whole:
+            each = [self.positions[number : number + 1] for number in range(len(self.positions))]
+            ways["alone"] = np.concatenate(list(engine.evaluate_batches(baseline, each, *names)))
+        return ways
 
     def judged(self, found: FloatArray) -> Comparison:
         """Outputs [N, K a name] at the positions, those of each of the manifest's outputs side by side, with this.

@@ -22,7 +22,7 @@ ROUNDING_SHARE = 1e-3
 """Up to this share of the largest output a disagreement may be rounding that a model amplifies; beyond it, something is wrong."""
 
 Reordered = Callable[[], Sequence[FloatArray]]
-"""Computes full inference with its sums in other orders; called only where that decides."""
+"""Computes full inference with its sums in other orders, at the first positions or all; called only where that decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class Comparison:
     agrees: bool
     reason: str
     allowed: Doubles | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def share(self) -> float:
+        """The largest error of an output or a map over what that is allowed."""
+        return max(self.output_error, self.map_error)
 
     @property
     def rounding(self) -> bool:
@@ -95,7 +100,7 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     # one position is no map
     map_allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0) if len(full) > 1 else np.full(full.shape[1], np.inf)
     if (errors > np.minimum(output_allowed, map_allowed) + passed_on).any():
-        noise = allowed_noise(full, [np.where(finite, found, 0) for found in reordered()])
+        noise = allowed_noise(full, [np.where(finite[: len(found)], found, 0) for found in reordered()])
         output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)
     output_shares, map_shares = _shares(errors, output_allowed + passed_on), _shares(errors, map_allowed + passed_on)
     reasons = []

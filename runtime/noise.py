@@ -36,7 +36,8 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray]) -> Doubles:
 
     Args:
         full: full inference, finite float32 [N, K]: N positions of K outputs.
-        reordered: the same with sums in other orders. Those that change no bit tell nothing and are left out.
+        reordered: the same, at the first n of the positions, with sums in other orders. Those that change no bit tell nothing
+            and are left out.
 
     Returns:
         float64 [K], at least STEPS steps of float32 at the column's largest magnitude. A power of ten in ``full`` and
@@ -44,7 +45,7 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray]) -> Doubles:
     """
     magnitude: Doubles = np.abs(full.astype(np.float64)).max(axis=0)
     steps: Doubles = STEPS * float(np.finfo(np.float32).eps) * magnitude
-    differences = [found.astype(np.float64) - full for found in reordered]
+    differences = [found.astype(np.float64) - full[: len(found)] for found in reordered]
     differences = [one for one in differences if one.any()]
     if not differences:
         return steps
