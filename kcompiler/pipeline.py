@@ -76,7 +76,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             manifest = manifest_of(analysed, options, exact, classes, folder)
             _write(folder, manifest)
             tried.append(comparison := _compared(*verifiers))
-            if comparison.agrees and comparison.share <= VERIFIED_SHARE:
+            if comparison.agrees and comparison.output_error <= VERIFIED_SHARE:
                 break
         if not comparison.agrees:
             raise CheckFailed(
@@ -118,7 +118,7 @@ def _beyond_regions(comparison: Comparison) -> bool:
 def _compared(quick: Verifier, close: Verifier) -> Comparison:
     """The exact variant with full inference, closely where a quick look leaves open whether it is exact enough."""
     comparison = quick.compared()
-    open_still = comparison.agrees and VERIFIED_AT_ONCE < comparison.share <= VERIFIED_SHARE
+    open_still = comparison.agrees and VERIFIED_AT_ONCE < comparison.output_error <= VERIFIED_SHARE
     return close.compared() if open_still else comparison
 
 

@@ -21,6 +21,8 @@ ALIGNMENTS = 32
 LAST_PLACES = (1, 2)
 """Seeds of images that differ in the last place. A result that is exact for such an image is as exact as any can be of the image
 as given: backward stable, in the words of numerical analysis. This shows what is undecided where no reordering changes a bit."""
+ALIKE = 4
+"""Positions in a small batch."""
 NOISE_POSITIONS = 8
 """Positions that full inference runs with other sums, the corners first: enough draws with the reorderings there are."""
 UNCHANGED = 5e-3
@@ -111,17 +113,21 @@ class Reference:
         )
 
     def evaluated(self, engine: Engine, baseline: Baseline) -> dict[str, FloatArray]:
-        """What ``engine`` gives at the positions, [N, K a name] by the way they are evaluated in: scheduled, and each alone.
+        """What ``engine`` gives at the positions, [N, K a name] by the way they are evaluated in.
 
-        Regions of a batch are as large as that of any of its positions needs, which hides those that are too small. A model
-        that runs whole has none.
+        Regions of a batch are as large as that of any of its positions needs: together with all others a position hides regions
+        that are too small, alone it reads nothing around its own. Between lie small batches of alike positions, as whole grids
+        are evaluated in. A model that runs whole has no regions.
         """
-        names = self.explainer.manifest.outputs
-        ways = {"in batches": engine.evaluate_all(baseline, self.positions, *names)}
-        if not engine.variant.whole:
-            each = [self.positions[number : number + 1] for number in range(len(self.positions))]
-            ways["alone"] = np.concatenate(list(engine.evaluate_batches(baseline, each, *names)))
-        return ways
+        names, ways = self.explainer.manifest.outputs, {"together": len(self.positions), "in batches": ALIKE, "alone": 1}
+        found = {}
+        for way in ("together",) if engine.variant.whole else ways:
+            parts = engine.batches(self.positions, min(ways[way], self.explainer.manifest.largest_batch))
+            batches = engine.evaluate_batches(baseline, [self.positions[part] for part in parts], *names)
+            found[way] = np.empty((len(self.positions), self.outputs.shape[1]), np.float32)
+            for part, outputs in zip(parts, batches, strict=True):
+                found[way][part] = outputs
+        return found
 
     def judged(self, found: FloatArray) -> Comparison:
         """Outputs [N, K a name] at the positions, those of each of the manifest's outputs side by side, with this.

@@ -48,11 +48,6 @@ class Comparison:
     allowed: Doubles | None = field(default=None, repr=False, compare=False)
 
     @property
-    def share(self) -> float:
-        """The largest error of an output or a map over what that is allowed."""
-        return max(self.output_error, self.map_error)
-
-    @property
     def rounding(self) -> bool:
         """Whether the largest error is one that rounding alone may make in a model that amplifies it."""
         return self.relative_error <= ROUNDING_SHARE

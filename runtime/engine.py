@@ -187,12 +187,14 @@ class Engine:
     def _extents(self) -> Extents:
         return Extents.of([(known.work, known.heights, known.widths) for known in self.variant.geometries], self.manifest.patch)
 
-    def batches(self, positions: IntArray) -> list[IntArray]:
-        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in.
+    def batches(self, positions: IntArray, size: int | None = None) -> list[IntArray]:
+        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in, or of batches of ``size``.
 
         They are smaller than they may be where otherwise some workers would have none in the last round. Fewer positions than
         make up a batch stay together, and have all threads: what each batch takes besides weighs more than what that loses.
         """
+        if size is not None:
+            return schedule(positions, self._extents, size)
         if len(positions) < self.batch:
             return schedule(positions, self._extents, self.batch)
         count, size = -(-len(positions) // self.batch), self.batch

@@ -41,10 +41,11 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray]) -> Doubles:
 
     Returns:
         float64 [K], at least STEPS steps of float32 at the column's largest magnitude. A power of ten in ``full`` and
-        ``reordered`` is the same power of ten here.
+        ``reordered`` is the same power of ten here, as long as float32 has numbers that small in full precision.
     """
     magnitude: Doubles = np.abs(full.astype(np.float64)).max(axis=0)
-    steps: Doubles = STEPS * float(np.finfo(np.float32).eps) * magnitude
+    float32 = np.finfo(np.float32)
+    steps: Doubles = STEPS * float(float32.eps) * np.maximum(magnitude, np.where(magnitude > 0, float(float32.tiny), 0.0))
     differences = [found.astype(np.float64) - full[: len(found)] for found in reordered]
     differences = [one for one in differences if one.any()]
     if not differences:

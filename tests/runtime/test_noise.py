@@ -72,6 +72,13 @@ def test_reorderings_that_change_no_bit_tell_nothing():
     np.testing.assert_array_equal(allowed_noise(full, [full, *reordered, full]), allowed_noise(full, reordered))
 
 
+def test_numbers_too_small_for_full_precision_have_steps_of_their_own():
+    """As probabilities that are nearly zero."""
+    full = np.full((5, 1), 1e-44, np.float32)
+    least = float(np.finfo(np.float32).smallest_subnormal)
+    assert least < allowed_noise(full, [])[0] < 10 * least
+
+
 def test_a_column_of_zeros_is_allowed_nothing():
     full, reordered, _ = heads(np.random.default_rng(5), 10, DEVIATION)
     for one in (full, *reordered):
