@@ -17,7 +17,8 @@ from onnx import TensorProto
 
 from kcompiler.passes.external import external_files
 from kcompiler.passes.image_layout import Layout, Shape, find_layout, image_shape
-from kcompiler.passes.source_inputs import Array, Value, dims, find_inputs
+from kcompiler.passes.single_image import add_batch
+from kcompiler.passes.source_inputs import IMAGE_AXES, Array, Value, dims, find_inputs
 from kcompiler.runtime.elements import FLOAT32, Element, ElementName
 from kcompiler.runtime.errors import BundleError, ModelError, UsageError
 from kcompiler.runtime.sessions import Machine, open_session
@@ -88,6 +89,8 @@ def load(
     _check(path)
     inputs = find_inputs(path, model.graph, bind or {}, sized=input_shape is not None)
     image = inputs.image
+    if len(dims(image)) == IMAGE_AXES - 1:
+        add_batch(model.graph, image)
     kind = image.type.tensor_type.elem_type or TensorProto.FLOAT
     if kind not in ELEMENTS:
         raise ModelError(

@@ -34,6 +34,7 @@ from kcompiler.passes.outputs import cut
 from kcompiler.passes.pixel_types import keep_float32
 from kcompiler.passes.retired import REWRITES, replace_retired
 from kcompiler.passes.shapes import has_own_operators, runtime_shapes
+from kcompiler.passes.single_image import repeat
 from kcompiler.passes.unblock import unblock
 from kcompiler.passes.unfuse import FUSED, unfuse
 from kcompiler.runtime.errors import ModelError
@@ -169,7 +170,7 @@ def _set_batch(source: Source, output: str, free: bool) -> None:
     if free:
         _free_reshapes(graph, source.image, written_in or 1)
     if written_in > 1 and not free:
-        raise ModelError(f"{source.path}: is built for batches of {written_in}; export it for one image, or with a dynamic batch")
+        repeat(graph, source.image, written_in)
 
 
 def _bring_channels_first(graph: onnx.GraphProto, image: str) -> None:

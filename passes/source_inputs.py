@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 Value = bool | float | str | Sequence[Any] | Array
 """What may be bound: a number, a truth value, a text, or an array of such (or lists of lists)."""
 IMAGE_AXES = 4
+PICTURE_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +69,19 @@ def find_inputs(path: Path, graph: onnx.GraphProto, bind: Mapping[str, Value], *
             f"{path}: beside the image {image.name} {dims(image)} it reads {described(wanted)}; say what to compile it for: "
             + " ".join(f"--bind {value.name}={_example(value)}" for value in wanted)
         )
-    batch = [dims(image)[0]] if dims(image) else []
+    batch = [dims(image)[0]] if len(dims(image)) == IMAGE_AXES else []
     bound = {name: bound_value(path, inputs[name], value, batch) for name, value in bind.items()}
     return Inputs(image, bound, {value.name: _zeros(path, value) for value in others})
 
 
 def _image(path: Path, candidates: Sequence[onnx.ValueInfoProto], graph: onnx.GraphProto, *, sized: bool) -> onnx.ValueInfoProto:
-    """The one input of four axes; where none has, the one whose axes the file does not tell, if the size is given."""
+    """The one input of four axes, or of three like a picture's; else the one of unknown axes, if the size is given."""
     images = [value for value in candidates if _has_shape(value) and len(dims(value)) == IMAGE_AXES]
     shapeless = [
         value for value in candidates if value.type.WhichOneof("value") in (None, "tensor_type") and not _has_shape(value)
     ]
+    if not images and not shapeless:
+        images = [value for value in candidates if _has_shape(value) and _is_picture(dims(value))]
     if len(images) > 1:
         read = read_names(graph)
         images = [value for value in images if value.name in read] or images
@@ -90,7 +93,7 @@ def _image(path: Path, candidates: Sequence[onnx.ValueInfoProto], graph: onnx.Gr
         )
     if not images:
         raise ModelError(
-            f"{path}: expected an input that is an image, [N, C, H, W] or [N, H, W, C]; "
+            f"{path}: expected an input that is an image, [N, C, H, W] or [N, H, W, C], or without N with 1, 3 or 4 channels; "
             f"found {len(graph.input)}: {described(graph.input)}"
         )
     if len(images) > 1:
@@ -99,6 +102,11 @@ def _image(path: Path, candidates: Sequence[onnx.ValueInfoProto], graph: onnx.Gr
             f"explain, for example --bind {images[-1].name}=array.npy"
         )
     return images[0]
+
+
+def _is_picture(sizes: Sequence[int | str]) -> bool:
+    """Whether these are the axes of one picture: with as many channels as pictures have, first or last."""
+    return len(sizes) == IMAGE_AXES - 1 and (sizes[0] in PICTURE_CHANNELS or sizes[-1] in PICTURE_CHANNELS)
 
 
 def bound_value(path: Path, value: onnx.ValueInfoProto, given: Value, batch: Sequence[int | str]) -> Array:

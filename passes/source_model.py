@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from kcompiler.passes.load import Source
+from kcompiler.passes.source_inputs import IMAGE_AXES
 from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.sessions import Machine, onnxruntime, open_session
 
@@ -30,11 +31,13 @@ class SourceModel:
         """For ``tensor`` of the source, an output or not."""
         self._source = source
         self._session = _opened(source, tensor)
-        self.batch = 1
+        self.batch, self._alone = 1, False
         self._feeds: dict[str, Any] = {}
         for value in self._session.get_inputs():
-            if value.name == source.image and value.shape and isinstance(value.shape[0], int):
-                self.batch = max(value.shape[0], 1)
+            if value.name == source.image:
+                self._alone = len(value.shape) == IMAGE_AXES - 1
+                batch = value.shape[0] if value.shape and not self._alone else 1
+                self.batch = max(batch, 1) if isinstance(batch, int) else 1
             elif value.name in source.unread:
                 self._feeds[value.name] = source.unread[value.name]
         self._feeds |= source.bound
@@ -42,7 +45,8 @@ class SourceModel:
     def __call__(self, image: FloatArray, output: str) -> npt.NDArray[np.generic]:
         """``output`` for an image [C, H, W] of numbers that the source's type has: as the source gives it."""
         laid_out = image if self._source.layout == "NCHW" else image.transpose(1, 2, 0)
-        given = self._source.element.given(np.ascontiguousarray(np.repeat(laid_out[None], self.batch, axis=0)))
+        images = laid_out if self._alone else np.repeat(laid_out[None], self.batch, axis=0)
+        given = self._source.element.given(np.ascontiguousarray(images))
         if self._source.element.name != "bfloat16":
             return np.asarray(self._session.run([output], {self._source.image: given, **self._feeds})[0])
         make = onnxruntime().OrtValue

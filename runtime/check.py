@@ -23,6 +23,8 @@ LAST_PLACES = (1, 2)
 as given: backward stable, in the words of numerical analysis. This shows what is undecided where no reordering changes a bit."""
 ALIKE = 4
 """Positions in a small batch."""
+PROBED = 72
+"""Positions that are evaluated in small batches and alone at most: each takes a run."""
 NOISE_POSITIONS = 8
 """Positions that full inference runs with other sums, the corners first: enough draws with the reorderings there are."""
 UNCHANGED = 5e-3
@@ -112,19 +114,22 @@ class Reference:
             {way: self.judged(found) for way, found in self.evaluated(engine, engine.baseline(self.image, self.fill)).items()}
         )
 
-    def evaluated(self, engine: Engine, baseline: Baseline) -> dict[str, FloatArray]:
+    def evaluated(self, engine: Engine, baseline: Baseline, most: int = PROBED) -> dict[str, FloatArray]:
         """What ``engine`` gives at the positions, [N, K a name] by the way they are evaluated in.
 
         Regions of a batch are as large as that of any of its positions needs: together with all others a position hides regions
         that are too small, alone it reads nothing around its own. Between lie small batches of alike positions, as whole grids
-        are evaluated in. A model that runs whole has no regions.
+        are evaluated in. A model that runs whole has no regions. Of more than ``most`` positions, so many are tried so, and what
+        the others give stands beside them.
         """
-        names, ways = self.explainer.manifest.outputs, {"together": len(self.positions), "in batches": ALIKE, "alone": 1}
-        found = {}
-        for way in ("together",) if engine.variant.whole else ways:
-            parts = engine.batches(self.positions, min(ways[way], self.explainer.manifest.largest_batch))
+        names, count = self.explainer.manifest.outputs, len(self.positions)
+        together = engine.evaluate_all(baseline, self.positions, *names)
+        probed = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+        found = {"together": together}
+        for way, size in {} if engine.variant.whole else {"in batches": ALIKE, "alone": 1}.items():
+            parts = [probed[part] for part in engine.batches(self.positions[probed], size)]
             batches = engine.evaluate_batches(baseline, [self.positions[part] for part in parts], *names)
-            found[way] = np.empty((len(self.positions), self.outputs.shape[1]), np.float32)
+            found[way] = together.copy()
             for part, outputs in zip(parts, batches, strict=True):
                 found[way][part] = outputs
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,13 @@ class Order:
         optimise: with ONNX Runtime's graph optimisations, so in the blocked layout of its convolutions.
         pack: with weights of products packed.
         one_by_one: each image alone.
+        one_thread: on one thread.
     """
 
     optimise: bool = True
     pack: bool = True
     one_by_one: bool = False
+    one_thread: bool = False
 
 
 USUAL = Order()
@@ -38,9 +40,10 @@ REORDERINGS = (
     Order(pack=False),
     Order(optimise=False, pack=False),
     Order(one_by_one=True),
+    Order(one_thread=True),
 )
-"""What float32 leaves undecided shows in these. On CPUs the size of a batch and the count of threads were seen to change no bit;
-other devices choose algorithms by the batch."""
+"""What float32 leaves undecided shows in these. On CPUs the size of a batch and the count of threads were seen to change no bit
+of float32 models, but some of quantised ones; other devices choose algorithms by the batch."""
 
 
 class FullInference:
@@ -62,6 +65,7 @@ class FullInference:
         """
         self._reduction = reduction if reduction is not None and reduction.by_driver else None
         self._largest_batch = 1 if order.one_by_one else largest_batch
+        machine = replace(machine, threads=1) if order.one_thread else machine
         self._session = open_session(model, machine, optimise=order.optimise, pack=order.pack)
         self._image = self._session.get_inputs()[0].name
         self._output = output

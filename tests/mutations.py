@@ -99,7 +99,7 @@ class Subject:
 
     def matters(self, mutant: Mutant) -> bool:
         """Whether many positions are far off."""
-        found = self.everywhere.evaluated(mutant.engine, mutant.left)
+        found = self.everywhere.evaluated(mutant.engine, mutant.left, len(self.everywhere.positions))
         allowed = self.everywhere.judged(self.everywhere.outputs).allowed
         far = [(np.abs(outputs - self.everywhere.outputs) > MATTERS * allowed).any(axis=1) for outputs in found.values()]
         return np.mean(np.any(far, axis=0)) >= AT_POSITIONS
