@@ -21,6 +21,8 @@ from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.sessions import Machine
 
 SEED = 2019
+SMALL_FLOPS = 2e8
+"""Of models that one thread is enough to verify."""
 SPREADS = ("normal", "unit")
 CPU = Machine(("cpu",))
 FEWEST, MOST_NUMBERS = 4, 1 << 22
@@ -137,10 +139,10 @@ class Verifier:
         """Of the bundle as it is now; the reference runs the full model from there, too.
 
         A model that runs image by image runs on one thread: where sums are rounded to steps, ONNX Runtime gives other outputs on
-        several, and workers have one each.
+        several, and workers have one each. So does a small one, which takes less time than the sessions of several workers.
         """
         explainer = Explainer(self.folder, providers=("cpu",), graphs=True)
-        if explainer.manifest.largest_batch == 1:
+        if explainer.manifest.largest_batch == 1 or explainer.manifest.report.flops < SMALL_FLOPS:
             explainer = Explainer(self.folder, providers=("cpu",), threads=1, graphs=True)
         if self.reference is not None:
             self.reference.explainer = explainer
