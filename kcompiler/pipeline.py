@@ -20,8 +20,8 @@ from kcompiler.options import Options, check_labels
 from kcompiler.passes.batch import BatchError
 from kcompiler.passes.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
-from kcompiler.runtime.compare import Comparison
-from kcompiler.runtime.errors import CheckFailed
+from kcompiler.runtime.compare import Comparison, incomparable
+from kcompiler.runtime.errors import BundleError, CheckFailed
 from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, Variant, file_record
 from kcompiler.variants import left_out, manifest_of, write_approximate, write_variant
 
@@ -84,7 +84,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             )
         for approximation in {one.name: one for one in options.approximations}.values():
             approximate += write_approximate(analysed, options, approximation, folder, weights)
-    notes = (*manifest.report.notes, *left_out(options, approximate))
+    notes = (*manifest.report.notes, *_given_up(analysed, tried), *left_out(options, approximate))
     report = manifest.report.model_copy(update={"largest_error": comparison.largest_error, "notes": notes})
     variants = (*manifest.variants, *approximate)
     files = {
@@ -106,6 +106,16 @@ def _attempts(analysed: Analysed, options: Options, tried: Sequence[Comparison])
         yield analysed.whole(options, f"with regions recomputed, {tried[-1].reason}")
 
 
+def _given_up(analysed: Analysed, tried: Sequence[Comparison]) -> Iterator[str]:
+    """What became of the fastest algorithms, if they were not exact enough."""
+    first, *more = tried
+    if not more:
+        return
+    found = first.reason or f"an error took {first.output_error:.0%} of what is allowed"
+    transforms = "transforms of less rounding" if analysed.choice.error else "no transforms of convolutions"
+    yield f"{'runs whole' if analysed.choice.plan.all_dense else f'takes {transforms}'}: with the fastest algorithms {found}"
+
+
 def _beyond_regions(comparison: Comparison) -> bool:
     """Whether recomputed regions may disagree so without a defect.
 
@@ -117,7 +127,10 @@ def _beyond_regions(comparison: Comparison) -> bool:
 
 def _compared(quick: Verifier, close: Verifier) -> Comparison:
     """The exact variant with full inference, closely where a quick look leaves open whether it is exact enough."""
-    comparison = quick.compared()
+    try:
+        comparison = quick.compared()
+    except BundleError as error:  # that full inference loads was seen before
+        return incomparable(f"the compiled graph does not load ({error})")
     open_still = comparison.agrees and VERIFIED_AT_ONCE < comparison.output_error <= VERIFIED_SHARE
     return close.compared() if open_still else comparison
 

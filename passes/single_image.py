@@ -22,7 +22,7 @@ def add_batch(graph: onnx.GraphProto, image: onnx.ValueInfoProto) -> None:
     else:
         alone, number = f"{image.name}/alone", f"{image.name}/number"
         rename_reads(graph, image.name, alone)
-        graph.initializer.append(numpy_helper.from_array(np.int64(0), number))
+        graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), number))
         graph.node.insert(0, helper.make_node("Gather", [image.name, number], [alone], axis=0))
         first = 1
     sizes = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in image.type.tensor_type.shape.dim]

@@ -18,8 +18,8 @@ OUTPUT_SHARE = 2.0**-18
 """What any output may be off, relative to the largest of its head: 32 units in the last place of float32 there."""
 MAP_SHARE = 1e-3
 """What a map may be off, relative to its range."""
-ROUNDING_SHARE = 1e-3
-"""Up to this share of the largest output a disagreement may be rounding that a model amplifies; beyond it, something is wrong."""
+ROUNDING = 4.0
+"""Up to so many times what the order of sums explains a disagreement may be rounding all the same; beyond, something is wrong."""
 
 Reordered = Callable[[], Sequence[FloatArray]]
 """Computes full inference with its sums in other orders, at the first positions or all; called only where that decides."""
@@ -34,6 +34,7 @@ class Comparison:
         relative_error: the same over the largest magnitude of any output at any position.
         output_error: largest error of an output over what that output is allowed (above 1 is too much).
         map_error: largest error of a map over what that map is allowed (above 1 is too much).
+        noise_error: largest error over what the order of sums explains, of what disagrees; infinite where that was not measured.
         agrees: every output and every map is within its allowance.
         reason: empty if it agrees, otherwise what does not.
         allowed: float64 [N, K], what each output is allowed by both conditions.
@@ -43,14 +44,15 @@ class Comparison:
     relative_error: float
     output_error: float
     map_error: float
+    noise_error: float
     agrees: bool
     reason: str
     allowed: Doubles | None = field(default=None, repr=False, compare=False)
 
     @property
     def rounding(self) -> bool:
-        """Whether the largest error is one that rounding alone may make in a model that amplifies it."""
-        return self.relative_error <= ROUNDING_SHARE
+        """Whether the largest error is of the size of rounding."""
+        return self.noise_error <= ROUNDING
 
 
 def worst(comparisons: Mapping[str, Comparison]) -> Comparison:
@@ -62,6 +64,7 @@ def worst(comparisons: Mapping[str, Comparison]) -> Comparison:
         relative_error=max(one.relative_error for one in each),
         output_error=max(one.output_error for one in each),
         map_error=max(one.map_error for one in each),
+        noise_error=max((one.noise_error for one in each if not one.agrees), default=np.inf),
         agrees=all(one.agrees for one in each),
         reason="; ".join(reasons),
     )
@@ -83,19 +86,21 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
         passed_on: float64 [N, K], what errors that are allowed in front of these outputs make of them (``squashing``).
     """
     if outputs.shape != full.shape:
-        return _incomparable(f"outputs have shape {outputs.shape}, full inference {full.shape}")
+        return incomparable(f"outputs have shape {outputs.shape}, full inference {full.shape}")
     finite = np.isfinite(full)
     same = np.array_equal(np.where(finite, 0, outputs), np.where(finite, 0, full), equal_nan=True)
     if not same or not np.isfinite(outputs[finite]).all():
-        return _incomparable("outputs are infinite or not numbers where full inference's are not, or the reverse")
+        return incomparable("outputs are infinite or not numbers where full inference's are not, or the reverse")
     outputs, full = np.where(finite, outputs, 0), np.where(finite, full, 0)
     errors = np.abs(outputs.astype(np.float64) - full)
     magnitude = float(np.abs(full).max(initial=0))
     output_allowed = np.full(full.shape[1], OUTPUT_SHARE * magnitude)
     # one position is no map
     map_allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0) if len(full) > 1 else np.full(full.shape[1], np.inf)
+    noise_error = np.inf
     if (errors > np.minimum(output_allowed, map_allowed) + passed_on).any():
         noise = allowed_noise(full, [np.where(finite[: len(found)], found, 0) for found in reordered()])
+        noise_error = float(_shares(errors, noise + passed_on).max())
         output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)
     output_shares, map_shares = _shares(errors, output_allowed + passed_on), _shares(errors, map_allowed + passed_on)
     reasons = []
@@ -112,7 +117,7 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     largest = float(errors.max(initial=0))
     return Comparison(
         largest, largest / magnitude if magnitude else float(largest > 0), float(output_shares.max(initial=0)),
-        float(map_shares.max(initial=0)), not reasons, "; ".join(reasons),
+        float(map_shares.max(initial=0)), noise_error, not reasons, "; ".join(reasons),
         np.minimum(output_allowed, map_allowed) + np.broadcast_to(passed_on, full.shape),
     )  # fmt: skip
 
@@ -122,5 +127,6 @@ def _shares(errors: Doubles, allowed: Doubles) -> Doubles:
         return np.where(errors > 0, errors / allowed, 0.0)
 
 
-def _incomparable(reason: str) -> Comparison:
-    return Comparison(np.inf, np.inf, np.inf, np.inf, False, reason)
+def incomparable(reason: str) -> Comparison:
+    """For what has no error that is a number."""
+    return Comparison(np.inf, np.inf, np.inf, np.inf, np.inf, False, reason)

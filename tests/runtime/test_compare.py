@@ -42,11 +42,15 @@ def test_an_output_may_be_off_by_a_share_of_the_largest_of_all(power):
     assert comparison.reason.startswith("output 2 at position 7 is ")
     assert comparison.output_error == pytest.approx(1.2, rel=0.05)
     assert comparison.largest_error == pytest.approx(1.2 * allowed, rel=0.05)
-    assert comparison.rounding
 
 
-def test_a_large_error_is_no_rounding():
-    assert not compare(off_by(FULL, 0.01), FULL, nothing).rounding
+@pytest.mark.parametrize(("error", "rounding"), [(4e-5, True), (1e-3, False)])
+def test_an_error_far_beyond_what_the_order_of_sums_explains_is_no_rounding(error, rounding):
+    noisy = [FULL + 2e-6 * RNG.standard_normal(FULL.shape).astype(np.float32) for _ in range(3)]
+    comparison = compare(off_by(FULL, error), FULL, lambda: noisy)
+    assert not comparison.agrees
+    assert comparison.rounding is rounding
+    assert worst({"logits": comparison, "output": compare(FULL, FULL, never)}).rounding is rounding
 
 
 @pytest.mark.parametrize("power", POWERS)
