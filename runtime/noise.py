@@ -26,8 +26,9 @@ FALSE_ALARM = 1e-4
 MOST_DEVIATIONS = 10.0
 """An error of more is never explained by the order of sums. With few draws the quantile has no such end (a thousand deviations
 for two), and would excuse anything; to refuse a model for rounding costs it transforms, at worst its regions, not exactness."""
-STEPS = 4
-"""Steps of float32 at the largest number of a column that are never told apart: the last operations round to them."""
+STEPS, HEAD_STEPS = 4, 2
+"""Steps of float32, at the largest number of a column and of all columns, that are never told apart: the last operations round to
+them, and where a column is near zero, they add numbers up that are as large as others'."""
 NEWTON_STEPS = 50
 
 
@@ -40,26 +41,32 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray]) -> Doubles:
             and are left out.
 
     Returns:
-        float64 [K], at least STEPS steps of float32 at the column's largest magnitude. A power of ten in ``full`` and
-        ``reordered`` is the same power of ten here, as long as float32 has numbers that small in full precision.
+        float64 [K], at least STEPS steps of float32 at the column's largest magnitude, and HEAD_STEPS at that of all. A power of
+        ten in ``full`` and ``reordered`` is the same power of ten here, as long as float32 has numbers that small in full
+        precision.
     """
     magnitude: Doubles = np.abs(full.astype(np.float64)).max(axis=0)
-    float32 = np.finfo(np.float32)
-    steps: Doubles = STEPS * float(float32.eps) * np.maximum(magnitude, np.where(magnitude > 0, float(float32.tiny), 0.0))
+    steps = _steps(magnitude)
     differences = [found.astype(np.float64) - full[: len(found)] for found in reordered]
     differences = [one for one in differences if one.any()]
-    if not differences:
+    if not differences or not steps.any():
         return steps
     from scipy.stats import t  # takes a while to import, and is seldom needed
 
-    told = magnitude > 0
-    draws = np.stack(differences)[:, :, told]  # [R, N, columns]
-    variances = (draws**2).mean(axis=(0, 1)) + (steps[told] / STEPS) ** 2 / 12  # no column is without the last rounding
+    draws = np.stack(differences)  # [R, n, K]
+    variances = (draws**2).mean(axis=(0, 1)) + (steps / STEPS) ** 2 / 12  # no column is without the last rounding
     moderate, freedom = moderated(variances, degrees_of_freedom(draws))
     quantile = min(float(t.isf(FALSE_ALARM / (2 * full.size), freedom)), MOST_DEVIATIONS)
-    allowed = steps.copy()
-    allowed[told] = np.maximum(quantile * np.sqrt(np.maximum(moderate, variances)), steps[told])
+    allowed: Doubles = np.maximum(quantile * np.sqrt(np.maximum(moderate, variances)), steps)
     return allowed
+
+
+def _steps(magnitude: Doubles) -> Doubles:
+    """What is never told apart, per column, from the columns' largest magnitudes [K]. Zero if all of them are."""
+    float32, largest = np.finfo(np.float32), float(magnitude.max(initial=0))
+    least = float(float32.tiny) if largest > 0 else 0.0  # below, steps are as large as there
+    steps: Doubles = float(float32.eps) * np.maximum(np.maximum(STEPS * magnitude, HEAD_STEPS * largest), STEPS * least)
+    return steps
 
 
 def degrees_of_freedom(draws: Doubles) -> float:

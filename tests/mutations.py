@@ -99,10 +99,12 @@ class Subject:
 
     def matters(self, mutant: Mutant) -> bool:
         """Whether many positions are far off."""
-        found = self.everywhere.evaluated(mutant.engine, mutant.left, len(self.everywhere.positions))
-        allowed = self.everywhere.judged(self.everywhere.outputs).allowed
-        far = [(np.abs(outputs - self.everywhere.outputs) > MATTERS * allowed).any(axis=1) for outputs in found.values()]
-        return np.mean(np.any(far, axis=0)) >= AT_POSITIONS
+        reference = self.everywhere
+        far = np.zeros(len(reference.positions), np.bool_)
+        for outputs in reference.evaluated(mutant.engine, mutant.left, len(far)).values():
+            allowed = compare(outputs, reference.outputs, lambda: reference.reordered).allowed
+            far |= (np.abs(outputs - reference.outputs) > MATTERS * allowed).any(axis=1)
+        return far.mean() >= AT_POSITIONS
 
 
 def shares(mutant: Mutant, reference: Reference) -> list[float]:
