@@ -17,6 +17,7 @@ from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import REORDERINGS, FullInference
 from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.noise import allowed_noise
+from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.sessions import Machine
 
@@ -78,10 +79,10 @@ def verify_normalised(
     except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
         raise kind(f"{source.path}: cannot run a batch of images ({error}); export it with a dynamic batch") from error
 
-    def around_expected() -> list[FloatArray]:
+    def around_expected(numbers: IntArray) -> list[FloatArray]:
         """What another order of sums does to the normalised model; what normalising did is no rounding."""
         with np.errstate(invalid="ignore"):  # of what is infinite
-            return [expected + (other - found) for other in reordered(own_output)]
+            return [(expected + (other - found))[numbers] for other in reordered(own_output)]
 
     comparison = compare(found, expected, around_expected)
     if not comparison.agrees and logits is not None and logits.squashing is not None:

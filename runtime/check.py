@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
@@ -25,8 +25,6 @@ ALIKE = 4
 """Positions in a small batch."""
 PROBED = 72
 """Positions that are evaluated in small batches and alone at most: each takes a run."""
-NOISE_POSITIONS = 8
-"""Positions that full inference runs with other sums, the corners first: enough draws with the reorderings there are."""
 UNCHANGED = 5e-3
 """What approximate variants may be off where nothing is covered, relative to the largest output: they may round coarser."""
 
@@ -91,21 +89,26 @@ class Reference:
         self.image = image if image is not None else _random_input(explainer, full, seed)
         element = explainer.manifest.image_element
         self.fill = element.fitted(fill) if fill is not None else _random_input(explainer, full, seed + 1)[0]
-        self.outputs = self._run(full, self.image, self.fill)
+        self.outputs = self._run(full, self.image, self.fill, positions)
+        self._others: dict[int, tuple[FloatArray, ...]] = {}
 
-    def _run(self, full: FullInference, image: FloatArray, fill: Numbers, count: int | None = None) -> FloatArray:
-        """At the first ``count`` positions; None is all."""
-        manifest, positions = self.explainer.manifest, self.positions[:count]
+    def _run(self, full: FullInference, image: FloatArray, fill: Numbers, positions: IntArray) -> FloatArray:
+        manifest = self.explainer.manifest
         return full.outputs(image, fill_image(fill, manifest.shape), positions, manifest.patch, *manifest.outputs)
 
-    @cached_property
-    def reordered(self) -> list[FloatArray]:
-        """The first of the same outputs with sums in other orders, and of images that differ in the last place."""
-        explainer, count = self.explainer, NOISE_POSITIONS
-        orders = [self._run(explainer.full_inference(order=order), self.image, self.fill, count) for order in REORDERINGS]
+    def reordered(self, numbers: IntArray) -> list[FloatArray]:
+        """The same outputs, at the positions of these numbers, with sums in other orders, and of images off in the last place."""
+        if missing := [number for number in numbers.tolist() if number not in self._others]:
+            rows = zip(*self._run_otherwise(self.positions[missing]), strict=True)
+            self._others.update(zip(missing, rows, strict=True))
+        return [np.stack(one) for one in zip(*(self._others[number] for number in numbers.tolist()), strict=True)]
+
+    def _run_otherwise(self, positions: IntArray) -> list[FloatArray]:
+        explainer = self.explainer
+        orders = [self._run(explainer.full_inference(order=one), self.image, self.fill, positions) for one in REORDERINGS]
         full, off = explainer.full_inference(), explainer.manifest.image_element.in_last_place
         fill = fill_image(self.fill, explainer.manifest.shape)
-        return orders + [self._run(full, off(self.image, seed), off(fill, seed), count) for seed in LAST_PLACES]
+        return orders + [self._run(full, off(self.image, seed), off(fill, seed), positions) for seed in LAST_PLACES]
 
     def compared(self, explainer: Explainer) -> Comparison:
         """A compiled model of the same source with this."""
@@ -157,8 +160,10 @@ class Reference:
         passed_on = manifest.squashing.passed_on(part(self.outputs, 0), np.broadcast_to(allowed, part(found, 0).shape))
         return worst({manifest.output: compared(0, passed_on), manifest.logits: logits})
 
-    def _reordered_part(self, part: Callable[[FloatArray, int], FloatArray], number: int) -> list[FloatArray]:
-        return [part(outputs, number) for outputs in self.reordered]
+    def _reordered_part(
+        self, part: Callable[[FloatArray, int], FloatArray], number: int, positions: IntArray
+    ) -> list[FloatArray]:
+        return [part(outputs, number) for outputs in self.reordered(positions)]
 
     def unsound(self, engine: Engine) -> str:
         """What is wrong with an approximate ``engine``, empty if nothing is.

@@ -13,6 +13,7 @@ import numpy as np
 
 from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.noise import Doubles, allowed_noise
+from kcompiler.runtime.positions import IntArray
 
 OUTPUT_SHARE = 2.0**-18
 """What any output may be off, relative to the largest of its head: 32 units in the last place of float32 there."""
@@ -21,8 +22,11 @@ MAP_SHARE = 1e-3
 ROUNDING = 4.0
 """Up to so many times what the order of sums explains a disagreement may be rounding all the same; beyond, something is wrong."""
 
-Reordered = Callable[[], Sequence[FloatArray]]
-"""Computes full inference with its sums in other orders, at the first positions or all; called only where that decides."""
+NOISE_POSITIONS = 8
+"""Positions at which full inference runs with other sums: those of the largest errors, since some are noisier than others."""
+
+Reordered = Callable[[IntArray], Sequence[FloatArray]]
+"""Computes full inference with its sums in other orders, [n, K] each, at positions of n numbers; called only where it decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,9 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     map_allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0) if len(full) > 1 else np.full(full.shape[1], np.inf)
     noise_error = np.inf
     if (errors > np.minimum(output_allowed, map_allowed) + passed_on).any():
-        noise = allowed_noise(full, [np.where(finite[: len(found)], found, 0) for found in reordered()])
+        worst_first = np.argsort(-(errors / (np.minimum(output_allowed, map_allowed) + passed_on)).max(axis=1), kind="stable")
+        numbers = np.sort(worst_first[:NOISE_POSITIONS])
+        noise = allowed_noise(full, [np.where(finite[numbers], found, 0) for found in reordered(numbers)], numbers)
         noise_error = float(_shares(errors, noise + passed_on).max())
         output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)
     output_shares, map_shares = _shares(errors, output_allowed + passed_on), _shares(errors, map_allowed + passed_on)

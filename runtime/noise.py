@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.images import FloatArray
+from kcompiler.runtime.positions import IntArray
 
 Doubles = npt.NDArray[np.float64]
 
@@ -30,15 +31,16 @@ STEPS, HEAD_STEPS = 4, 2
 """Steps of float32, at the largest number of a column and of all columns, that are never told apart: the last operations round to
 them, and where a column is near zero, they add numbers up that are as large as others'."""
 NEWTON_STEPS = 50
+ALL = slice(None)
 
 
-def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray]) -> Doubles:
+def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: IntArray | slice = ALL) -> Doubles:
     """The largest error, per column, that a difference in the order of sums explains.
 
     Args:
         full: full inference, finite float32 [N, K]: N positions of K outputs.
-        reordered: the same, at the first n of the positions, with sums in other orders. Those that change no bit tell nothing
-            and are left out.
+        reordered: the same with sums in other orders, [n, K] each. Those that change no bit tell nothing and are left out.
+        numbers: of the n positions that they are at.
 
     Returns:
         float64 [K], at least STEPS steps of float32 at the column's largest magnitude, and HEAD_STEPS at that of all. A power of
@@ -47,7 +49,7 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray]) -> Doubles:
     """
     magnitude: Doubles = np.abs(full.astype(np.float64)).max(axis=0)
     steps = _steps(magnitude)
-    differences = [found.astype(np.float64) - full[: len(found)] for found in reordered]
+    differences = [found.astype(np.float64) - full[numbers] for found in reordered]
     differences = [one for one in differences if one.any()]
     if not differences or not steps.any():
         return steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from unittest import mock
 
@@ -102,18 +102,21 @@ class Subject:
         reference = self.everywhere
         far = np.zeros(len(reference.positions), np.bool_)
         for outputs in reference.evaluated(mutant.engine, mutant.left, len(far)).values():
-            allowed = compare(outputs, reference.outputs, lambda: reference.reordered).allowed
+            allowed = compare(outputs, reference.outputs, reference.reordered).allowed
             far |= (np.abs(outputs - reference.outputs) > MATTERS * allowed).any(axis=1)
         return far.mean() >= AT_POSITIONS
 
 
 def shares(mutant: Mutant, reference: Reference) -> list[float]:
     """The largest error over what is allowed, with all outputs multiplied by each of SCALES."""
+
+    def scaled(scale: np.float32, numbers: np.ndarray) -> list[np.ndarray]:
+        return [other * scale for other in reference.reordered(numbers)]
+
     found = []
     for scale in map(np.float32, SCALES):
-        others = [other * scale for other in reference.reordered]
         ways = reference.evaluated(mutant.engine, mutant.left).values()
-        each = [compare(outputs * scale, reference.outputs * scale, lambda others=others: others) for outputs in ways]
+        each = [compare(outputs * scale, reference.outputs * scale, partial(scaled, scale)) for outputs in ways]
         found.append(max(max(one.output_error, one.map_error) for one in each))
         assert all(one.agrees for one in each) == (found[-1] <= 1)
     return found
@@ -181,7 +184,8 @@ def wrong_pads(subject: Subject) -> Iterator[Mutant]:
         return right(shape, dtype) + np.asarray(WRONG_PAD, dtype)
 
     with mock.patch.object(baseline.np, "zeros", zeros):
-        yield subject.mutant("pad rows")
+        mutant = subject.mutant("pad rows")
+    yield mutant
 
 
 def wrong_transforms(subject: Subject) -> Iterator[Mutant]:
@@ -193,7 +197,8 @@ def wrong_transforms(subject: Subject) -> Iterator[Mutant]:
             return [_with_wrong_entry(one, part) if one.products > 1 else one for one in right(windows, size)]
 
         with mock.patch.object(winograd, "algorithms", wrong):
-            yield subject.mutant(f"matrix of {part}")
+            mutant = subject.mutant(f"matrix of {part}")
+        yield mutant
 
 
 def _with_wrong_entry(algorithm: Filtering, part: str) -> Filtering:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from kcompiler.runtime.errors import CheckFailed
 from kcompiler.runtime.files import check_replaceable
 from kcompiler.runtime.full import BATCH, REORDERINGS
 from kcompiler.runtime.images import FloatArray, fill_image
-from kcompiler.runtime.positions import Grid, batches
+from kcompiler.runtime.positions import Grid, IntArray, batches
 from kcompiler.runtime.progress import Reporter
 
 
@@ -67,7 +68,7 @@ def run_demo(
         f"largest drop with the patch centred at (y {y}, x {x}), {where} the lesion's box {truth['box']}"
     )
     comparison = compare(
-        heat_map.scores.reshape(-1, 1), full.reshape(-1, 1), lambda: _reordered(explainer, picture.tensor, heat_map)
+        heat_map.scores.reshape(-1, 1), full.reshape(-1, 1), partial(_reordered, explainer, picture.tensor, heat_map)
     )
     if not comparison.agrees:
         raise CheckFailed(f"the heat map disagrees with full inference: {comparison.reason}")
@@ -98,7 +99,9 @@ def _full_inference(explainer: kcompiler.Explainer, image: FloatArray, heat_map:
     return np.concatenate(scores).reshape(heat_map.scores.shape), reporter.seconds
 
 
-def _reordered(explainer: kcompiler.Explainer, image: FloatArray, heat_map: kcompiler.HeatMap) -> list[FloatArray]:
-    positions, fill = Grid(heat_map.ys, heat_map.xs).positions, fill_image(0.0, explainer.manifest.shape)
+def _reordered(
+    explainer: kcompiler.Explainer, image: FloatArray, heat_map: kcompiler.HeatMap, numbers: IntArray
+) -> list[FloatArray]:
+    positions, fill = Grid(heat_map.ys, heat_map.xs).positions[numbers], fill_image(0.0, explainer.manifest.shape)
     full = (explainer.full_inference(order=order) for order in REORDERINGS)
     return [one.outputs(image, fill, positions, heat_map.patch)[:, heat_map.target : heat_map.target + 1] for one in full]
