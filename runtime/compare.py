@@ -102,9 +102,9 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     # one position is no map
     map_allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0) if len(full) > 1 else np.full(full.shape[1], np.inf)
     noise_error = np.inf
-    if (errors > np.minimum(output_allowed, map_allowed) + passed_on).any():
-        worst_first = np.argsort(-(errors / (np.minimum(output_allowed, map_allowed) + passed_on)).max(axis=1), kind="stable")
-        numbers = np.sort(worst_first[:NOISE_POSITIONS])
+    shares = _shares(errors, np.minimum(output_allowed, map_allowed) + passed_on).max(axis=1)
+    if (shares > 1).any():
+        numbers = np.sort(np.argsort(-shares, kind="stable")[:NOISE_POSITIONS])
         noise = allowed_noise(full, [np.where(finite[numbers], found, 0) for found in reordered(numbers)], numbers)
         noise_error = float(_shares(errors, noise + passed_on).max())
         output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)

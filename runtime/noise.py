@@ -30,6 +30,8 @@ for two), and would excuse anything; to refuse a model for rounding costs it tra
 STEPS, HEAD_STEPS = 4, 2
 """Steps of float32, at the largest number of a column and of all columns, that are never told apart: the last operations round to
 them, and where a column is near zero, they add numbers up that are as large as others'."""
+QUIET = 0.5
+"""Orders that make at most this share of the noise of the noisiest are no draws of the same: they would hide how large it is."""
 NEWTON_STEPS = 50
 ALL = slice(None)
 
@@ -39,7 +41,7 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: In
 
     Args:
         full: full inference, finite float32 [N, K]: N positions of K outputs.
-        reordered: the same with sums in other orders, [n, K] each. Those that change no bit tell nothing and are left out.
+        reordered: the same with sums in other orders, [n, K] each. Those that change little tell little and are left out.
         numbers: of the n positions that they are at.
 
     Returns:
@@ -50,7 +52,8 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: In
     magnitude: Doubles = np.abs(full.astype(np.float64)).max(axis=0)
     steps = _steps(magnitude)
     differences = [found.astype(np.float64) - full[numbers] for found in reordered]
-    differences = [one for one in differences if one.any()]
+    sizes = [float(np.sqrt((one**2).mean())) for one in differences]
+    differences = [one for one, size in zip(differences, sizes, strict=True) if size > QUIET * max(sizes)]
     if not differences or not steps.any():
         return steps
     from scipy.stats import t  # takes a while to import, and is seldom needed
