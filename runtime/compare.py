@@ -106,8 +106,9 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     if (shares > 1).any():
         numbers = np.sort(np.argsort(-shares, kind="stable")[:NOISE_POSITIONS])
         noise = allowed_noise(full, [np.where(finite[numbers], found, 0) for found in reordered(numbers)], numbers)
-        noise_error = float(_shares(errors, noise + passed_on).max())
         output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)
+        too_large = errors > np.minimum(output_allowed, map_allowed) + passed_on
+        noise_error = float(_shares(np.where(too_large, errors, 0), noise + passed_on).max())
     output_shares, map_shares = _shares(errors, output_allowed + passed_on), _shares(errors, map_allowed + passed_on)
     reasons = []
     if not output_shares.max(initial=0) <= 1:

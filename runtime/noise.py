@@ -27,11 +27,13 @@ FALSE_ALARM = 1e-4
 MOST_DEVIATIONS = 10.0
 """An error of more is never explained by the order of sums. With few draws the quantile has no such end (a thousand deviations
 for two), and would excuse anything; to refuse a model for rounding costs it transforms, at worst its regions, not exactness."""
-STEPS, HEAD_STEPS = 4, 2
-"""Steps of float32, at the largest number of a column and of all columns, that are never told apart: the last operations round to
-them, and where a column is near zero, they add numbers up that are as large as others'."""
+STEPS, HEAD_STEPS, MOST_STEPS = 4, 2, 32
+"""Steps of float32 at the largest number of a column that are never told apart: the last operations round to them. And steps at the
+largest of all columns, where that is more, but so many of the column's own at most: sums that nearly cancel are of larger numbers."""
 QUIET = 0.5
 """Orders that make at most this share of the noise of the noisiest are no draws of the same: they would hide how large it is."""
+LOUD = 10.0
+"""Columns louder than this times the median count as if they were as loud."""
 NEWTON_STEPS = 50
 ALL = slice(None)
 
@@ -45,15 +47,12 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: In
         numbers: of the n positions that they are at.
 
     Returns:
-        float64 [K], at least STEPS steps of float32 at the column's largest magnitude, and HEAD_STEPS at that of all. A power of
-        ten in ``full`` and ``reordered`` is the same power of ten here, as long as float32 has numbers that small in full
-        precision.
+        float64 [K], at least :func:`_steps`. A power of ten in ``full`` and
+        ``reordered`` is the same power of ten here, as long as float32 has numbers that small in full precision.
     """
     magnitude: Doubles = np.abs(full.astype(np.float64)).max(axis=0)
     steps = _steps(magnitude)
-    differences = [found.astype(np.float64) - full[numbers] for found in reordered]
-    sizes = [float(np.sqrt((one**2).mean())) for one in differences]
-    differences = [one for one, size in zip(differences, sizes, strict=True) if size > QUIET * max(sizes)]
+    differences = _telling([found.astype(np.float64) - full[numbers] for found in reordered if np.isfinite(found).all()])
     if not differences or not steps.any():
         return steps
     from scipy.stats import t  # takes a while to import, and is seldom needed
@@ -66,26 +65,41 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: In
     return allowed
 
 
+def _telling(differences: Sequence[Doubles]) -> list[Doubles]:
+    """Those of the draws that are no copies of others, and no quieter ones."""
+    sizes = [float(np.sqrt((one**2).mean())) for one in differences]
+    kept: list[Doubles] = []
+    for one, size in zip(differences, sizes, strict=True):
+        if size > QUIET * max(sizes) and not any(np.array_equal(one, other) for other in kept):
+            kept.append(one)
+    return kept
+
+
 def _steps(magnitude: Doubles) -> Doubles:
     """What is never told apart, per column, from the columns' largest magnitudes [K]. Zero if all of them are."""
-    float32, largest = np.finfo(np.float32), float(magnitude.max(initial=0))
-    least = float(float32.tiny) if largest > 0 else 0.0  # below, steps are as large as there
-    steps: Doubles = float(float32.eps) * np.maximum(np.maximum(STEPS * magnitude, HEAD_STEPS * largest), STEPS * least)
+    float32 = np.finfo(np.float32)
+    least = float(float32.tiny) if magnitude.any() else 0.0  # below, steps are as large as there
+    cancelling = np.minimum(HEAD_STEPS * magnitude.max(initial=0), MOST_STEPS * magnitude)
+    steps: Doubles = float(float32.eps) * np.maximum(np.maximum(STEPS * magnitude, cancelling), STEPS * least)
     return steps
 
 
 def degrees_of_freedom(draws: Doubles) -> float:
     """How many independent draws the mean square over R reorderings and N positions is worth, from draws [R, N, K].
 
-    Positions share most of their numbers, and with them a part of the noise: the share r of the variance that is a column's
-    mean over positions. By Satterthwaite's approximation a mean square of N such draws has 1 / (r^2 + (1 - r)^2 / N) degrees of
-    freedom.
+    Positions share most of their numbers, and with them a part of the noise: any two have the correlation q. By Satterthwaite's
+    approximation a mean square of N such draws has N / (1 + (N - 1) q^2) degrees of freedom. Columns that are far louder than
+    most do not decide alone.
     """
     count, positions, _ = draws.shape
-    total = float((draws**2).mean())
-    between = max(float((draws.mean(axis=1) ** 2).mean()) - total / positions, 0.0) if positions > 1 else total
-    shared = min(between / total, 1.0)
-    return float(count / (shared**2 + (1 - shared) ** 2 / positions))
+    if positions < 2:
+        return float(count)
+    sizes = np.sqrt((draws**2).mean(axis=(0, 1)))
+    usual = float(np.median(sizes[sizes > 0]))
+    alike = draws / np.maximum(sizes / (LOUD * usual), 1)
+    shared = float((alike.mean(axis=1) ** 2).mean() / (alike**2).mean())  # 1 / N of independent draws, 1 of equal ones
+    correlation = min(max((shared - 1 / positions) / (1 - 1 / positions), 0.0), 1.0)
+    return float(count * positions / (1 + (positions - 1) * correlation**2))
 
 
 def moderated(variances: Doubles, freedom: float) -> tuple[Doubles, float]:

@@ -127,3 +127,14 @@ def test_of_several_outputs_each_must_agree():
     assert both.largest_error == bad.largest_error > good.largest_error
     assert both.reason.startswith("logits: output 2 at position 7")
     assert worst({"probabilities": good}) == good
+
+
+def test_what_agrees_does_not_make_a_defect_of_rounding_elsewhere():
+    """Far beyond its noise, but within a thousandth of its range; the other is flat, and off by a little more than its noise."""
+    rng = np.random.default_rng(1)
+    full = np.stack([100 * rng.random(50), 100 + 1e-4 * rng.random(50)], axis=1).astype(np.float32)
+    noisy = [(full + [1e-6, 1e-5] * rng.standard_normal(full.shape)).astype(np.float32) for _ in range(3)]
+    outputs = full + np.float32([3e-4, 1.5e-4])
+    comparison = compare(outputs, full, lambda numbers: [one[numbers] for one in noisy])
+    assert not comparison.agrees
+    assert comparison.rounding

@@ -67,8 +67,8 @@ def test_no_units(power):
 
 def test_reorderings_that_change_no_bit_tell_nothing():
     full, reordered, _ = heads(np.random.default_rng(4), 10, DEVIATION)
-    eps, magnitude = np.finfo(np.float32).eps, np.abs(full).max(axis=0).astype(np.float64)
-    steps = eps * np.maximum(STEPS * magnitude, HEAD_STEPS * magnitude.max())
+    magnitude = np.abs(full).max(axis=0).astype(np.float64)
+    steps = np.finfo(np.float32).eps * np.maximum(STEPS * magnitude, HEAD_STEPS * magnitude.max())
     np.testing.assert_array_equal(allowed_noise(full, [full, full]), steps)
     np.testing.assert_array_equal(allowed_noise(full, [full, *reordered, full]), allowed_noise(full, reordered))
 
@@ -80,22 +80,46 @@ def test_numbers_too_small_for_full_precision_have_steps_of_their_own():
     assert least < allowed_noise(full, [])[0] < 10 * least
 
 
-def test_a_column_of_zeros_is_allowed_what_sums_that_cancel_round_to():
+def test_zeros_are_allowed_next_to_nothing():
     full, reordered, _ = heads(np.random.default_rng(5), 10, DEVIATION)
     for one in (full, *reordered):
         one[:, 3] = 0
     allowed = allowed_noise(full, reordered)
-    assert 0 < allowed[3] < 1e-6
+    assert 0 < allowed[3] < 1e-9
     assert np.isfinite(allowed).all()
     zeros = np.zeros((5, 2), np.float32)
     assert allowed_noise(zeros, [zeros]).tolist() == [0, 0]
 
 
-def test_degrees_of_freedom_are_those_of_reorderings_or_of_all_positions():
+def test_boxes_do_not_excuse_scores():
+    """Of a detector: coordinates in the hundreds, scores near zero, each with the noise of their own size."""
+    rng = np.random.default_rng(8)
+    full = np.concatenate([rng.uniform(550, 600, (8, 4)), rng.uniform(0, 1e-5, (8, 4))], axis=1)
+    reordered = [full * (1 + 1e-7 * rng.standard_normal(full.shape)) for _ in range(3)]
+    allowed = allowed_noise(full.astype(np.float32), reordered)
+    assert (allowed[4:] < 1e-3 * 1e-5).all()
+
+
+def test_a_reordering_that_is_not_finite_and_copies_of_others_tell_nothing():
+    full, reordered, _ = heads(np.random.default_rng(9), 10, DEVIATION)
+    broken = reordered[0].copy()
+    broken[1, 1] = np.inf
+    usual = allowed_noise(full, reordered)
+    np.testing.assert_array_equal(allowed_noise(full, [*reordered, broken]), usual)
+    np.testing.assert_array_equal(allowed_noise(full, [*reordered, *reordered]), usual)
+
+
+@pytest.mark.parametrize("positions", [2, 8])
+@pytest.mark.parametrize("shared", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_degrees_of_freedom_are_those_of_a_mean_square(shared, positions):
+    """By the variance of mean squares, of many columns alike: twice the squared mean over the degrees of freedom."""
     rng = np.random.default_rng(6)
-    alike = np.broadcast_to(rng.standard_normal((3, 1, 2000)), (3, POSITIONS, 2000))
-    assert degrees_of_freedom(alike) == pytest.approx(3, rel=0.25)
-    assert degrees_of_freedom(rng.standard_normal((3, POSITIONS, 2000))) == pytest.approx(3 * POSITIONS, rel=0.15)
+    own, common = rng.standard_normal((3, positions, 20000)), rng.standard_normal((3, 1, 20000))
+    draws = np.sqrt(1 - shared) * own + np.sqrt(shared) * common
+    squares = (draws**2).mean(axis=(0, 1))
+    assert degrees_of_freedom(draws) == pytest.approx(2 * squares.mean() ** 2 / squares.var(), rel=0.1)
+    loud = draws * np.where(np.arange(20000) == 7, 1e3, 1.0)
+    assert degrees_of_freedom(loud) == pytest.approx(degrees_of_freedom(draws), rel=0.05)
 
 
 def test_moderation_is_total_for_equal_variances_and_none_for_unlike_ones():
