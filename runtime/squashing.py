@@ -13,12 +13,14 @@ import numpy as np
 from pydantic import Field
 
 from kcompiler.runtime.images import FloatArray
-from kcompiler.runtime.noise import Doubles
+from kcompiler.runtime.noise import STEPS, Doubles
 from kcompiler.runtime.plans import Record
 
 Squasher = Literal["Softmax", "LogSoftmax", "Sigmoid"]
 NEAREST = 2.0**-25
 """How near to 1 a probability is that float32 shows as 1."""
+SUBNORMAL = STEPS * float(np.finfo(np.float32).smallest_subnormal)
+"""What a probability is rounded to that is too small for full precision."""
 
 
 class Squashing(Record):
@@ -41,4 +43,4 @@ class Squashing(Record):
         odds = logit(np.clip(probabilities, np.finfo(np.float64).tiny, 1 - NEAREST))
         squash = log_expit if self.operator == "LogSoftmax" else expit
         spread: Doubles = np.maximum(squash(odds + shift) - squash(odds), squash(odds) - squash(odds - shift))
-        return self.factor * spread
+        return self.factor * (spread + SUBNORMAL)

@@ -35,3 +35,13 @@ def test_saturated_probabilities_are_finite():
     bound = Squashing(operator="Softmax").passed_on(outputs, np.full((1, 2), 1e6))
     assert np.isfinite(bound).all()
     assert (bound <= 1).all()
+
+
+@pytest.mark.parametrize("operator", FUNCTIONS)
+@pytest.mark.parametrize("factor", [1.0, 100.0])
+def test_probabilities_too_small_for_full_precision_may_be_off_by_their_last_places(operator, factor):
+    outputs = (np.float32(factor) * np.float32([[1.0, 2e-44], [1.0, 1e-38]])).astype(np.float32)
+    bound = Squashing(operator=operator, factor=factor).passed_on(outputs, np.zeros((2, 2)))
+    step = float(np.finfo(np.float32).smallest_subnormal)
+    assert (bound >= 2 * factor * step).all(), "a factor behind the softmax multiplies what its result is rounded to"
+    assert (bound <= 1e-37 * factor).all()
