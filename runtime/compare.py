@@ -104,7 +104,7 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     noise_error = np.inf
     shares = _shares(errors, np.minimum(output_allowed, map_allowed) + passed_on).max(axis=1)
     if (shares > 1).any():
-        numbers = np.sort(np.argsort(-shares, kind="stable")[:NOISE_POSITIONS])
+        numbers = _largest(shares, NOISE_POSITIONS)
         noise = allowed_noise(full, [np.where(finite[numbers], found, 0) for found in reordered(numbers)], numbers)
         output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)
         too_large = errors > np.minimum(output_allowed, map_allowed) + passed_on
@@ -127,6 +127,12 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
         float(map_shares.max(initial=0)), noise_error, not reasons, "; ".join(reasons),
         np.minimum(output_allowed, map_allowed) + np.broadcast_to(passed_on, full.shape),
     )  # fmt: skip
+
+
+def _largest(shares: Doubles, count: int) -> IntArray:
+    """Indices of the largest of ``shares`` [N], ascending; of equal ones drawn, since neighbours are alike."""
+    drawn = np.random.default_rng(0).permutation(len(shares))
+    return np.sort(drawn[np.argsort(-shares[drawn], kind="stable")[:count]])
 
 
 def _shares(errors: Doubles, allowed: Doubles) -> Doubles:
