@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import (
     BundleError,
     CheckFailed,
@@ -64,7 +64,7 @@ def compile(
     patch: int | tuple[int, int] = 16,
     input_shape: Sequence[int] | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
-    bind: Mapping[str, bool | float | str | Sequence[Any] | npt.NDArray[Any]] | None = None,
+    bind: Mapping[str, bool | float | str | Sequence[Any] | AnyArray] | None = None,
     output: str | None = None,
     reduce: Literal["mean", "max", "sum"] | None = None,
     reduce_over: Literal["everything", "class"] = "everything",

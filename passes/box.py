@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import IntArray, Spans
+from kcompiler.passes.geometry import Spans
 from kcompiler.passes.places import Places
+from kcompiler.runtime.arrays import IntArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from kcompiler.passes.plan import Plan
 from kcompiler.passes.quantised import INTEGERS
 from kcompiler.passes.rewrite import node_graph
 from kcompiler.passes.work import DEFAULT_RATES, FLOAT_BYTES, Rates
+from kcompiler.runtime.arrays import IntArray
 from kcompiler.runtime.manifest import POSITIONS
-from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.sessions import Machine, open_session
 
 REPEATS = 5

@@ -19,7 +19,8 @@ from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
 from kcompiler.passes.plan import EXACT, Plan, Thresholds, make_plan, mean_share
 from kcompiler.passes.prices import Priced, Prices, predicted
 from kcompiler.passes.work import DEFAULT_RATES, Rates
-from kcompiler.runtime.positions import IntArray, make_grid
+from kcompiler.runtime.arrays import IntArray
+from kcompiler.runtime.positions import make_grid
 from kcompiler.runtime.schedule import Extents, schedule
 
 BATCHES = (16, 32, 64, 128)

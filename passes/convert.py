@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper, version_converter
@@ -11,6 +10,7 @@ from onnx.external_data_helper import uses_external_data
 
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.load import Source
+from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.errors import ModelError
 
 OPSET = 18
@@ -89,7 +89,7 @@ def corner_resizes(graph: gs.Graph) -> bool:
     return split
 
 
-def _shrink_first(emit: Emitter, node: gs.Node, scales: npt.NDArray[np.float32]) -> None:
+def _shrink_first(emit: Emitter, node: gs.Node, scales: FloatArray) -> None:
     """A map that shrinks along one axis and grows along the other: along one after the other."""
     target, between = node.outputs[0], gs.Variable(emit.fresh(f"{node.outputs[0].name}/shrunk"), np.float32)
     larger = [between, node.inputs[1], emit.constant(np.maximum(scales, 1))]

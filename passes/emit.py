@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-Array = npt.NDArray[np.generic]
+from kcompiler.runtime.arrays import AnyArray
+
 INTERNED_BYTES = 1 << 20  # larger arrays are weights: they are told apart by identity, not by content
 
 
@@ -41,7 +41,7 @@ class Emitter:
         self.graph.inputs.append(variable)
         return variable
 
-    def constant(self, values: Array, name: str = "constant") -> gs.Constant:
+    def constant(self, values: AnyArray, name: str = "constant") -> gs.Constant:
         values = np.asarray(values)
         content = values.tobytes() if values.nbytes <= INTERNED_BYTES else (values.ctypes.data, values.strides)
         key = (values.dtype.str, values.shape, content)
@@ -49,10 +49,10 @@ class Emitter:
             self._constants[key] = gs.Constant(self.fresh(name), values)
         return self._constants[key]
 
-    def int32(self, values: int | Sequence[int] | Array) -> gs.Constant:
+    def int32(self, values: int | Sequence[int] | AnyArray) -> gs.Constant:
         return self.constant(np.asarray(values, dtype=np.int32))
 
-    def int64(self, values: int | Sequence[int] | Array) -> gs.Constant:
+    def int64(self, values: int | Sequence[int] | AnyArray) -> gs.Constant:
         return self.constant(np.asarray(values, dtype=np.int64))
 
     def __call__(

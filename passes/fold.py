@@ -12,7 +12,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.batch import SHAPE_ONLY, subgraphs
-from kcompiler.passes.emit import Array, Emitter
+from kcompiler.passes.emit import Emitter
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.sessions import Machine, open_session
 
 BATCHES = (1, 2, 3, 5, 7, 64)
@@ -26,9 +27,9 @@ SIZED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1}
 GROWING = ("ConstantOfShape", "Expand", "Range", "Resize", "Tile")
 """Not computed for several batches: what they make may be large."""
 RESTATED = "sizes"
-Known = tuple[Array, ...]
+Known = tuple[AnyArray, ...]
 """A value for each of BATCHES."""
-Load = Callable[[gs.Constant], Array]
+Load = Callable[[gs.Constant], AnyArray]
 
 
 def fold(graph: gs.Graph, load: Load, *, in_bodies: bool = False) -> bool:
@@ -109,7 +110,7 @@ def _read_shape(node: gs.Node, batch: int | str, rng: np.random.Generator) -> Kn
     return tuple(one[node.attrs.get("start", 0) : node.attrs.get("end")] for one in sizes)
 
 
-def _run(node: gs.Node, runs: Sequence[Sequence[Array | None]], opset: int) -> Known | None:
+def _run(node: gs.Node, runs: Sequence[Sequence[AnyArray | None]], opset: int) -> Known | None:
     """The output of ``node`` alone for the inputs of each run; None if ONNX Runtime cannot, and so it stays in the graph."""
     feeds = [{f"input_{place}": np.asarray(array) for place, array in enumerate(run) if array is not None} for run in runs]
     try:
@@ -120,7 +121,7 @@ def _run(node: gs.Node, runs: Sequence[Sequence[Array | None]], opset: int) -> K
     return tuple(results) if all(isinstance(result, np.ndarray) for result in results) else None
 
 
-def _alone(node: gs.Node, count: int, feeds: Mapping[str, Array], opset: int) -> bytes:
+def _alone(node: gs.Node, count: int, feeds: Mapping[str, AnyArray], opset: int) -> bytes:
     """A model of ``node``, with those of its ``count`` inputs that are given, of any size."""
     sizes = {name: [f"{name}_{axis}" for axis in range(array.ndim)] for name, array in feeds.items()}
     inputs = {name: gs.Variable(name, array.dtype, sizes[name]) for name, array in feeds.items()}

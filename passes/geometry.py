@@ -10,10 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +30,7 @@ class Spans:
     start: IntArray
     stop: IntArray
     size: int
-    centre: FloatArray
+    centre: DoubleArray
     before: int = 0
 
     @classmethod
@@ -142,10 +140,10 @@ class Taps:
 
     inputs: int
     cells: IntArray
-    weights: npt.NDArray[np.float32]
+    weights: FloatArray
 
     @classmethod
-    def of(cls, matrix: npt.NDArray[np.float32]) -> Taps:
+    def of(cls, matrix: FloatArray) -> Taps:
         """The taps of a matrix [outputs, inputs]."""
         used = matrix != 0
         count = max(1, int(used.sum(axis=1).max()))

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kcompiler.passes.bodies import is_read, rename_reads
 from kcompiler.passes.load import ELEMENTS, Source
-from kcompiler.passes.source_inputs import Array
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.elements import FLOAT32
 from kcompiler.runtime.manifest import Bound
 
@@ -45,7 +45,7 @@ def element_type(source: Source) -> int:
     return next(kind for kind, name in ELEMENTS.items() if name == source.element.name)
 
 
-def bound_record(array: Array) -> Bound:
+def bound_record(array: AnyArray) -> Bound:
     """What a manifest says of a value."""
     content = json.dumps(array.tolist()).encode() if array.dtype == object else array.tobytes()
     few = array.size <= FEW and (array.dtype.kind != "f" or bool(np.isfinite(array).all()))

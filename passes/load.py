@@ -18,7 +18,8 @@ from onnx import TensorProto
 from kcompiler.passes.external import external_files
 from kcompiler.passes.image_layout import Layout, Shape, find_layout, image_shape
 from kcompiler.passes.single_image import add_batch
-from kcompiler.passes.source_inputs import IMAGE_AXES, Array, Value, dims, find_inputs
+from kcompiler.passes.source_inputs import IMAGE_AXES, Value, dims, find_inputs
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.elements import FLOAT32, Element, ElementName
 from kcompiler.runtime.errors import BundleError, ModelError, UsageError
 from kcompiler.runtime.sessions import Machine, open_session
@@ -59,8 +60,8 @@ class Source:
     shape: Shape
     sha256: str
     element: Element = FLOAT32
-    bound: Mapping[str, Array] = field(default_factory=dict)
-    unread: Mapping[str, Array] = field(default_factory=dict)
+    bound: Mapping[str, AnyArray] = field(default_factory=dict)
+    unread: Mapping[str, AnyArray] = field(default_factory=dict)
 
 
 def load(

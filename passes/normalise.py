@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper, numpy_helper, shape_inference
@@ -37,6 +36,7 @@ from kcompiler.passes.shapes import has_own_operators, runtime_shapes
 from kcompiler.passes.single_image import repeat
 from kcompiler.passes.unblock import unblock
 from kcompiler.passes.unfuse import FUSED, unfuse
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.sessions import onnxruntime
@@ -284,7 +284,7 @@ def _lies_in_a_file(constant: gs.Constant) -> bool:
     return isinstance(constant._values, gs.ir.tensor.LazyValues) and uses_external_data(constant._values.tensor)
 
 
-def _values(constant: gs.Constant, folder: Path) -> npt.NDArray[np.generic]:
+def _values(constant: gs.Constant, folder: Path) -> AnyArray:
     """The numbers of a constant, mapped if they lie in a file."""
     if not _lies_in_a_file(constant):
         return np.asarray(constant.values)

@@ -16,7 +16,8 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import IntArray, Spans
+from kcompiler.passes.geometry import Spans
+from kcompiler.runtime.arrays import IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)

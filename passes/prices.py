@@ -17,8 +17,8 @@ from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.quantised import INTEGERS, ON_INTEGERS
 from kcompiler.passes.rules import Region
-from kcompiler.passes.work import FLOAT_BYTES, Counts, Rates, Work, read_again
-from kcompiler.runtime.positions import IntArray
+from kcompiler.passes.work import FLOAT_BYTES, Rates, Work, read_again
+from kcompiler.runtime.arrays import IntArray
 
 ROUNDING = 1.1e-7
 """Rms error of a layer, relative to its output's rms, for each unit of a lowering's ``rounding``."""
@@ -67,7 +67,7 @@ class Priced:
             if node.outputs and node.outputs[0].name in everything.incremental
         }
 
-    def _extents(self, region: Region) -> tuple[Counts, Counts]:
+    def _extents(self, region: Region) -> tuple[IntArray, IntArray]:
         y, x = region.y.at_least_one().lengths, region.x.at_least_one().lengths
         return (
             np.array([y[part[:, 0] + region.y.before].max() for part in self.batches]),

@@ -9,9 +9,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.box import Axis, Box, first_of
-from kcompiler.passes.emit import Array, Emitter
+from kcompiler.passes.emit import Emitter
 from kcompiler.passes.geometry import Window
 from kcompiler.passes.places import Places
+from kcompiler.runtime.arrays import AnyArray
 
 MARGIN = 64
 """Margins of tables are rounded up to this many cells, so that reads by different windows share them."""
@@ -46,7 +47,7 @@ class Reads(ABC):
         """Whether cells outside the map may be read."""
         return self.window.pads or self.overhang > 0
 
-    def lookup(self, emit: Emitter, values: Array, beyond: np.generic | float) -> gs.Variable:
+    def lookup(self, emit: Emitter, values: AnyArray, beyond: np.generic | float) -> gs.Variable:
         """What ``values`` [padded cells of the map] has for the cells read, ``beyond`` for those behind them."""
         padded = self.window.input_extent(self.window.outputs) + self.overhang
         rest = np.full(max(padded - len(values), 0), beyond, values.dtype)

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
 from kcompiler.passes.bodies import read_names
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ModelError, UsageError
 
-Array = npt.NDArray[Any]
-Value = bool | float | str | Sequence[Any] | Array
+Value = bool | float | str | Sequence[Any] | AnyArray
 """What may be bound: a number, a truth value, a text, or an array of such (or lists of lists)."""
 IMAGE_AXES = 4
 PICTURE_CHANNELS = (1, 3, 4)
@@ -37,8 +36,8 @@ class Inputs:
     """
 
     image: onnx.ValueInfoProto
-    bound: Mapping[str, Array]
-    unread: Mapping[str, Array]
+    bound: Mapping[str, AnyArray]
+    unread: Mapping[str, AnyArray]
 
 
 def find_inputs(path: Path, graph: onnx.GraphProto, bind: Mapping[str, Value], *, sized: bool) -> Inputs:
@@ -109,7 +108,7 @@ def _is_picture(sizes: Sequence[int | str]) -> bool:
     return len(sizes) == IMAGE_AXES - 1 and (sizes[0] in PICTURE_CHANNELS or sizes[-1] in PICTURE_CHANNELS)
 
 
-def bound_value(path: Path, value: onnx.ValueInfoProto, given: Value, batch: Sequence[int | str]) -> Array:
+def bound_value(path: Path, value: onnx.ValueInfoProto, given: Value, batch: Sequence[int | str]) -> AnyArray:
     """``given`` in the type and shape of the input ``value``.
 
     One number fills the input (its open axes have one place); an array has the input's axes, of which the first may be left
@@ -143,7 +142,7 @@ def bound_value(path: Path, value: onnx.ValueInfoProto, given: Value, batch: Seq
     return array
 
 
-def _typed(path: Path, value: onnx.ValueInfoProto, given: Value) -> Array:
+def _typed(path: Path, value: onnx.ValueInfoProto, given: Value) -> AnyArray:
     """``given`` as an array of the input's type."""
     name = _type_name(value)
     if value.type.tensor_type.elem_type == TensorProto.STRING:
@@ -161,14 +160,14 @@ def _typed(path: Path, value: onnx.ValueInfoProto, given: Value) -> Array:
     return typed
 
 
-def _same(found: Array, typed: Array) -> bool:
+def _same(found: AnyArray, typed: AnyArray) -> bool:
     """Whether a cast kept the numbers: whole ones exactly, floats but for rounding."""
     if typed.dtype.kind in "biu":
         return bool(np.array_equal(found.astype(np.float64), typed.astype(np.float64)))
     return bool(np.array_equal(np.isfinite(found.astype(np.float64)), np.isfinite(typed.astype(np.float64))))
 
 
-def _zeros(path: Path, value: onnx.ValueInfoProto) -> Array:
+def _zeros(path: Path, value: onnx.ValueInfoProto) -> AnyArray:
     if value.type.WhichOneof("value") != "tensor_type":
         raise ModelError(
             f"{path}: input {value.name} is {value.type.WhichOneof('value')}, which cannot be fed, though nothing reads it; "

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
 from kcompiler.passes.load import Source
 from kcompiler.passes.source_inputs import IMAGE_AXES
-from kcompiler.runtime.images import FloatArray
+from kcompiler.runtime.arrays import AnyArray, FloatArray
 from kcompiler.runtime.sessions import Machine, onnxruntime, open_session
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class SourceModel:
                 self._feeds[value.name] = source.unread[value.name]
         self._feeds |= source.bound
 
-    def __call__(self, image: FloatArray, output: str) -> npt.NDArray[np.generic]:
+    def __call__(self, image: FloatArray, output: str) -> AnyArray:
         """``output`` for an image [C, H, W] of numbers that the source's type has: as the source gives it."""
         laid_out = image if self._source.layout == "NCHW" else image.transpose(1, 2, 0)
         images = laid_out if self._alone else np.repeat(laid_out[None], self.batch, axis=0)

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from kcompiler.passes.emit import Array
 from kcompiler.passes.shapes import runtime_shapes
 from kcompiler.passes.unfuse import Attributes, Parts, TakeApart, convolved, unfuse
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.sessions import Machine, open_session
 
 BLOCKED = "com.microsoft.nchwc"
@@ -67,7 +67,7 @@ def block_size() -> int:
     return int(np.argmax(found))  # the first number of the second cell stands behind a block of the first
 
 
-def in_order(weights: Array, group: int) -> Array:
+def in_order(weights: AnyArray, group: int) -> AnyArray:
     """Weights [M, C / group, kernel h, kernel w] as ONNX has them, from how a blocked convolution has them."""
     size = block_size()
     outputs, inputs, *kernel = weights.shape

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from kcompiler.passes.emit import Array
+from kcompiler.runtime.arrays import AnyArray
 
 MICROSOFT = "com.microsoft"
 OTHER_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -52,7 +52,7 @@ class Parts:
         self.nodes.append(helper.make_node(operator, list(inputs), [output], output, **attributes))
         return output
 
-    def constant(self, values: Array, name: str = "constant") -> str:
+    def constant(self, values: AnyArray, name: str = "constant") -> str:
         tensor = numpy_helper.from_array(np.ascontiguousarray(values), self._fresh(f"{self._stem}/{name}"))
         self._model.graph.initializer.append(tensor)
         return str(tensor.name)
@@ -60,7 +60,7 @@ class Parts:
     def number(self, value: float) -> str:
         return self.constant(np.array(value, np.float32))
 
-    def weights(self, name: str) -> Array | None:
+    def weights(self, name: str) -> AnyArray | None:
         """The numbers of an initializer; None if ``name`` is none."""
         if name not in self._weights:
             return None

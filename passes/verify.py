@@ -10,14 +10,13 @@ from kcompiler.passes.batch import BatchError
 from kcompiler.passes.load import Source
 from kcompiler.passes.logits import Logits
 from kcompiler.passes.source_model import SourceModel
+from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.check import LAST_PLACES, Reference, random_image, sample_positions
 from kcompiler.runtime.compare import Comparison, compare
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import REORDERINGS, FullInference
-from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.noise import allowed_noise
-from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.sessions import Machine
 

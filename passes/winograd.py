@@ -17,9 +17,9 @@ from fractions import Fraction
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
-FloatMatrix = npt.NDArray[np.float64]
+from kcompiler.runtime.arrays import DoubleArray
+
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 POINTS: dict[int, str] = {
@@ -57,9 +57,9 @@ class Filtering:
     outputs: int
     reach: int
     products: int
-    output: FloatMatrix
-    weights: FloatMatrix
-    inputs: FloatMatrix
+    output: DoubleArray
+    weights: DoubleArray
+    inputs: DoubleArray
 
 
 @cache
@@ -119,5 +119,5 @@ def _spread(row: tuple[Fraction, ...], places: range, size: int) -> tuple[Fracti
     return tuple(values)
 
 
-def as_floats(matrix: Matrix) -> FloatMatrix:
+def as_floats(matrix: Matrix) -> DoubleArray:
     return np.array([[float(value) for value in row] for row in matrix], dtype=np.float64)

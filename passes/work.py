@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from kcompiler.passes.geometry import Window
+from kcompiler.runtime.arrays import IntArray
 
 FLOAT_BYTES = 4
 CACHE_BYTES = 1 << 20
@@ -22,7 +22,6 @@ STRIPE, SLAB = 128, 256
 """Columns and depth that a matrix product takes at a time. A 1x1 convolution in the blocked layout, both reorders included, takes
 0.69 to 0.98 of a Gemm's time at depths of 1024 and 2048, 0.94 to 1.07 at 256 (784 rows or more, 128 columns or more). Predicted:
 0.80 to 0.99, and 0.94 to 1.14."""
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +43,8 @@ class Shape:
     outputs: int
     group: int
     windows: tuple[Window, Window]
-    h: Counts
-    w: Counts
+    h: IntArray
+    w: IntArray
     batch: int
     table: int
     samples: int = 1

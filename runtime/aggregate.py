@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.positions import IntArray
 
-FloatArray = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 Method = Literal["linear", "nearest", "mean"]
 METHODS: tuple[Method, ...] = ("linear", "nearest", "mean")
 
@@ -45,8 +42,13 @@ def to_pixels(
 
 
 def covering(
-    scores: FloatArray, ys: IntArray, xs: IntArray, patch: tuple[int, int], image: tuple[int, int], weights: Doubles | None = None
-) -> tuple[Doubles, Doubles]:
+    scores: FloatArray,
+    ys: IntArray,
+    xs: IntArray,
+    patch: tuple[int, int],
+    image: tuple[int, int],
+    weights: DoubleArray | None = None,
+) -> tuple[DoubleArray, DoubleArray]:
     """Of each pixel, the sum of the scores of all patches that cover it, and how many do: float64 [H, W] both.
 
     With ``weights`` [h, w] a patch counts as much as they say at its pixel.

@@ -10,12 +10,13 @@ from functools import partial
 
 import numpy as np
 
+from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.check import Reference, random_image
 from kcompiler.runtime.compare import Comparison
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import FloatArray, fill_image
+from kcompiler.runtime.images import fill_image
 from kcompiler.runtime.memory import Memory, peak_memory
-from kcompiler.runtime.positions import IntArray, make_grid
+from kcompiler.runtime.positions import make_grid
 from kcompiler.runtime.timing import FILL, Measured, TimedFull, between, in_turn, ratios, spread, time_compiled, ways_of_full
 
 DRILL_DOWN = 16

@@ -7,14 +7,13 @@ from functools import partial
 
 import numpy as np
 
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.compare import Comparison, compare, worst
 from kcompiler.runtime.elements import FLOAT32, Element
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import REORDERINGS, FullInference
-from kcompiler.runtime.images import FloatArray, Numbers, fill_image
-from kcompiler.runtime.noise import Doubles
-from kcompiler.runtime.positions import IntArray
+from kcompiler.runtime.images import Numbers, fill_image
 
 ALIGNMENTS = 32
 """Commonly the product of all strides of a classifier."""
@@ -147,7 +146,7 @@ class Reference:
         def part(outputs: FloatArray, number: int) -> FloatArray:
             return np.split(outputs, len(manifest.outputs), axis=1)[number]
 
-        def compared(number: int, passed_on: Doubles | float = 0.0) -> Comparison:
+        def compared(number: int, passed_on: DoubleArray | float = 0.0) -> Comparison:
             reordered = partial(self._reordered_part, part, number)
             return compare(part(found, number), part(self.outputs, number), reordered, passed_on)
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kcompiler.runtime.images import FloatArray
-from kcompiler.runtime.noise import Doubles, allowed_noise
-from kcompiler.runtime.positions import IntArray
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
+from kcompiler.runtime.noise import allowed_noise
 
 OUTPUT_SHARE = 2.0**-18
 """What any output may be off, relative to the largest of its head: 32 units in the last place of float32 there."""
@@ -51,7 +50,7 @@ class Comparison:
     noise_error: float
     agrees: bool
     reason: str
-    allowed: Doubles | None = field(default=None, repr=False, compare=False)
+    allowed: DoubleArray | None = field(default=None, repr=False, compare=False)
 
     @property
     def rounding(self) -> bool:
@@ -74,7 +73,7 @@ def worst(comparisons: Mapping[str, Comparison]) -> Comparison:
     )
 
 
-def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_on: Doubles | float = 0.0) -> Comparison:
+def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_on: DoubleArray | float = 0.0) -> Comparison:
     """Compares outputs [N, K] with full inference [N, K] at the same positions.
 
     Two conditions hold together. Outputs: an error is at most OUTPUT_SHARE of the largest magnitude of any output at any
@@ -129,13 +128,13 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     )  # fmt: skip
 
 
-def _largest(shares: Doubles, count: int) -> IntArray:
+def _largest(shares: DoubleArray, count: int) -> IntArray:
     """Indices of the largest of ``shares`` [N], ascending; of equal ones drawn, since neighbours are alike."""
     drawn = np.random.default_rng(0).permutation(len(shares))
     return np.sort(drawn[np.argsort(-shares[drawn], kind="stable")[:count]])
 
 
-def _shares(errors: Doubles, allowed: Doubles) -> Doubles:
+def _shares(errors: DoubleArray, allowed: DoubleArray) -> DoubleArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(errors > 0, errors / allowed, 0.0)
 

@@ -12,9 +12,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from kcompiler.runtime.arrays import AnyArray, FloatArray
 from kcompiler.runtime.errors import KCompilerError
 
-FloatArray = npt.NDArray[np.float32]
 ElementName = Literal[
     "float32", "float64", "float16", "bfloat16", "bool",
     "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
@@ -94,7 +94,7 @@ class Element:
         units = np.random.default_rng(seed).uniform(-1, 1, numbers.shape) * 2.0**-23
         return self.fitted(numbers * (1 + units))
 
-    def given(self, images: FloatArray) -> npt.NDArray[np.generic]:
+    def given(self, images: FloatArray) -> AnyArray:
         """Fitted float32 images in the type itself, as the source takes them."""
         if self.name == "bfloat16":
             return (np.ascontiguousarray(images, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)

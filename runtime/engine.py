@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.errors import BundleError, UsageError
 from kcompiler.runtime.fills import PatchFill, apart, collage
 from kcompiler.runtime.full import FullInference, side_by_side
-from kcompiler.runtime.images import Fill, FloatArray, cover, covering
+from kcompiler.runtime.images import Fill, cover, covering
 from kcompiler.runtime.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
-from kcompiler.runtime.positions import IntArray
-from kcompiler.runtime.reduction import Mask
 from kcompiler.runtime.schedule import Extents, schedule
 from kcompiler.runtime.sessions import Machine, onnxruntime
 from kcompiler.runtime.unaltered import Unaltered
@@ -54,7 +53,7 @@ class Baseline:
     fill: FloatArray
     feeds: dict[str, ort.OrtValue]
     patches: PatchFill | None = None
-    mask: Mask | None = None
+    mask: BoolArray | None = None
 
 
 class Engine:
@@ -133,7 +132,7 @@ class Engine:
         values = dict(zip(names, binding.get_outputs(), strict=True))
         return self._covered_by(picture, Baseline(image, picture, values, patches, self._mask(image)))
 
-    def _mask(self, image: FloatArray) -> Mask | None:
+    def _mask(self, image: FloatArray) -> BoolArray | None:
         """The cells of each class by full inference: a last bit of the incremental model would move cells from class to class."""
         reduction = self.manifest.reduction
         return self._full(self.machine).mask(image) if reduction is not None and reduction.by_driver else None

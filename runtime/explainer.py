@@ -11,14 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explanation import SCORES, Explanation, Quality, Request, Score, explained_targets
 from kcompiler.runtime.full import USUAL, FullInference, Order
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, FloatArray, check_image
+from kcompiler.runtime.images import Fill, check_image
 from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
-from kcompiler.runtime.positions import Box, Edges, IntArray, Stride, check_positions
+from kcompiler.runtime.positions import Box, Edges, Stride, check_positions
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback
 from kcompiler.runtime.sessions import Machine

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from kcompiler.runtime.arrays import BoolArray, FloatArray
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.exploration import Exploration
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, FloatArray, covering, described_fill
+from kcompiler.runtime.images import Fill, covering, described_fill
 from kcompiler.runtime.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
 from kcompiler.runtime.positions import Box, Edges, Grid, Stride, make_grid, stride_pair
 from kcompiler.runtime.progress import ProgressCallback, Reporter
@@ -117,9 +118,7 @@ class Explanation:
         sampled = np.ones(self.grid.shape, np.bool_)
         return self._of(scores.reshape(self.grid.shape), target, sampled, complete=True, warnings=())
 
-    def _of(
-        self, scores: FloatArray, target: int, sampled: npt.NDArray[np.bool_], *, complete: bool, warnings: tuple[str, ...]
-    ) -> HeatMap:
+    def _of(self, scores: FloatArray, target: int, sampled: BoolArray, *, complete: bool, warnings: tuple[str, ...]) -> HeatMap:
         manifest, labels, unoccluded = self.explainer.manifest, self.explainer.labels, self.unoccluded[target]
         earlier = self.request.resume.seconds if self.request.resume is not None else 0.0
         return HeatMap(

@@ -6,17 +6,15 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.engine import Baseline, Engine
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.images import Fill
 from kcompiler.runtime.plans import SamplingPlan
-from kcompiler.runtime.positions import Grid, IntArray
+from kcompiler.runtime.positions import Grid
 from kcompiler.runtime.sampling import make_sampler
 from kcompiler.runtime.targets import Column
-
-FloatArray = npt.NDArray[np.float32]
 
 
 class Exploration:
@@ -48,7 +46,7 @@ class Exploration:
         self._output, self.target, self.column = output, target, column
         cells = grid.shape[0] * grid.shape[1]
         self.scores: FloatArray = np.full(cells, np.nan, np.float32) if known is None else known.copy()
-        self.evaluated: npt.NDArray[np.bool_] = ~np.isnan(self.scores)
+        self.evaluated: BoolArray = ~np.isnan(self.scores)
         self._sampler = make_sampler(plan, grid, engine.manifest.patch, unoccluded)
         self._round = np.empty(0, np.int64)
         self.done = False

@@ -10,11 +10,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from kcompiler.runtime.positions import IntArray
-
-FloatArray = npt.NDArray[np.float64]
+from kcompiler.runtime.arrays import DoubleArray, IntArray
 
 NUGGET = 1e-3
 """Variance of what is measured beside the field's own, which is 1: what a stationary field cannot follow."""
@@ -32,15 +29,15 @@ TREND_SHARE, TREND_LENGTH = 0.5, 4.0
 would fall back to the mean of the whole map."""
 
 
-def correlation(distance: FloatArray) -> FloatArray:
+def correlation(distance: DoubleArray) -> DoubleArray:
     """At a distance in correlation lengths: a detail and a trend."""
     return (1 - TREND_SHARE) * matern(distance) + TREND_SHARE * matern(distance / TREND_LENGTH)
 
 
-def matern(distance: FloatArray) -> FloatArray:
+def matern(distance: DoubleArray) -> DoubleArray:
     """Matern 5/2 correlation at a distance in correlation lengths."""
     scaled = np.sqrt(5.0) * distance
-    result: FloatArray = (1 + scaled + scaled * scaled / 3) * np.exp(-scaled)
+    result: DoubleArray = (1 + scaled + scaled * scaled / 3) * np.exp(-scaled)
     return result
 
 
@@ -59,8 +56,8 @@ class Field:
     def __init__(self, shape: tuple[int, int], lengths: tuple[float, float]) -> None:
         """For a grid of ``shape`` (rows, cols) whose cells are correlated over ``lengths`` (y, x), in cells."""
         self.shape = shape
-        self.mean: FloatArray = np.zeros(shape[0] * shape[1])
-        self.variance: FloatArray = np.ones(shape[0] * shape[1])
+        self.mean: DoubleArray = np.zeros(shape[0] * shape[1])
+        self.variance: DoubleArray = np.ones(shape[0] * shape[1])
         self.surprises: list[float] = []
         self._planned: list[int] = []
         self._measured = 0

@@ -13,14 +13,11 @@ from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from kcompiler.runtime.arrays import BoolArray, DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.positions import IntArray
 
-FloatArray = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
 
@@ -224,7 +221,7 @@ def cut_out(image: FloatArray, positions: IntArray, patch: Size) -> FloatArray:
     return np.ascontiguousarray(windows[:, positions[:, 0], positions[:, 1]].swapaxes(0, 1))
 
 
-def _correlations(centred: Doubles) -> tuple[float, float]:
+def _correlations(centred: DoubleArray) -> tuple[float, float]:
     """From one pixel to the next, along y and along x."""
     power = float((centred**2).mean())
     if power == 0:
@@ -235,7 +232,7 @@ def _correlations(centred: Doubles) -> tuple[float, float]:
     return round(min(max(along_y, 0.0), 0.999), 3), round(min(max(along_x, 0.0), 0.999), 3)
 
 
-def _around(patch: Size, ring: Sequence[int]) -> npt.NDArray[np.bool_]:
+def _around(patch: Size, ring: Sequence[int]) -> BoolArray:
     """Which pixels of the patch and its ring (top, left, bottom, right) are of the ring."""
     top, left, bottom, right = ring
     mask = np.ones((top + patch[0] + bottom, left + patch[1] + right), np.bool_)
@@ -244,20 +241,20 @@ def _around(patch: Size, ring: Sequence[int]) -> npt.NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=64)
-def _conditional(patch: Size, ring: tuple[int, int, int, int], steps: tuple[float, float]) -> tuple[Doubles, Doubles]:
+def _conditional(patch: Size, ring: tuple[int, int, int, int], steps: tuple[float, float]) -> tuple[DoubleArray, DoubleArray]:
     """Of the patch given its ring: weights [pixels, ring pixels] of the mean, and a root [pixels, pixels] of the covariance."""
     around = _around(patch, ring)
     y, x = np.indices(around.shape).reshape(2, -1)
     known, inside = np.flatnonzero(around), np.flatnonzero(~around)
 
-    def covariance(rows: IntArray, cols: IntArray) -> Doubles:
+    def covariance(rows: IntArray, cols: IntArray) -> DoubleArray:
         far_y, far_x = (np.abs(line[rows][:, None] - line[cols]).astype(np.float64) for line in (y, x))
-        result: Doubles = steps[0] ** far_y * steps[1] ** far_x
+        result: DoubleArray = steps[0] ** far_y * steps[1] ** far_x
         return result
 
     own = covariance(inside, inside)
     weights = np.linalg.solve(covariance(known, known) + 1e-9 * np.eye(len(known)), covariance(known, inside)).T
     rest = own - weights @ covariance(known, inside)
     values, vectors = np.linalg.eigh(rest)
-    root: Doubles = vectors * np.sqrt(np.maximum(values, 0.0))
+    root: DoubleArray = vectors * np.sqrt(np.maximum(values, 0.0))
     return np.asarray(weights, np.float64), root

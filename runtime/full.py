@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kcompiler.runtime.images import FloatArray, cover
-from kcompiler.runtime.positions import IntArray, batches
-from kcompiler.runtime.reduction import Mask, Reduction
+from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
+from kcompiler.runtime.images import cover
+from kcompiler.runtime.positions import batches
+from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.sessions import Machine, open_session
 
 BATCH = 8
@@ -82,7 +83,7 @@ class FullInference:
         masks = map(self._reduction.mask, own)
         return np.concatenate([self._reduction.apply(one[None], mask) for one, mask in zip(found, masks, strict=True)])
 
-    def mask(self, image: FloatArray) -> Mask | None:
+    def mask(self, image: FloatArray) -> BoolArray | None:
         """The cells of each class by the uncovered ``image``, float32 [1, C, H, W]; None where the driver reduces nothing."""
         return self._reduction.mask(self.raw(image)[0]) if self._reduction is not None else None
 

@@ -16,12 +16,10 @@ from PIL import Image
 
 from kcompiler.runtime import overlay
 from kcompiler.runtime.aggregate import Method, to_pixels
+from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
-from kcompiler.runtime.positions import IntArray
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +50,7 @@ class HeatMap:
     patch: tuple[int, int]
     image: tuple[int, int]
     seconds: float
-    sampled: npt.NDArray[np.bool_]
+    sampled: BoolArray
     score: str = "output"
     plan: SamplingPlan = EVERYTHING
     complete: bool = True

@@ -8,11 +8,11 @@ from hashlib import sha256
 import numpy as np
 import numpy.typing as npt
 
+from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.elements import FLOAT32, Element
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.fills import PatchFill, PictureFill, named
 
-FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 Numbers = float | Sequence[float] | FloatArray
 Fill = Numbers | str | PictureFill | PatchFill
@@ -123,7 +123,7 @@ def covering(fill: Fill, image: FloatArray, channel: int | None = None, element:
     return result
 
 
-def cover(image: FloatArray, fill: FloatArray, positions: npt.NDArray[np.int64], patch: tuple[int, int]) -> FloatArray:
+def cover(image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int]) -> FloatArray:
     """The image covered at each position, as far as the patch lies in it: float32 [N, C, H, W]."""
     covered = np.repeat(image, len(positions), axis=0)
     for one, (y, x) in zip(covered, positions, strict=True):

@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError
 from kcompiler.runtime.elements import Element, ElementName
 from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.files import replace_files
-from kcompiler.runtime.plans import NotNegative, Positive, Record, Tuned
+from kcompiler.runtime.plans import Tuned
 from kcompiler.runtime.preprocessing import Preprocessing
+from kcompiler.runtime.records import NotNegative, Positive, Record
 from kcompiler.runtime.reduction import Reduction
 from kcompiler.runtime.report import Report
 from kcompiler.runtime.squashing import Squashing

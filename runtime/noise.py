@@ -15,12 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from kcompiler.runtime.images import FloatArray
-from kcompiler.runtime.positions import IntArray
-
-Doubles = npt.NDArray[np.float64]
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 
 FALSE_ALARM = 1e-4
 """Probability that a compiled model which rounds like full inference exceeds the allowance anywhere."""
@@ -38,7 +34,7 @@ NEWTON_STEPS = 50
 ALL = slice(None)
 
 
-def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: IntArray | slice = ALL) -> Doubles:
+def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: IntArray | slice = ALL) -> DoubleArray:
     """The largest error, per column, that a difference in the order of sums explains.
 
     Args:
@@ -50,7 +46,7 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: In
         float64 [K], at least :func:`_steps`. A power of ten in ``full`` and
         ``reordered`` is the same power of ten here, as long as float32 has numbers that small in full precision.
     """
-    magnitude: Doubles = np.abs(full.astype(np.float64)).max(axis=0)
+    magnitude: DoubleArray = np.abs(full.astype(np.float64)).max(axis=0)
     steps = _steps(magnitude)
     differences = _telling([found.astype(np.float64) - full[numbers] for found in reordered if np.isfinite(found).all()])
     if not differences or not steps.any():
@@ -61,30 +57,30 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: In
     variances = (draws**2).mean(axis=(0, 1)) + (steps / STEPS) ** 2 / 12  # no column is without the last rounding
     moderate, freedom = moderated(variances, degrees_of_freedom(draws))
     quantile = min(float(t.isf(FALSE_ALARM / (2 * full.size), freedom)), MOST_DEVIATIONS)
-    allowed: Doubles = np.maximum(quantile * np.sqrt(np.maximum(moderate, variances)), steps)
+    allowed: DoubleArray = np.maximum(quantile * np.sqrt(np.maximum(moderate, variances)), steps)
     return allowed
 
 
-def _telling(differences: Sequence[Doubles]) -> list[Doubles]:
+def _telling(differences: Sequence[DoubleArray]) -> list[DoubleArray]:
     """Those of the draws that are no copies of others, and no quieter ones."""
     sizes = [float(np.sqrt((one**2).mean())) for one in differences]
-    kept: list[Doubles] = []
+    kept: list[DoubleArray] = []
     for one, size in zip(differences, sizes, strict=True):
         if size > QUIET * max(sizes) and not any(np.array_equal(one, other) for other in kept):
             kept.append(one)
     return kept
 
 
-def _steps(magnitude: Doubles) -> Doubles:
+def _steps(magnitude: DoubleArray) -> DoubleArray:
     """What is never told apart, per column, from the columns' largest magnitudes [K]. Zero if all of them are."""
     float32 = np.finfo(np.float32)
     least = float(float32.tiny) if magnitude.any() else 0.0  # below, steps are as large as there
     cancelling = np.minimum(HEAD_STEPS * magnitude.max(initial=0), MOST_STEPS * magnitude)
-    steps: Doubles = float(float32.eps) * np.maximum(np.maximum(STEPS * magnitude, cancelling), STEPS * least)
+    steps: DoubleArray = float(float32.eps) * np.maximum(np.maximum(STEPS * magnitude, cancelling), STEPS * least)
     return steps
 
 
-def degrees_of_freedom(draws: Doubles) -> float:
+def degrees_of_freedom(draws: DoubleArray) -> float:
     """How many independent draws the mean square over R reorderings and N positions is worth, from draws [R, N, K].
 
     Positions share most of their numbers, and with them a part of the noise: any two have the correlation q. By Satterthwaite's
@@ -102,7 +98,7 @@ def degrees_of_freedom(draws: Doubles) -> float:
     return float(count * positions / (1 + (positions - 1) * correlation**2))
 
 
-def moderated(variances: Doubles, freedom: float) -> tuple[Doubles, float]:
+def moderated(variances: DoubleArray, freedom: float) -> tuple[DoubleArray, float]:
     """Variances [K] of ``freedom`` degrees of freedom each, drawn towards what they have in common.
 
     The variances of columns are taken to be scaled inverse chi-squared around a common value, with as many degrees of freedom as

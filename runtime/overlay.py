@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from kcompiler.runtime.arrays import ByteArray, FloatArray
 from kcompiler.runtime.errors import UsageError
 
 
-def render(picture: npt.NDArray[np.uint8], drop: npt.NDArray[np.float32], title: str) -> Image.Image:
+def render(picture: ByteArray, drop: FloatArray, title: str) -> Image.Image:
     """The picture with ``drop`` over it: red where covering lowers the target, blue where it raises it.
 
     Args:

@@ -14,14 +14,14 @@ import numpy.typing as npt
 from scipy.special import erf
 
 from kcompiler.runtime.aggregate import covering
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.fills import PatchFill, PatchMean, Size, Veil, cut_out
-from kcompiler.runtime.images import Fill, FloatArray
+from kcompiler.runtime.images import Fill
 from kcompiler.runtime.images import covering as covering_by
-from kcompiler.runtime.positions import Grid, IntArray, make_grid, stride_pair
+from kcompiler.runtime.positions import Grid, make_grid, stride_pair
 
-Doubles = npt.NDArray[np.float64]
 SIGMA_SCALE = 0.125
 LEAST_IMPORTANCE = 1e-3
 TRUNCATED = 4.0
@@ -89,7 +89,7 @@ def monai(
     *,
     mode: Literal["gaussian", "mean_img", "mean_patch"] | float = "gaussian",
     overlap: float = 0.6,
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+) -> tuple[FloatArray, IntArray]:
     """The maps of MONAI's ``OcclusionSensitivity``: of each pixel and class the mean output of the patches that cover it.
 
     The last patch is moved inward. MONAI puts a softmax (or sigmoid) behind its network by default, so compile the model with
@@ -182,11 +182,11 @@ def _bell_hole(patch: tuple[int, int]) -> FloatArray:
     return hole
 
 
-def _importance(patch: tuple[int, int]) -> Doubles:
+def _importance(patch: tuple[int, int]) -> DoubleArray:
     """Weights of a patch's pixels in MONAI's mean, [h, w]."""
     lines = []
     for side in patch:
         steps = np.arange(side) - (side - 1) / 2
         lines.append(np.exp(steps**2 / (-2 * (side * SIGMA_SCALE) ** 2)))
-    importance: Doubles = np.outer(*lines)
+    importance: DoubleArray = np.outer(*lines)
     return np.maximum(importance, max(float(importance.min()), LEAST_IMPORTANCE))

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-
-
-class Record(BaseModel):
-    """A part of the manifest: no unknown keys, not changed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from kcompiler.runtime.records import NotNegative, Positive, Record
 
 
 class SamplingPlan(Record):

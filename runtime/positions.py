@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from kcompiler.runtime.arrays import IntArray
 from kcompiler.runtime.errors import UsageError
 
-IntArray = npt.NDArray[np.int64]
 Box = tuple[int, int, int, int]
 Stride = int | tuple[int, int]
 Edges = Literal["valid", "inward", "cut", "centred"]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kcompiler.runtime.arrays import ByteArray, FloatArray
 from kcompiler.runtime.errors import ImageError, UsageError
 
-FloatArray = npt.NDArray[np.float32]
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 DEEP_RAW_MODES = frozenset(f"{mode};16{order}" for mode in ("RGB", "RGBA", "RGBX", "LA", "L") for order in ("B", "L", "N", ""))
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -103,7 +103,7 @@ class Picture:
         tensor: float32 [1, C, H, W], model units.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: ByteArray
     tensor: FloatArray
 
 

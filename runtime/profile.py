@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kcompiler.runtime.arrays import IntArray
 from kcompiler.runtime.engine import Baseline
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.plans import EVERYTHING
-from kcompiler.runtime.positions import IntArray
 
 
 @dataclass(frozen=True, slots=True)

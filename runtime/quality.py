@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from kcompiler.runtime.arrays import ByteArray, FloatArray
 
 WINDOW = 7
 """Side of SSIM's window, in cells (Wang et al. 2004 and scikit-image's default); less where a map is smaller."""
@@ -99,10 +98,10 @@ def rendered_ssim(approximate: FloatArray, exact: FloatArray) -> float:
     )
 
 
-def _rendered(scores: FloatArray) -> npt.NDArray[np.uint8]:
+def _rendered(scores: FloatArray) -> ByteArray:
     from matplotlib import colormaps
 
     extent = float(np.ptp(scores))
     unit = (scores - scores.min()) / extent if extent > 0 else np.zeros_like(scores)
-    colours: npt.NDArray[np.uint8] = colormaps["jet"](unit, bytes=True)[..., :3]
+    colours: ByteArray = colormaps["jet"](unit, bytes=True)[..., :3]
     return colours

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.manifest import Variant
-from kcompiler.runtime.positions import IntArray
 from kcompiler.runtime.simulation import Family
 from kcompiler.runtime.trials import Costs, Goal, Sample, Tell, Trial, try_family
 

@@ -14,12 +14,10 @@ from math import prod
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from kcompiler.runtime.plans import Positive, Record
+from kcompiler.runtime.arrays import BoolArray, FloatArray
+from kcompiler.runtime.records import Positive, Record
 
-FloatArray = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 """Which cells count for each class: bool [K, cells]."""
 How = Literal["mean", "max", "sum"]
 Over = Literal["everything", "box", "class"]
@@ -75,14 +73,14 @@ class Reduction(Record):
         reduced: FloatArray = getattr(np, self.how)(cells.astype(np.float64), axis=-1).astype(np.float32)
         return reduced
 
-    def mask(self, uncovered: FloatArray) -> Mask:
+    def mask(self, uncovered: FloatArray) -> BoolArray:
         """The cells of each class by the output [numbers] of the uncovered image."""
         cells = self.by_class(uncovered)
         if self.classes == 1:
             return np.asarray(cells > self.above)
         return np.asarray(cells.argmax(axis=0) == np.arange(self.classes)[:, None])
 
-    def apply(self, outputs: FloatArray, mask: Mask) -> FloatArray:
+    def apply(self, outputs: FloatArray, mask: BoolArray) -> FloatArray:
         """Outputs [n, numbers a name] reduced over the cells of each class: float32 [n, K a name], NaN where a class has none."""
         cells = self.by_class(outputs.reshape(len(outputs), -1, self.numbers))
         reduced = np.full(cells.shape[:3], np.nan, np.float32)

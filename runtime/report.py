@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kcompiler.runtime.plans import NotNegative, Positive, Record
+from kcompiler.runtime.records import NotNegative, Positive, Record
 
 UPDATED = "changes everywhere, but is updated by what changed in its input"
 """The reason of a node that reads a whole map and yet needs none."""

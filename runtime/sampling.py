@@ -10,16 +10,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.field import Field
 from kcompiler.runtime.plans import SamplingPlan
-from kcompiler.runtime.positions import Grid, IntArray
+from kcompiler.runtime.positions import Grid
 from kcompiler.runtime.quality import WINDOW
-
-FloatArray = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 LEAST_ROUND = 64
 """Positions of a round at the least: fewer would not fill a batch, and take up to 1.4 times as long each."""
@@ -237,23 +234,23 @@ class Kriging:
             open_cells[cell] = False
         return field.planned[before:]
 
-    def _amplitude(self) -> Doubles:
+    def _amplitude(self) -> DoubleArray:
         """Variance of the field's increments around every cell, from how wrong its predictions were nearby."""
         field = self._field
         surprises, counts = np.zeros(len(self._scores)), np.zeros(len(self._scores))
         surprises[field.measured] = field.surprises
         counts[field.measured] = 1.0
         near = [gaussian_filter(one.reshape(self._shape), self._lengths, mode="constant").ravel() for one in (surprises, counts)]
-        result: Doubles = (near[0] + PRIOR_WEIGHT * np.mean(field.surprises)) / (near[1] + PRIOR_WEIGHT)
+        result: DoubleArray = (near[0] + PRIOR_WEIGHT * np.mean(field.surprises)) / (near[1] + PRIOR_WEIGHT)
         return result
 
-    def _contrast(self) -> Doubles:
+    def _contrast(self) -> DoubleArray:
         """Variance of the scores in SSIM's window around every cell, and half of SSIM's stabiliser."""
         mean = self._field.mean
         variance = np.maximum(self._windowed(mean * mean) - self._windowed(mean) ** 2, 0.0)
-        result: Doubles = variance + STABILISER * np.ptp(mean) ** 2 / 2 + np.finfo(np.float32).tiny
+        result: DoubleArray = variance + STABILISER * np.ptp(mean) ** 2 / 2 + np.finfo(np.float32).tiny
         return result
 
-    def _windowed(self, values: Doubles) -> Doubles:
-        result: Doubles = uniform_filter(values.reshape(self._shape), min(WINDOW, *self._shape)).ravel()
+    def _windowed(self, values: DoubleArray) -> DoubleArray:
+        result: DoubleArray = uniform_filter(values.reshape(self._shape), min(WINDOW, *self._shape)).ravel()
         return result

@@ -10,11 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from kcompiler.runtime.positions import IntArray
+from kcompiler.runtime.arrays import DoubleArray, IntArray
 
-FloatArray = npt.NDArray[np.float64]
 EIGHTH = 8
 
 
@@ -29,9 +27,9 @@ class Extents:
         first: (y, x) of the first origin.
     """
 
-    weights: FloatArray
-    y: FloatArray
-    x: FloatArray
+    weights: DoubleArray
+    y: DoubleArray
+    x: DoubleArray
     first: tuple[int, int]
 
     @classmethod
@@ -60,7 +58,7 @@ def schedule(positions: IntArray, extents: Extents, batch: int) -> list[IntArray
 
 
 def _split(
-    positions: IntArray, chosen: IntArray, extents: Extents, keys: tuple[FloatArray, FloatArray], batch: int
+    positions: IntArray, chosen: IntArray, extents: Extents, keys: tuple[DoubleArray, DoubleArray], batch: int
 ) -> Iterator[IntArray]:
     """Splits off whole batches along the axis and at the place that leave least work, an eighth of the positions or more."""
     count = len(chosen)

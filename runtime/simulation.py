@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.plans import SamplingPlan
-from kcompiler.runtime.positions import Grid, IntArray
+from kcompiler.runtime.positions import Grid
 from kcompiler.runtime.quality import ssim
 from kcompiler.runtime.sampling import Kriging, make_sampler
 
-FloatArray = npt.NDArray[np.float32]
 Scores = Callable[[IntArray], FloatArray]
 """The scores float32 [N] of cells int64 [N]."""
 
@@ -36,7 +35,7 @@ class Outcome:
     seconds: float
     ssim: float
     surface: FloatArray
-    sampled: npt.NDArray[np.bool_]
+    sampled: BoolArray
 
     @property
     def evaluated(self) -> int:

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from kcompiler.runtime.images import FloatArray
-from kcompiler.runtime.noise import STEPS, Doubles
-from kcompiler.runtime.plans import Record
+from kcompiler.runtime.arrays import DoubleArray, FloatArray
+from kcompiler.runtime.noise import STEPS
+from kcompiler.runtime.records import Record
 
 Squasher = Literal["Softmax", "LogSoftmax", "Sigmoid"]
 NEAREST = 2.0**-25
@@ -29,7 +29,7 @@ class Squashing(Record):
     operator: Squasher
     factor: Annotated[float, Field(gt=0)] = 1.0
 
-    def passed_on(self, outputs: FloatArray, allowed: Doubles) -> Doubles:
+    def passed_on(self, outputs: FloatArray, allowed: DoubleArray) -> DoubleArray:
         """How far ``outputs`` [N, K] may be off where each logit may be off by ``allowed`` [N, K].
 
         Where softmax is not over all outputs but over some (the classes of each cell), the bound holds as well.
@@ -42,5 +42,5 @@ class Squashing(Record):
         probabilities = np.exp(found) if self.operator == "LogSoftmax" else found
         odds = logit(np.clip(probabilities, np.finfo(np.float64).tiny, 1 - NEAREST))
         squash = log_expit if self.operator == "LogSoftmax" else expit
-        spread: Doubles = np.maximum(squash(odds + shift) - squash(odds), squash(odds) - squash(odds - shift))
+        spread: DoubleArray = np.maximum(squash(odds + shift) - squash(odds), squash(odds) - squash(odds - shift))
         return self.factor * (spread + SUBNORMAL)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.manifest import Manifest
 
-FloatArray = npt.NDArray[np.float32]
 MANY = 10
 """Labels or classes that an error lists."""
 
@@ -85,7 +84,7 @@ class Targets:
             return outputs
         return np.stack([self.column(target, output).of(outputs) for target in range(self.count)], axis=-1)
 
-    def seen(self, scores: FloatArray) -> npt.NDArray[np.int64]:
+    def seen(self, scores: FloatArray) -> IntArray:
         """The classes that have cells to reduce over, by the scores [count] of the uncovered image; all where it is not that."""
         reduction = self.manifest.reduction
         by_driver = reduction is not None and reduction.by_driver

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.engine import Baseline
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.full import FullInference
-from kcompiler.runtime.images import FloatArray, cover
-from kcompiler.runtime.positions import IntArray
+from kcompiler.runtime.images import cover
 from kcompiler.runtime.workers import Workers
 
 FULL_BATCHES = (1, 2, 4, 8, 16)

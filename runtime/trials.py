@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.explanation import Score
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, FloatArray
+from kcompiler.runtime.images import Fill
 from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
-from kcompiler.runtime.positions import Grid, IntArray
+from kcompiler.runtime.positions import Grid
 from kcompiler.runtime.simulation import Family, Outcome, Scores, outcomes, recorded
 
 EXPECTED = (
@@ -80,7 +80,7 @@ class Costs:
 
     once: float
     counts: IntArray
-    seconds: npt.NDArray[np.float64]
+    seconds: DoubleArray
 
     def of(self, outcome: Outcome) -> float:
         """Predicted seconds of an explanation."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.engine import Engine
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.exploration import Exploration
 from kcompiler.runtime.fills import PatchFill
 from kcompiler.runtime.manifest import Manifest
 from kcompiler.runtime.plans import Tuned
-from kcompiler.runtime.positions import IntArray
-
-FloatArray = npt.NDArray[np.float32]
 
 SPOTS = 12
 """Positions of a spot check."""
@@ -67,7 +64,7 @@ def check_budget(seconds: float) -> float:
     return seconds
 
 
-def spots(evaluated: npt.NDArray[np.bool_]) -> IntArray:
+def spots(evaluated: BoolArray) -> IntArray:
     """Cells of a spot check, int64 [N]: drawn from those not evaluated (bool [cells]), the same for the same."""
     open_cells = np.flatnonzero(~evaluated)
     return np.sort(np.random.default_rng(0).permutation(open_cells)[:SPOTS])

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import FloatArray, described_fill
+from kcompiler.runtime.images import described_fill
 from kcompiler.runtime.judging import Chosen, fastest, judged, split
 from kcompiler.runtime.plans import EVERYTHING, Evidence, SamplingPlan, Tuned
 from kcompiler.runtime.positions import Grid

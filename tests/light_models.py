@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from kcompiler.runtime.arrays import FloatArray
+
 HUGE = 1e6
 """Activations are clipped to this behind a layer whose statistics are not right yet."""
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-Array = npt.NDArray[np.float32]
 
 
 def with_random_weights(path: Path, target: Path) -> Path:
@@ -51,7 +51,7 @@ def with_random_weights(path: Path, target: Path) -> Path:
     return target
 
 
-def _statistics(model: onnx.ModelProto, norms: Sequence[onnx.NodeProto]) -> dict[str, Array]:
+def _statistics(model: onnx.ModelProto, norms: Sequence[onnx.NodeProto]) -> dict[str, FloatArray]:
     """Running means and variances that are those of an image of noise: a layer more is right after each run."""
     if not norms:
         return {}

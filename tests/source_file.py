@@ -15,8 +15,8 @@ from onnxruntime import InferenceSession
 from kcompiler.bundle import Bundle
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
+from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.report import NodeReport
 
 HEIGHT, WIDTH = 12, 14

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import UsageError
 
-Array = npt.NDArray[Any]
-Value = bool | float | str | Sequence[Any] | Array
+Value = bool | float | str | Sequence[Any] | AnyArray
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Size to compile for, where the model leaves it open.")]
 Layout = Annotated[
@@ -141,7 +140,7 @@ def _value(text: str) -> Value:
         return text.lower() == "true"
     if text.endswith(".npy"):
         try:
-            array: Array = np.load(text, allow_pickle=False)
+            array: AnyArray = np.load(text, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UsageError(f"--bind: {text} is not a readable .npy array ({error})") from error
         return array

@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 import kcompiler
 from kcompiler.commands import options
+from kcompiler.runtime.arrays import ByteArray, FloatArray
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explanation import Quality, Score
 from kcompiler.runtime.fills import NAMED
@@ -36,7 +36,7 @@ class Request:
     score: Score
     budget: float | None
 
-    def inputs(self, path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    def inputs(self, path: Path) -> tuple[FloatArray, ByteArray]:
         """Model input, in the model's own layout, and picture to draw over [H, W, 3]."""
         if path.suffix == ".npy":
             return _array(path, self.explainer.manifest)
@@ -68,7 +68,7 @@ class Request:
         }
 
 
-def read_input(explainer: kcompiler.Explainer, path: Path) -> npt.NDArray[np.float32]:
+def read_input(explainer: kcompiler.Explainer, path: Path) -> FloatArray:
     """A picture or .npy file as model input, in the model's own layout."""
     return _array(path, explainer.manifest)[0] if path.suffix == ".npy" else explainer.read_image(path).tensor
 
@@ -85,7 +85,7 @@ def parse_fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -
     if text in NAMED:
         return text
     if Path(text).is_file():
-        picture: npt.NDArray[np.float32] = explainer.check_image(read_input(explainer, Path(text)))[0]
+        picture: FloatArray = explainer.check_image(read_input(explainer, Path(text)))[0]
         return picture
     recipe = explainer.manifest.preprocessing
     if recipe is None:
@@ -129,7 +129,7 @@ def machine_record(explainer: kcompiler.Explainer) -> dict[str, object]:
             "threads": explainer.machine.threads}  # fmt: skip
 
 
-def _array(path: Path, manifest: Manifest) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+def _array(path: Path, manifest: Manifest) -> tuple[FloatArray, ByteArray]:
     """A preprocessed input from a .npy file, and its channel mean stretched to 0..255 to draw over."""
     try:
         array = np.load(path, allow_pickle=False)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.images import FloatArray
 
 BATCHES = (1, 8, 16)
 LEAST_POSITIONS = 32

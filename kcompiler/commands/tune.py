@@ -19,9 +19,9 @@ from rich.table import Table
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.request import fill_record, parse_fill, parse_target, read_input
+from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import FloatArray
 from kcompiler.runtime.judging import CHOOSING
 from kcompiler.runtime.manifest import add_tuned
 from kcompiler.runtime.plans import Tuned

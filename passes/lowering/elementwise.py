@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.emit import Array
 from kcompiler.passes.index import PAD_ROWS
 from kcompiler.passes.lowering.operand import Tile, Updated, cached_rows
-from kcompiler.passes.lowering.scaled import Numbers, Scaled
+from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.quantised import quantised_behind
 from kcompiler.passes.rules.cells import MERGES, POINTWISE
+from kcompiler.runtime.arrays import AnyArray, DoubleArray
 
 ZERO_FOR_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish", "Tanh", "Softsign", "Abs", "Neg", "Sqrt",
                  "Erf", "Gelu", "Mish", "Mul")  # fmt: skip
@@ -102,7 +102,7 @@ def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...], ti
     return site.as_held(site.emit(site.node.op, *inputs, **site.node.attrs))
 
 
-def _channels_last(site: Site, constant: gs.Constant) -> Array:
+def _channels_last(site: Site, constant: gs.Constant) -> AnyArray:
     """[1, h, w, c], each of them 1 or the output's."""
     numbers = np.asarray(constant.values)
     aligned = numbers.reshape((1,) * (4 - numbers.ndim) + numbers.shape)
@@ -122,7 +122,7 @@ def _from_cell_to_cell(site: Site, constant: gs.Constant, tile: Tile | None) -> 
     return cached_rows(site.emit, site.output, tile, site.emit.constant(table, f"{site.node.name}/map"))
 
 
-def _scaled(value: Updated, factor: Numbers | float, offset: Numbers | float) -> Scaled | None:
+def _scaled(value: Updated, factor: DoubleArray | float, offset: DoubleArray | float) -> Scaled | None:
     """``value``, if it is held as rows, scaled and shifted."""
     if value.rows is None:
         return None
@@ -152,6 +152,6 @@ def _on_layout(
     return site.computed(maps=compute(value.maps, PER_MAP))
 
 
-def _channels(site: Site, numbers: Array, shape: tuple[int, ...]) -> gs.Constant:
+def _channels(site: Site, numbers: AnyArray, shape: tuple[int, ...]) -> gs.Constant:
     kind = numbers.dtype if numbers.dtype == np.bool_ else np.dtype(np.float32)
     return site.emit.constant(numbers.astype(kind).reshape(shape if numbers.size > 1 else ()), f"{site.node.name}/channels")

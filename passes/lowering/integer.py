@@ -11,12 +11,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.emit import Array
 from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.lowering.tiles import added_to_cached
 from kcompiler.passes.work import Shape, Work
+from kcompiler.runtime.arrays import AnyArray
 
 LARGEST = 127
 
@@ -61,7 +61,7 @@ def _changes(site: Site, depth: int) -> tuple[gs.Tensor, Tile | None]:
     return emit("Reshape", site.changed_patches(operand), emit.int64([-1, depth])), None
 
 
-def quantised(matrix: Array) -> tuple[Array, Array]:
+def quantised(matrix: AnyArray) -> tuple[AnyArray, AnyArray]:
     """``matrix`` [depth, columns] as int8 codes and float32 scales [columns], such that codes * scales is nearest to it."""
     numbers = matrix.astype(np.float64)
     largest = np.abs(numbers).max(axis=0)

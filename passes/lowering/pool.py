@@ -8,15 +8,15 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import IntArray, Window
+from kcompiler.passes.geometry import Window
 from kcompiler.passes.index import LOWEST_ROW, ZERO_ROW
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads
-from kcompiler.passes.winograd import FloatMatrix
 from kcompiler.passes.work import Shape, Work
+from kcompiler.runtime.arrays import DoubleArray, IntArray
 
 TILES = (2, 4, 7)
 
@@ -93,10 +93,10 @@ def average_pool_on_regions(site: Site) -> Updated:
     return site.computed(rows=emit("Mul", as_rows(emit, means), counted))
 
 
-def _sums(window: Window, tile: int) -> FloatMatrix:
+def _sums(window: Window, tile: int) -> DoubleArray:
     """[tile, cells]: which cells that a tile reads each of its outputs adds up."""
     taps = np.arange(window.input_extent(tile)) - np.arange(tile)[:, None] * window.stride
-    sums: FloatMatrix = ((taps >= 0) & (taps < window.reach) & (taps % window.dilation == 0)).astype(np.float64)
+    sums: DoubleArray = ((taps >= 0) & (taps < window.reach) & (taps % window.dilation == 0)).astype(np.float64)
     return sums
 
 

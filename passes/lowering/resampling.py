@@ -6,7 +6,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.box import Axis, first_of
-from kcompiler.passes.emit import Array
 from kcompiler.passes.lowering.channels import take_channels
 from kcompiler.passes.lowering.operand import Operand, Updated
 from kcompiler.passes.lowering.site import Site
@@ -15,6 +14,7 @@ from kcompiler.passes.reads import chosen_reads
 from kcompiler.passes.rules.channels import sliced_axes
 from kcompiler.passes.rules.resampling import taps_of
 from kcompiler.passes.work import Shape, Work
+from kcompiler.runtime.arrays import AnyArray
 
 
 def _gathered(shape: Shape) -> Work:
@@ -74,7 +74,7 @@ def _read(site: Site, operand: Operand) -> gs.Variable:
     return operand.read(site.emit, y, x)
 
 
-def _by_output(site: Site, axis: Axis, values: Array) -> gs.Variable:
+def _by_output(site: Site, axis: Axis, values: AnyArray) -> gs.Variable:
     """``values`` [outputs, taps] of the region's outputs: [batch, y, 1, taps, 1] along y, [batch, 1, x, 1, taps] along x."""
     assert axis.number is not None, "a region is computed, not a whole map"
     emit, along_y = site.emit, axis.along == 0

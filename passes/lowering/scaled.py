@@ -15,12 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emit import Emitter
+from kcompiler.runtime.arrays import BoolArray, DoubleArray
 
-Numbers = npt.NDArray[np.float64]
 NOTHING = 1e-30
 """Factors up to this make a constant of a channel: what it varies by is below all rounding, and nothing is divided by it."""
 LARGEST = 1e30
@@ -32,15 +31,15 @@ class Scaled:
     """``factor`` * ``rows`` + ``offset``: rows [rows, C], the others [C]."""
 
     rows: gs.Tensor
-    factor: Numbers
-    offset: Numbers
+    factor: DoubleArray
+    offset: DoubleArray
 
     @classmethod
     def plain(cls, rows: gs.Tensor, channels: int) -> Scaled:
         return cls(rows, np.ones(channels), np.zeros(channels))
 
     @property
-    def varies(self) -> npt.NDArray[np.bool_]:
+    def varies(self) -> BoolArray:
         """Which channels are not constants: bool [C]."""
         return np.asarray(abs(self.factor) > NOTHING)
 
@@ -49,7 +48,7 @@ class Scaled:
         """Whether only constants have an offset, so that it can be added behind a product without a loss of precision."""
         return not np.any(self.offset[self.varies])
 
-    def then(self, factor: Numbers | float, offset: Numbers | float) -> Scaled | None:
+    def then(self, factor: DoubleArray | float, offset: DoubleArray | float) -> Scaled | None:
         """What is scaled and shifted once more, or None where that overflows float32."""
         with np.errstate(invalid="ignore"):  # infinities
             factors, offsets = self.factor * factor, self.offset * factor + offset
@@ -74,5 +73,5 @@ class Scaled:
         return Scaled(rows, np.where(self.varies, self.factor, 0.0), constants)
 
 
-def _row(emit: Emitter, numbers: Numbers) -> gs.Constant:
+def _row(emit: Emitter, numbers: DoubleArray) -> gs.Constant:
     return emit.constant(numbers.astype(np.float32), "channels")

@@ -15,7 +15,8 @@ from kcompiler.passes.rules import Region
 from kcompiler.passes.rules.channels import sliced_axes
 from kcompiler.passes.rules.resampling import taps_of
 from kcompiler.passes.rules.windows import slides, windows_of
-from kcompiler.passes.work import Counts, Shape
+from kcompiler.passes.work import Shape
+from kcompiler.runtime.arrays import IntArray
 
 RESAMPLING = ("Pad", "Resize", "Slice", "DepthToSpace")
 assert all((channels, conv, elementwise, integer, pool, quantised, resampling, winograd)), (
@@ -40,7 +41,7 @@ def candidates(node: gs.Node, windows: Windows, prefer: Mapping[str, str], *, in
     return [candidate for candidate in applicable if candidate.name == wanted] or applicable
 
 
-def shape_of(node: gs.Node, plan: Plan, h: Counts, w: Counts, batch: int) -> Shape:
+def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int) -> Shape:
     """The node on regions of ``h`` x ``w`` cells (one a batch)."""
     region = plan.regions[node.outputs[0].name]
     read = [plan.regions[value.name] for value in node.inputs if value.name in plan.regions]

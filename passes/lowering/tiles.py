@@ -8,10 +8,10 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.emit import Emitter
 from kcompiler.passes.lowering.operand import Tile, Updated
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.winograd import FloatMatrix
+from kcompiler.runtime.arrays import DoubleArray
 
 
-def apply_along_both(emit: Emitter, y: FloatMatrix, x: FloatMatrix, value: gs.Tensor, name: str) -> gs.Variable:
+def apply_along_both(emit: Emitter, y: DoubleArray, x: DoubleArray, value: gs.Tensor, name: str) -> gs.Variable:
     """``y`` along the first and ``x`` along the second of the axes that ``value`` has in front: [rows of y, rows of x, numbers].
 
     Two products with small matrices; their Kronecker product would be one, but took twice as long.

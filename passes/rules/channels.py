@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.rules.resampling import resampled
 from kcompiler.passes.rules.table import NoRule, Region, map_of, numbers, only, region_rule
+from kcompiler.runtime.arrays import IntArray
 
 REDUCTIONS = (
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
     "ReduceSumSquare",
 )  # fmt: skip
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
-Indices = npt.NDArray[np.int64]
 
 
 @region_rule("Concat")
@@ -82,7 +81,7 @@ def sliced_axes(node: gs.Node) -> set[int]:
     return {axis % 4 for axis in axes}
 
 
-def selected(node: gs.Node, region: Region) -> Indices:
+def selected(node: gs.Node, region: Region) -> IntArray:
     """Numbers of the channels that a Gather or Slice takes, int64 [channels of the output].
 
     Raises:
@@ -93,13 +92,13 @@ def selected(node: gs.Node, region: Region) -> Indices:
         axis, indices = node.attrs.get("axis", 0) % 4, np.asarray(node.inputs[1].values)
         if axis != region.channel_axis or indices.ndim != 1:
             raise NoRule(f"Gather along axis {axis} by indices of {indices.ndim} axes, not along the channels")
-        chosen: Indices = every[indices]
+        chosen: IntArray = every[indices]
         return chosen
     axes = sliced_axes(node)
     if axes != {region.channel_axis}:
         raise NoRule(f"Slice along the axes {sorted(axes)}, not along the channels or the cells alone")
     (start,), (stop,), (step,) = numbers(node, 1), numbers(node, 2), numbers(node, 4) or [1]  # type: ignore[misc]
-    taken: Indices = every[slice(start, None if stop < -region.channels else stop, step)]
+    taken: IntArray = every[slice(start, None if stop < -region.channels else stop, step)]
     return taken
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper, numpy_helper
 
 from kcompiler.passes.geometry import Taps
 from kcompiler.passes.rules.table import NoRule, Region, map_of, numbers, only, region_rule
+from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.sessions import Machine, open_session
 
 OPSET = 21
@@ -26,7 +26,6 @@ PROBED_NUMBERS = 1 << 22
 NEGLIGIBLE = 1e-7
 LARGEST_SIDE = 2048
 SEPARABLE = 1e-4
-FloatArray = npt.NDArray[np.float32]
 
 
 @region_rule("Pad", "Resize", "DepthToSpace")

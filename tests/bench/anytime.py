@@ -16,19 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
 import kcompiler
 from kcompiler.commands.request import read_input
+from kcompiler.runtime.arrays import DoubleArray
 from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.quality import ssim
 
 POINTS = 12
-
-FloatArray = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,13 +36,13 @@ class Curve:
     """
 
     name: str
-    seconds: Doubles
-    evaluated: Doubles
-    ssim: Doubles
+    seconds: DoubleArray
+    evaluated: DoubleArray
+    ssim: DoubleArray
     exact_seconds: float
     positions: int
 
-    def at(self, times: Doubles, values: Doubles) -> Doubles:
+    def at(self, times: DoubleArray, values: DoubleArray) -> DoubleArray:
         """``values`` after the last batch that was done by each of ``times``; NaN before the first."""
         last = np.searchsorted(self.seconds, times, side="right") - 1
         return np.where(last >= 0, values[np.maximum(last, 0)], np.nan)
@@ -83,15 +80,15 @@ def curve_of(explainer: kcompiler.Explainer, path: Path, stride: int, budget: fl
     )
 
 
-def points_in_time(curves: Sequence[Curve], count: int) -> Doubles:
+def points_in_time(curves: Sequence[Curve], count: int) -> DoubleArray:
     """From the first at which every image has a map to the last at which one is still under way, in equal ratios."""
     first, last = max(curve.seconds[0] for curve in curves), max(curve.seconds[-1] for curve in curves)
-    times: Doubles = np.geomspace(first, last, count)
+    times: DoubleArray = np.geomspace(first, last, count)
     times[0], times[-1] = first, last  # not before it by rounding
     return times
 
 
-def medians(curves: Sequence[Curve], times: Doubles) -> tuple[Doubles, Doubles]:
+def medians(curves: Sequence[Curve], times: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
     """Over the images: share of the positions evaluated, and SSIM."""
     shares = np.median([curve.at(times, curve.evaluated / curve.positions) for curve in curves], axis=0)
     return shares, np.median([curve.at(times, curve.ssim) for curve in curves], axis=0)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.integrate import trapezoid
 from scipy.special import softmax
 
+from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.full import FullInference
 from kcompiler.runtime.heatmap import HeatMap
 
@@ -22,7 +23,6 @@ STEPS = 28
 BATCH = 8
 """Images a run: all of a curve at once would take a gigabyte in VGG16."""
 
-FloatArray = npt.NDArray[np.float32]
 Box = tuple[int, int, int, int]
 """(top, left, bottom, right) in pixels, half-open."""
 Probability = Callable[[FloatArray], FloatArray]
