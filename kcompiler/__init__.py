@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kcompiler.runtime.arrays import AnyArray
+from kcompiler.runtime.compiled import MEMORY
 from kcompiler.runtime.errors import (
     BundleError,
     CheckFailed,
@@ -26,7 +27,7 @@ from kcompiler.runtime.errors import (
     ProviderError,
     UsageError,
 )
-from kcompiler.runtime.explainer import MEMORY, Explainer
+from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.explanation import Interrupted
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.plans import SamplingPlan

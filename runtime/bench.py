@@ -109,8 +109,8 @@ class _Trial:
     def compiled(self) -> float:
         """Seconds a position, the baseline pass shared out over the grid."""
         start = time.perf_counter()
-        baseline = self.explainer.baseline(self.image, self.fill)
-        self.explainer.unoccluded(baseline)
+        baseline = self.explainer.exact.baseline(self.image, self.fill)
+        self.explainer.exact.unoccluded(baseline)
         once = time.perf_counter() - start
         return time_compiled(self.explainer, baseline, self.chosen) + once / len(self.positions)
 
@@ -118,7 +118,7 @@ class _Trial:
         """Seconds a position of DRILL_DOWN alone."""
         few = self.positions[np.linspace(0, len(self.positions) - 1, min(DRILL_DOWN, len(self.positions))).round().astype(int)]
         start = time.perf_counter()
-        self.explainer.evaluate_all(self.explainer.baseline(self.image, self.fill, len(few)), few)
+        self.explainer.exact.evaluate_all(self.explainer.exact.baseline(self.image, self.fill, len(few)), few)
         return (time.perf_counter() - start) / len(few)
 
 

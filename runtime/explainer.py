@@ -4,83 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from kcompiler.runtime.arrays import FloatArray, IntArray
-from kcompiler.runtime.engine import Baseline, Engine
-from kcompiler.runtime.errors import ImageError, UsageError
-from kcompiler.runtime.explanation import SCORES, Explanation, Quality, Request, Score, explained_targets
-from kcompiler.runtime.full import USUAL, FullInference, Order
+from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.compiled import CompiledModel
+from kcompiler.runtime.errors import ImageError
+from kcompiler.runtime.explanation import Explanation, explained, explained_targets
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, check_image
-from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
+from kcompiler.runtime.images import Fill
 from kcompiler.runtime.positions import Box, Edges, Stride, check_positions
 from kcompiler.runtime.preprocessing import Picture, read_picture
 from kcompiler.runtime.progress import ProgressCallback
-from kcompiler.runtime.sessions import Machine
-from kcompiler.runtime.targets import Targets
-from kcompiler.runtime.unaltered import Unaltered
-
-MEMORY = 2 << 30
+from kcompiler.runtime.request import Quality, Request
+from kcompiler.runtime.targets import Score
 
 
-class Explainer:
-    """A compiled model on ONNX Runtime. Make one with :func:`kcompiler.load`."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        providers: Sequence[str] | None = None,
-        threads: int | None = None,
-        memory: int = MEMORY,
-        owner: object = None,
-        graphs: bool = False,
-    ) -> None:
-        """Checks the bundle at ``folder``; its sessions open when first needed, or by :meth:`open`.
-
-        Args:
-            folder: a compiled bundle.
-            providers: see :class:`Machine`.
-            threads: see :class:`Machine`.
-            memory: bytes that the batches of positions under way may take, beside cached activations and weights (of which,
-                if they are few, each batch under way has its own).
-            graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
-            owner: what removes the folder when it goes; kept as long as the explainer.
-
-        Raises:
-            BundleError: incomplete, altered, or of another version.
-            ProviderError: ONNX Runtime or a provider is absent.
-            UsageError: the memory is not enough for one position.
-        """
-        self.folder = folder
-        self._owner = owner
-        self._graphs = graphs
-        self.manifest: Manifest = read_manifest(folder)
-        self._files = Unaltered(folder, self.manifest.files)
-        if isinstance(providers, str):
-            raise UsageError(f"providers is {providers!r}, expected a list of names")
-        self.machine = Machine(tuple(providers) if providers is not None else None, threads)
-        self._memory = memory
-        assert self.engines, "made here, so that too little memory is said at once"
-
-    @cached_property
-    def engines(self) -> dict[str, Engine]:
-        """By variant name, the exact one first."""
-        full = cache(partial(_full_inference, self._files, self.manifest))  # opened once for a machine, and only if needed
-        return {
-            variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
-            for variant in self.manifest.variants
-        }
-
-    @property
-    def exact(self) -> Engine:
-        return next(iter(self.engines.values()))
+class Explainer(CompiledModel):
+    """A compiled model that explains images. Make one with :func:`kcompiler.load`."""
 
     @property
     def batch(self) -> int:
@@ -92,20 +36,10 @@ class Explainer:
         """Where activations are kept: "cuda" or "cpu"."""
         return self.exact.device
 
-    def open(self) -> Explainer:
-        """Opens the sessions of the exact engine now, which otherwise happens when they are first needed."""
-        self.exact.open()
-        return self
-
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes, empty if the bundle has none."""
         return self.targets.labels
-
-    @property
-    def targets(self) -> Targets:
-        """What can be explained."""
-        return Targets(self.manifest)
 
     def read_image(self, path: str | Path) -> Picture:
         """Reads a picture file and preprocesses it by the recipe in the bundle; whole numbers where the source takes such.
@@ -124,34 +58,6 @@ class Explainer:
             picture = replace(picture, tensor=np.ascontiguousarray(picture.tensor.transpose(0, 2, 3, 1)))
         return picture
 
-    def check_image(self, image: npt.ArrayLike) -> FloatArray:
-        """The caller's image as the bundle's models take it, float32 [1, C, H, W]; see :func:`images.check_image`."""
-        return check_image(image, self.manifest.shape, self.manifest.layout, element=self.manifest.image_element)
-
-    def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
-        """Of the exact engine, see :meth:`Engine.baseline`."""
-        return self.exact.baseline(image, fill, positions)
-
-    def unoccluded(self, baseline: Baseline) -> FloatArray:
-        """See :meth:`Engine.unoccluded`."""
-        return self.exact.unoccluded(baseline)
-
-    def evaluate(self, baseline: Baseline, positions: IntArray) -> FloatArray:
-        """See :meth:`Engine.evaluate`."""
-        return self.exact.evaluate(baseline, positions)
-
-    def evaluate_batches(self, baseline: Baseline, batches: Sequence[IntArray]) -> Iterator[FloatArray]:
-        """See :meth:`Engine.evaluate_batches`."""
-        return self.exact.evaluate_batches(baseline, batches)
-
-    def batches(self, positions: IntArray) -> list[IntArray]:
-        """See :meth:`Engine.batches`."""
-        return self.exact.batches(positions)
-
-    def evaluate_all(self, baseline: Baseline, positions: IntArray) -> FloatArray:
-        """See :meth:`Engine.evaluate_all`."""
-        return self.exact.evaluate_all(baseline, positions)
-
     def outputs(self, image: npt.ArrayLike, positions: npt.ArrayLike, fill: Fill = 0.0) -> FloatArray:
         """Raw model outputs with the patch at each position.
 
@@ -169,7 +75,8 @@ class Explainer:
             UsageError: a position leaves the image, or the fill does not fit.
         """
         corners = check_positions(positions, self.manifest.shape[1:], self.manifest.patch)
-        return self.evaluate_all(self.baseline(self.check_image(image), fill, len(corners)), corners)
+        baseline = self.exact.baseline(self.check_image(image), fill, len(corners))
+        return self.exact.evaluate_all(baseline, corners)
 
     def explain(
         self,
@@ -217,8 +124,7 @@ class Explainer:
             Interrupted: on Ctrl-C; carries what was computed so far.
         """
         request = Request(stride, target, fill, region, edges, channel, quality, score, budget, progress, resume)
-        *_, last = Explanation(self, image, request, anytime=False).maps(every_batch=False)
-        return last
+        return explained(self, image, request)
 
     def refinements(self, image: npt.ArrayLike, **settings: Any) -> Iterator[HeatMap]:
         """The same, by the same settings, as ever better maps: the best so far after each batch, at the end the whole one."""
@@ -243,33 +149,3 @@ class Explainer:
             UsageError: a setting out of range, or one that does not apply.
         """
         return explained_targets(self, image, targets, Request(**settings))
-
-    def scored(self, score: Score) -> tuple[str, str]:
-        """What is scored ("output", "logit" or "drop"), and the name of the models' output that it is read from.
-
-        Raises:
-            UsageError: no such score, or the model has no logits behind its output.
-        """
-        manifest = self.manifest
-        if score not in SCORES:
-            raise UsageError(f"score is {score!r}, expected one of {', '.join(SCORES)}")
-        if score == "logit" and manifest.logits is None:
-            raise UsageError(f"score 'logit': {manifest.model} does not end in a softmax or sigmoid; ask for 'output'")
-        if score == "output" or manifest.logits is None:
-            return "drop" if score == "drop" else "output", manifest.output
-        return "drop" if score == "drop" else "logit", manifest.logits
-
-    def target_index(self, target: int | str) -> int:
-        """The class that ``target`` names, see :meth:`Targets.index`."""
-        return self.targets.index(target)
-
-    def full_inference(self, *, order: Order = USUAL, machine: Machine | None = None) -> FullInference:
-        """Full inference of the same model on the same machine, or on part of it: the reference."""
-        return _full_inference(self._files, self.manifest, machine or self.machine, order)
-
-
-def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, order: Order = USUAL) -> FullInference:
-    model, batch = files.folder / FULL, manifest.largest_batch
-    found = FullInference(model, manifest.output, machine, batch, order, reduction=manifest.reduction)
-    files.check()
-    return found

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.arrays import BoolArray, FloatArray
+from kcompiler.runtime.compiled import CompiledModel
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.exploration import Exploration
 from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill, covering, described_fill
+from kcompiler.runtime.images import covering, described_fill
 from kcompiler.runtime.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
-from kcompiler.runtime.positions import Box, Edges, Grid, Stride, make_grid, stride_pair
-from kcompiler.runtime.progress import ProgressCallback, Reporter
+from kcompiler.runtime.positions import Grid, make_grid, stride_pair
+from kcompiler.runtime.progress import Reporter
+from kcompiler.runtime.request import Request
 from kcompiler.runtime.tuned import check_budget, find_tuned, saturation, spot_check, unlike_tuned
-
-if TYPE_CHECKING:
-    from kcompiler.runtime.explainer import Explainer
-
-Quality = Literal["exact"] | float | SamplingPlan | Tuned
-Score = Literal["auto", "output", "logit", "drop"]
-SCORES = get_args(Score)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -36,27 +30,10 @@ class Interrupted(KeyboardInterrupt):
         self.heat_map = heat_map
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of an image; see :meth:`Explainer.explain`."""
-
-    stride: Stride = 4
-    target: int | str | None = None
-    fill: Fill = 0.0
-    region: Box | None = None
-    edges: Edges = "valid"
-    channel: int | None = None
-    quality: Quality = "exact"
-    score: Score = "auto"
-    budget: float | None = None
-    progress: ProgressCallback | bool | None = None
-    resume: HeatMap | None = None
-
-
 class Explanation:
     """A request for an image, ready to be carried out."""
 
-    def __init__(self, explainer: Explainer, image: npt.ArrayLike, request: Request, *, anytime: bool) -> None:
+    def __init__(self, model: CompiledModel, image: npt.ArrayLike, request: Request, *, anytime: bool) -> None:
         """The baseline pass and the uncovered outputs are computed here.
 
         Args:
@@ -68,22 +45,22 @@ class Explanation:
         """
         self.start = time.perf_counter()
         self.deadline = np.inf if request.budget is None else self.start + check_budget(request.budget)
-        self.explainer, self.request = explainer, request
-        manifest = explainer.manifest
+        self.model, self.request = model, request
+        manifest = model.manifest
         self.grid = make_grid(manifest.shape[1:], manifest.patch, request.stride, request.region, request.edges)
-        self.tuned, plan = _plan(explainer, request, anytime=anytime or request.budget is not None)
-        wanted = explainer.target_index(request.target) if request.target is not None else None
-        engine = explainer.engines[plan.variant]
-        checked = explainer.check_image(image)
+        self.tuned, plan = _plan(model, request, anytime=anytime or request.budget is not None)
+        wanted = model.targets.index(request.target) if request.target is not None else None
+        engine = model.engines[plan.variant]
+        checked = model.check_image(image)
         self.covered_by = covering(request.fill, checked, request.channel, manifest.image_element)
         baseline = engine.baseline(checked, self.covered_by, len(self.grid.positions))
-        self.kind, output = explainer.scored(request.score)
+        self.kind, output = model.targets.scored(request.score)
         self.output = output
-        self.unoccluded = explainer.targets.scores(engine.unoccluded(baseline, output), output)
-        self.target = explainer.targets.largest(self.unoccluded) if wanted is None else wanted
-        explainer.targets.check_seen(self.target, self.unoccluded)
+        self.unoccluded = model.targets.scores(engine.unoccluded(baseline, output), output)
+        self.target = model.targets.largest(self.unoccluded) if wanted is None else wanted
+        model.targets.check_seen(self.target, self.unoccluded)
         known = _scores_to_resume(request.resume, self.grid, self.target, manifest.patch, score=self.kind, plan=plan)
-        column = explainer.targets.column(self.target, output)
+        column = model.targets.column(self.target, output)
         self.exploration = Exploration(engine, baseline, self.grid, plan, output=output, target=self.target, column=column,
                                        unoccluded=float(self.unoccluded[self.target]), known=known)  # fmt: skip
 
@@ -119,7 +96,7 @@ class Explanation:
         return self._of(scores.reshape(self.grid.shape), target, sampled, complete=True, warnings=())
 
     def _of(self, scores: FloatArray, target: int, sampled: BoolArray, *, complete: bool, warnings: tuple[str, ...]) -> HeatMap:
-        manifest, labels, unoccluded = self.explainer.manifest, self.explainer.labels, self.unoccluded[target]
+        manifest, labels, unoccluded = self.model.manifest, self.model.targets.labels, self.unoccluded[target]
         earlier = self.request.resume.seconds if self.request.resume is not None else 0.0
         return HeatMap(
             scores=np.float32(unoccluded) - scores if self.kind == "drop" else scores,
@@ -131,39 +108,45 @@ class Explanation:
 
     def _warnings(self) -> tuple[str, ...]:
         found: list[str] = []
-        exploration, tuned, request, manifest = self.exploration, self.tuned, self.request, self.explainer.manifest
+        exploration, tuned, request, manifest = self.exploration, self.tuned, self.request, self.model.manifest
         if tuned is not None:
             fill = described_fill(request.fill, manifest.shape)
             part = request.region is not None or request.edges != "valid" or request.channel is not None
             found += unlike_tuned(tuned, fill, self.target, int(self.unoccluded.argmax()), part=part)
             if exploration.done and not tuned.plan.everything:
-                found += spot_check(exploration, self.explainer.exact, self.covered_by, tuned)
+                found += spot_check(exploration, self.model.exact, self.covered_by, tuned)
         if self.output == manifest.output and manifest.logits is not None:
             found += saturation(exploration.scores[exploration.evaluated], float(self.unoccluded[self.target]))
         return tuple(found)
 
 
+def explained(model: CompiledModel, image: npt.ArrayLike, request: Request) -> HeatMap:
+    """See :meth:`Explainer.explain`."""
+    *_, last = Explanation(model, image, request, anytime=False).maps(every_batch=False)
+    return last
+
+
 def explained_targets(
-    explainer: Explainer, image: npt.ArrayLike, targets: Sequence[int | str] | int | Literal["all"], request: Request
+    model: CompiledModel, image: npt.ArrayLike, targets: Sequence[int | str] | int | Literal["all"], request: Request
 ) -> list[HeatMap]:
     """See :meth:`Explainer.explain_targets`."""
     if request.target is not None or request.quality != "exact" or request.budget is not None or request.resume is not None:
         raise UsageError("target, quality, budget and resume do not apply to the maps of several targets")
-    count = explainer.targets.count
+    count = model.targets.count
     if isinstance(targets, int) and not 1 <= targets <= count:
         raise UsageError(f"targets is {targets}, expected 1 to {count} of the largest outputs, 'all', or a list")
     if isinstance(targets, str) and targets != "all":
         raise UsageError(f"targets is {targets!r}, expected 'all', a number, or a list of indices or labels")
-    one = Explanation(explainer, image, request, anytime=False)
+    one = Explanation(model, image, request, anytime=False)
     if targets == "all":
-        indices = explainer.targets.seen(one.unoccluded).tolist()
+        indices = model.targets.seen(one.unoccluded).tolist()
     elif isinstance(targets, int):
-        seen = explainer.targets.seen(one.unoccluded)
+        seen = model.targets.seen(one.unoccluded)
         indices = seen[np.argsort(-one.unoccluded[seen], kind="stable")][:targets].tolist()
     else:
-        indices = [explainer.target_index(target) for target in targets]
+        indices = [model.targets.index(target) for target in targets]
         for index in indices:
-            explainer.targets.check_seen(index, one.unoccluded)
+            model.targets.check_seen(index, one.unoccluded)
     scores = _scores_of(one, indices)
     return [one.whole_map(column, index) for column, index in zip(scores, indices, strict=True)]
 
@@ -171,7 +154,7 @@ def explained_targets(
 def _scores_of(one: Explanation, indices: Sequence[int]) -> FloatArray:
     """The scores of some classes at all positions, float32 [classes, positions], from one evaluation of each position."""
     exploration, positions = one.exploration, one.grid.positions
-    columns = [one.explainer.targets.column(index, one.output) for index in indices]
+    columns = [one.model.targets.column(index, one.output) for index in indices]
 
     def keep(outputs: FloatArray) -> FloatArray:
         return np.stack([column.of(outputs) for column in columns], axis=-1)
@@ -188,7 +171,7 @@ def _scores_of(one: Explanation, indices: Sequence[int]) -> FloatArray:
     return scores.T
 
 
-def _plan(explainer: Explainer, request: Request, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:
+def _plan(model: CompiledModel, request: Request, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:
     """The plan for a quality, and what it was tuned from.
 
     Raises:
@@ -198,22 +181,22 @@ def _plan(explainer: Explainer, request: Request, *, anytime: bool) -> tuple[Tun
     if quality == "exact":
         return None, ANYTIME if anytime else EVERYTHING
     if isinstance(quality, SamplingPlan):
-        return None, _known(explainer, quality)
-    base = explainer.scored("auto" if request.score == "drop" else request.score)[0]
+        return None, _known(model, quality)
+    base = model.targets.scored("auto" if request.score == "drop" else request.score)[0]
     if isinstance(quality, Tuned):
-        return quality, _known(explainer, quality.plan)
+        return quality, _known(model, quality.plan)
     y, x = stride_pair(request.stride)
     if y != x:
         raise UsageError(f"quality {quality!r} at stride {request.stride}: plans are tuned for one stride along y and x")
-    fill = described_fill(request.fill, explainer.manifest.shape)
-    target = explainer.target_index(request.target) if request.target is not None else None
-    tuned = find_tuned(explainer.manifest, quality, y, base, fill, target)
-    return tuned, _known(explainer, tuned.plan)
+    fill = described_fill(request.fill, model.manifest.shape)
+    target = model.targets.index(request.target) if request.target is not None else None
+    tuned = find_tuned(model.manifest, quality, y, base, fill, target)
+    return tuned, _known(model, tuned.plan)
 
 
-def _known(explainer: Explainer, plan: SamplingPlan) -> SamplingPlan:
-    if plan.variant not in explainer.engines:
-        raise UsageError(f"plan for variant {plan.variant!r}; variants in the bundle: {', '.join(explainer.engines)}")
+def _known(model: CompiledModel, plan: SamplingPlan) -> SamplingPlan:
+    if plan.variant not in model.engines:
+        raise UsageError(f"plan for variant {plan.variant!r}; variants in the bundle: {', '.join(model.engines)}")
     return plan
 
 

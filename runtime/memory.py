@@ -57,8 +57,8 @@ def print_peak(folder: str, path: str, batch: str, threads: str, providers: str)
     if full is not None:
         full.outputs(image, fill, positions[: 3 * size], manifest.patch, batch=size)
     else:
-        baseline = explainer.baseline(image, fill)
-        for _ in explainer.evaluate_batches(baseline, spread(explainer, positions, 5 * size)):
+        baseline = explainer.exact.baseline(image, fill)
+        for _ in explainer.exact.evaluate_batches(baseline, spread(explainer, positions, 5 * size)):
             pass
     status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     print(*(int(status[key].split()[0]) * 1024 for key in ("VmHWM", "RssAnon")))

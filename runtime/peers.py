@@ -56,7 +56,7 @@ def captum(
     if any(step > side for step, side in zip(steps, manifest.patch, strict=True)):
         raise UsageError(f"strides is {strides}, expected at most the patch {list(manifest.patch)}: every pixel must be covered")
     grid = make_grid(manifest.shape[1:], manifest.patch, steps, edges="cut")
-    index = explainer.target_index(target)
+    index = explainer.targets.index(target)
     channels: Sequence[int | None] = range(manifest.shape[0]) if per_channel else (None,)
     maps = [_drops(explainer, image, grid, index, baselines, channel) for channel in channels]
     totals = [covering(drop, grid.ys, grid.xs, manifest.patch, manifest.shape[1:]) for drop in maps]
@@ -78,7 +78,7 @@ def xplique(
     """
     manifest = explainer.manifest
     grid = make_grid(manifest.shape[1:], manifest.patch, patch_stride)
-    drops = _drops(explainer, image, grid, explainer.target_index(target), occlusion_value, None)
+    drops = _drops(explainer, image, grid, explainer.targets.index(target), occlusion_value, None)
     total, _ = covering(drops, grid.ys, grid.xs, manifest.patch, manifest.shape[1:])
     return total.astype(np.float32)
 

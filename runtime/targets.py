@@ -7,6 +7,7 @@ Mostly a class is a column of the outputs. One number that a sigmoid gives speak
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.manifest import Manifest
 
+Score = Literal["auto", "output", "logit", "drop"]
+SCORES = get_args(Score)
 MANY = 10
 """Labels or classes that an error lists."""
 
@@ -71,6 +74,21 @@ class Targets:
         if not isinstance(target, int | np.integer) or not 0 <= target < self.count:
             raise UsageError(f"target is {target!r}, expected 0 to {self.count - 1}")
         return int(target)
+
+    def scored(self, score: Score) -> tuple[str, str]:
+        """What is scored ("output", "logit" or "drop"), and the name of the models' output that it is read from.
+
+        Raises:
+            UsageError: no such score, or the model has no logits behind its output.
+        """
+        manifest = self.manifest
+        if score not in SCORES:
+            raise UsageError(f"score is {score!r}, expected one of {', '.join(SCORES)}")
+        if score == "logit" and manifest.logits is None:
+            raise UsageError(f"score 'logit': {manifest.model} does not end in a softmax or sigmoid; ask for 'output'")
+        if score == "output" or manifest.logits is None:
+            return "drop" if score == "drop" else "output", manifest.output
+        return "drop" if score == "drop" else "logit", manifest.logits
 
     def column(self, target: int, output: str) -> Column:
         """Where the score of class ``target`` is in the model's ``output``, a name."""

@@ -71,7 +71,7 @@ def ways_of_full(explainer: Explainer) -> list[list[TimedFull]]:
 def time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[IntArray]) -> float:
     """Seconds a position, over ``chosen`` batches."""
     start = time.perf_counter()
-    for _ in explainer.evaluate_batches(baseline, chosen):
+    for _ in explainer.exact.evaluate_batches(baseline, chosen):
         pass
     return (time.perf_counter() - start) / sum(len(part) for part in chosen)
 
@@ -84,7 +84,7 @@ def spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntAr
     for each worker.
     """
     engine = explainer.exact
-    parts = sorted((positions[part] for part in explainer.batches(positions)), key=engine.work)
+    parts = sorted((positions[part] for part in explainer.exact.batches(positions)), key=engine.work)
     rounds = -(-sample * len(parts) // (len(positions) * engine.workers.count))
     wanted = min(len(parts), max(1, rounds) * engine.workers.count)
     return [parts[(2 * number + 1) * len(parts) // (2 * wanted)] for number in range(wanted)]

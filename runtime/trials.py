@@ -11,12 +11,12 @@ import numpy as np
 from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.explanation import Score
 from kcompiler.runtime.heatmap import HeatMap
 from kcompiler.runtime.images import Fill
 from kcompiler.runtime.plans import EVERYTHING, SamplingPlan
 from kcompiler.runtime.positions import Grid
 from kcompiler.runtime.simulation import Family, Outcome, Scores, outcomes, recorded
+from kcompiler.runtime.targets import Score
 
 EXPECTED = (
     0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91, 0.9, 0.89, 0.88, 0.87, 0.86, 0.84, 0.82, 0.8, 0.77, 0.74, 0.7, 0.65, 0.6, 0.5,
@@ -179,6 +179,6 @@ def _scores(explainer: Explainer, family: Family, sample: Sample, goal: Goal) ->
         return recorded(sample.exact)
     engine, grid = explainer.engines[variant], Grid(sample.exact.ys, sample.exact.xs)
     baseline = engine.baseline(sample.image, goal.fill, len(grid.positions))
-    output, target = explainer.scored(goal.score)[1], sample.exact.target
+    output, target = explainer.targets.scored(goal.score)[1], sample.exact.target
     column = explainer.targets.column(target, output)
     return lambda cells: engine.scores(baseline, grid.positions[cells], output, column.of)

@@ -148,8 +148,8 @@ def _tuned(
         timed.append(_seconds(explainer, held[number], goal, chosen.plan))
     return Tuned(
         ssim=goal.ssim, share=goal.share, confidence=goal.confidence, promised=chosen.promised, stride=goal.stride,
-        score=explainer.scored(goal.score)[0], fill=described_fill(goal.fill, explainer.manifest.shape),
-        target=None if goal.target is None else explainer.target_index(goal.target), plan=chosen.plan,
+        score=explainer.targets.scored(goal.score)[0], fill=described_fill(goal.fill, explainer.manifest.shape),
+        target=None if goal.target is None else explainer.targets.index(goal.target), plan=chosen.plan,
         evidence=Evidence(
             given=given, images=len(every), held_out=len(held), kept=chosen.kept,
             least_share=least_share(chosen.kept, len(held), goal.confidence),

@@ -140,7 +140,7 @@ def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:
         _tell(manifest.model, "no profile: the model runs whole, as full inference does")
         return
     grid = make_grid(manifest.shape[1:], manifest.patch, 4).positions
-    baseline = explainer.baseline(random_image(manifest.shape, 0, element=manifest.image_element))
+    baseline = explainer.exact.baseline(random_image(manifest.shape, 0, element=manifest.image_element))
     table = Table(
         "operator", "nodes", "ms a position, a batch alone", "share", box=None, title=f"{manifest.model}: incremental model"
     )

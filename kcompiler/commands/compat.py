@@ -10,24 +10,34 @@ from typing import Literal
 import numpy as np
 import typer
 
-from kcompiler.commands.request import Request, machine_record
+import kcompiler
+from kcompiler.commands.request import machine_record, read_input, settings_record
 from kcompiler.runtime import peers
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.files import replace_files
 from kcompiler.runtime.positions import stride_pair
+from kcompiler.runtime.request import Request
 
 Tool = Literal["captum", "monai", "xplique"]
 
 
-def explain_as(tool: Tool, request: Request, path: Path, out: Path, *, top: int | None, resume: bool, force: bool) -> None:
+def explain_as(
+    tool: Tool,
+    explainer: kcompiler.Explainer,
+    request: Request,
+    path: Path,
+    out: Path,
+    *,
+    top: int | None,
+    resume: bool,
+    force: bool,
+) -> None:
     """The map that ``tool`` makes, by its own rules for positions and aggregation."""
     if top is not None or resume:
         raise UsageError(f"--compat {tool} makes one map anew; leave out --top and --resume")
-    plain = Request(request.explainer, request.stride, request.target, request.fill, None, "valid", None, "exact", "auto", None)
-    if request != plain:
+    if request != Request(stride=request.stride, target=request.target, fill=request.fill):
         raise UsageError(f"--compat {tool} has its own rules: of the other settings, --stride, --target and --fill apply")
-    explainer, (tensor, _) = request.explainer, request.inputs(path)
-    target = request.target
+    tensor, target = read_input(explainer, path), request.target
     if target is None:
         outputs = explainer.full_inference().run(explainer.check_image(tensor))[0]
         target = explainer.targets.largest(explainer.targets.scores(outputs, explainer.manifest.output))
@@ -36,17 +46,22 @@ def explain_as(tool: Tool, request: Request, path: Path, out: Path, *, top: int 
     elif tool == "xplique":
         found = peers.xplique(explainer, tensor, target, patch_stride=request.stride, occlusion_value=request.fill)
     else:
-        mode, overlap = as_monai_says(request)
+        mode, overlap = as_monai_says(request, explainer.manifest.patch)
         found, _ = peers.monai(explainer, tensor, mode=mode, overlap=overlap)
     content = io.BytesIO()
     np.save(content, found)
-    record = {"compat": tool, "target": target, "settings": request.settings(path), "machine": machine_record(explainer)}
+    record = {
+        "compat": tool,
+        "target": target,
+        "settings": settings_record(explainer.manifest, request, path),
+        "machine": machine_record(explainer),
+    }
     files = {f"{path.stem}.npy": content.getvalue(), f"{path.stem}.json": json.dumps(record, indent=1).encode()}
     written = replace_files(out, files, force=force)
     typer.echo(f"{path}: as {tool} makes it, {list(found.shape)}; {', '.join(map(str, written))}")
 
 
-def as_monai_says(request: Request) -> tuple[Literal["gaussian"] | float, float]:
+def as_monai_says(request: Request, patch: tuple[int, int]) -> tuple[Literal["gaussian"] | float, float]:
     """MONAI's mode and overlap for a fill and a stride.
 
     Raises:
@@ -59,7 +74,7 @@ def as_monai_says(request: Request) -> tuple[Literal["gaussian"] | float, float]
         mode = request.fill[0]
     elif not isinstance(request.fill, float):
         raise UsageError("--compat monai covers with a bell by default, or with one number (--fill V)")
-    patch, steps = request.explainer.manifest.patch, stride_pair(request.stride)
+    steps = stride_pair(request.stride)
     overlap = max(0.0, 1 - (steps[0] + 0.5) / patch[0])  # half a pixel more, because MONAI rounds the step down
     made = tuple(max(int(side * (1 - overlap)), 1) for side in patch)
     if made != steps:

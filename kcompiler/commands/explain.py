@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,20 @@ import typer
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.compat import Tool, explain_as
-from kcompiler.commands.request import Request, machine_record, parse_box, parse_fill, parse_quality, parse_target
+from kcompiler.commands.request import (
+    machine_record,
+    parse_box,
+    parse_fill,
+    parse_quality,
+    parse_target,
+    read_pair,
+    settings_record,
+)
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.explanation import explained, explained_targets
 from kcompiler.runtime.files import check_replaceable
 from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.request import Request
 
 SUFFIXES = (".npy", ".png", ".json")
 
@@ -55,7 +66,6 @@ def explain_images(
         _keep_inputs(images, out)
     explainer = kcompiler.load(bundle, providers=provider, threads=threads)
     request = Request(
-        explainer,
         stride=options.stride(stride),
         target=parse_target(explainer, target),
         fill=parse_fill(explainer, bundle, fill),
@@ -67,18 +77,18 @@ def explain_images(
         budget=budget,
     )
     for path in images:
-        request.inputs(path)  # all pictures are read once before the first is explained, so that a bad one costs nothing
+        read_pair(explainer, path)  # all pictures are read once before the first is explained, so that a bad one costs nothing
     for path in images:
         if compat is not None:
-            explain_as(compat, request, path, out, top=top, resume=resume, force=force)
+            explain_as(compat, explainer, request, path, out, top=top, resume=resume, force=force)
         elif top is not None:
-            _explain_largest(request, path, top, out, force=force)
+            _explain_largest(explainer, request, path, top, out, force=force)
         else:
-            _explain_one(request, path, out, resume=resume, force=force)
+            _explain_one(explainer, request, path, out, resume=resume, force=force)
 
 
-def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force: bool) -> None:
-    settings = request.settings(path)
+def _explain_one(explainer: kcompiler.Explainer, request: Request, path: Path, out: Path, *, resume: bool, force: bool) -> None:
+    settings = settings_record(explainer.manifest, request, path)
     earlier = _earlier(out, path.stem, settings) if resume else None
     force = force or earlier is not None
     for suffix in SUFFIXES:
@@ -86,23 +96,10 @@ def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force
     if earlier is not None and earlier.complete:
         typer.echo(f"{path}: complete already")
         return
-    tensor, pixels = request.inputs(path)
-    details = {"settings": settings, "machine": machine_record(request.explainer)}
+    tensor, pixels = read_pair(explainer, path)
+    details = {"settings": settings, "machine": machine_record(explainer)}
     try:
-        heat_map = request.explainer.explain(
-            tensor,
-            stride=request.stride,
-            target=request.target,
-            fill=request.fill,
-            region=request.region,
-            edges=request.edges,
-            channel=request.channel,
-            quality=request.quality,
-            score=request.score,
-            budget=request.budget,
-            progress=True,
-            resume=earlier,
-        )
+        heat_map = explained(explainer, tensor, replace(request, progress=True, resume=earlier))
     except kcompiler.Interrupted as interrupted:
         interrupted.heat_map.save(out, path.stem, picture=pixels, details=details, force=True)
         typer.echo(
@@ -116,16 +113,16 @@ def _explain_one(request: Request, path: Path, out: Path, *, resume: bool, force
         typer.echo(f"{path}: warning: {warning}", err=True)
 
 
-def _explain_largest(request: Request, path: Path, count: int, out: Path, *, force: bool) -> None:
+def _explain_largest(explainer: kcompiler.Explainer, request: Request, path: Path, count: int, out: Path, *, force: bool) -> None:
     """Maps of the largest outputs, each in files of its own."""
     if request.target is not None or request.quality != "exact" or request.budget is not None:
         raise UsageError("--top makes exact maps of the largest outputs; leave out --target, --quality and --budget")
-    tensor, pixels = request.inputs(path)
-    details = {"settings": {**request.settings(path), "top": count}, "machine": machine_record(request.explainer)}
-    heat_maps = request.explainer.explain_targets(
-        tensor, count, stride=request.stride, fill=request.fill, region=request.region, edges=request.edges,
-        channel=request.channel, score=request.score, progress=True,
-    )  # fmt: skip
+    tensor, pixels = read_pair(explainer, path)
+    details = {
+        "settings": {**settings_record(explainer.manifest, request, path), "top": count},
+        "machine": machine_record(explainer),
+    }
+    heat_maps = explained_targets(explainer, tensor, count, replace(request, progress=True))
     for heat_map in heat_maps:
         files = heat_map.save(out, f"{path.stem}.{heat_map.target}", picture=pixels, details=details, force=force)
         typer.echo(f"{path}: {heat_map.title}; {', '.join(map(str, files))}")

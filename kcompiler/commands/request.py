@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,63 +13,48 @@ import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.arrays import ByteArray, FloatArray
 from kcompiler.runtime.errors import ImageError, UsageError
-from kcompiler.runtime.explanation import Quality, Score
 from kcompiler.runtime.fills import NAMED
 from kcompiler.runtime.images import Fill, check_image
 from kcompiler.runtime.manifest import Manifest
-from kcompiler.runtime.positions import Edges, Stride, stride_pair
+from kcompiler.runtime.positions import stride_pair
+from kcompiler.runtime.request import Quality, Request
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of every image."""
+def read_pair(explainer: kcompiler.Explainer, path: Path) -> tuple[FloatArray, ByteArray]:
+    """Model input, in the model's own layout, and picture to draw over [H, W, 3]."""
+    if path.suffix == ".npy":
+        return _array(path, explainer.manifest)
+    picture = explainer.read_image(path)
+    return picture.tensor, picture.pixels
 
-    explainer: kcompiler.Explainer
-    stride: Stride
-    target: int | str | None
-    fill: Fill
-    region: tuple[int, int, int, int] | None
-    edges: Edges
-    channel: int | None
-    quality: Quality
-    score: Score
-    budget: float | None
 
-    def inputs(self, path: Path) -> tuple[FloatArray, ByteArray]:
-        """Model input, in the model's own layout, and picture to draw over [H, W, 3]."""
-        if path.suffix == ".npy":
-            return _array(path, self.explainer.manifest)
-        picture = self.explainer.read_image(path)
-        return picture.tensor, picture.pixels
-
-    def settings(self, path: Path) -> dict[str, object]:
-        """Everything that decides the scores, JSON-ready: two maps of equal settings are the same map."""
-        manifest = self.explainer.manifest
-        return {
-            "model": manifest.model,
-            "model_sha256": manifest.model_sha256,
-            "output": manifest.output,
-            "reduction": manifest.reduction.model_dump(mode="json") if manifest.reduction is not None else None,
-            "patch": list(manifest.patch),
-            "shape": list(manifest.shape),
-            "bound": {name: bound.sha256 for name, bound in manifest.bound.items()},
-            "preprocessing": manifest.preprocessing.model_dump(mode="json") if manifest.preprocessing is not None else None,
-            "image": path.name,
-            "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "stride": list(stride_pair(self.stride)),
-            "target": self.target,
-            "fill_model_units": fill_record(self.fill),
-            "region": list(self.region) if self.region is not None else None,
-            "edges": self.edges,
-            "channel": self.channel,
-            "quality": self.quality,
-            "score": self.score,
-        }
+def settings_record(manifest: Manifest, request: Request, path: Path) -> dict[str, object]:
+    """Everything that decides the scores of an image, JSON-ready: two maps of equal settings are the same map."""
+    return {
+        "model": manifest.model,
+        "model_sha256": manifest.model_sha256,
+        "output": manifest.output,
+        "reduction": manifest.reduction.model_dump(mode="json") if manifest.reduction is not None else None,
+        "patch": list(manifest.patch),
+        "shape": list(manifest.shape),
+        "bound": {name: bound.sha256 for name, bound in manifest.bound.items()},
+        "preprocessing": manifest.preprocessing.model_dump(mode="json") if manifest.preprocessing is not None else None,
+        "image": path.name,
+        "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "stride": list(stride_pair(request.stride)),
+        "target": request.target,
+        "fill_model_units": fill_record(request.fill),
+        "region": list(request.region) if request.region is not None else None,
+        "edges": request.edges,
+        "channel": request.channel,
+        "quality": request.quality,
+        "score": request.score,
+    }
 
 
 def read_input(explainer: kcompiler.Explainer, path: Path) -> FloatArray:
     """A picture or .npy file as model input, in the model's own layout."""
-    return _array(path, explainer.manifest)[0] if path.suffix == ".npy" else explainer.read_image(path).tensor
+    return read_pair(explainer, path)[0]
 
 
 def parse_target(explainer: kcompiler.Explainer, text: str | None) -> int | str | None:

@@ -140,7 +140,7 @@ def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
         manifest.patch,
         goal.stride,
         goal.score,
-        None if goal.target is None else explainer.target_index(goal.target),
+        None if goal.target is None else explainer.targets.index(goal.target),
         fill_record(goal.fill),
         explainer.machine.threads,
         explainer.device,

@@ -77,7 +77,7 @@ class Clock:
         sizes = [size for size in FULL_BATCHES if size <= manifest.largest_batch] or [1]
         times = {size: [self._full(size) for _ in range(3)] for size in sizes}  # the first of the three is for warming up
         self.size = min(sizes, key=lambda size: min(times[size][1:]))
-        time_compiled(explainer, explainer.baseline(image, FILL), self.chosen)
+        time_compiled(explainer, explainer.exact.baseline(image, FILL), self.chosen)
         self.tick()
 
     def tick(self) -> float:
@@ -96,8 +96,8 @@ class Clock:
     def exact_seconds(self, image: FloatArray) -> float:
         """Of an exact explanation: the baseline pass, and all positions at the pace of some batches."""
         start = time.perf_counter()
-        baseline = self.explainer.baseline(image, FILL)
-        self.explainer.unoccluded(baseline)
+        baseline = self.explainer.exact.baseline(image, FILL)
+        self.explainer.exact.unoccluded(baseline)
         once = time.perf_counter() - start
         return once + time_compiled(self.explainer, baseline, self.chosen) * len(self.positions)
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from PIL import Image
 
 from kcompiler.commands.compat import as_monai_says
 from kcompiler.runtime.preprocessing import Preprocessing
+from kcompiler.runtime.request import Request
 
 RECIPE = {"size": [24, 28], "resize": "stretch", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3, "channel_order": "RGB",
           "labels": ["a", "b", "c", "d", "e"]}  # fmt: skip
@@ -161,8 +161,7 @@ def test_explain_makes_maps_as_other_tools_do(work, tmp_path, tool, shape):
 @pytest.mark.parametrize("step", ["1", "2", "3", "4", "5"])
 def test_monai_steps_by_the_stride_asked_for(step):
     """Whatever binary fractions make of one less step over side."""
-    request = SimpleNamespace(fill=0.0, stride=int(step), explainer=SimpleNamespace(manifest=SimpleNamespace(patch=(5, 5))))
-    mode, overlap = as_monai_says(request)
+    mode, overlap = as_monai_says(Request(stride=int(step)), (5, 5))
     assert (mode, int(5 * (1 - overlap))) == ("gaussian", int(step))
 
 

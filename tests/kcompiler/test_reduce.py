@@ -299,7 +299,7 @@ def test_one_mask_is_two_classes_by_its_mean_alone(tmp_path):
     found = explainer.explain(image, stride=1, fill=FILL, target=0, score="output")
     np.testing.assert_allclose(found.scores.ravel(), 1 - reduced(outputs, "mean", 1)[:, 0], rtol=1e-4, atol=1e-5)
     with pytest.raises(UsageError, match="expected 0 to 0"):
-        explainer_of(path, reduce="max").target_index(1)
+        explainer_of(path, reduce="max").targets.index(1)
 
 
 @pytest.mark.parametrize("over", ["everything", "class"])

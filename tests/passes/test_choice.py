@@ -152,8 +152,8 @@ def test_few_positions_run_by_full_inference_and_forced_plans_never_do(tmp_path)
     few = explainer.manifest.few
     assert 1 < few < 64
     image = np.random.default_rng(0).standard_normal((1, 3, 48, 48), dtype=np.float32)
-    assert not explainer.baseline(image, 0.0, few - 1).feeds
-    assert explainer.baseline(image, 0.0, few).feeds
+    assert not explainer.exact.baseline(image, 0.0, few - 1).feeds
+    assert explainer.exact.baseline(image, 0.0, few).feeds
     positions = sample_positions((48, 48), (8, 8), few, 0)
     many = explainer.outputs(image, positions)
     by_full = np.concatenate([explainer.outputs(image, positions[number : number + 1]) for number in range(len(positions))])

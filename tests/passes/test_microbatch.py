@@ -67,7 +67,7 @@ def test_any_number_of_positions_gives_the_same_numbers(tmp_path, monkeypatch, r
         monkeypatch.setattr(microbatch, "CACHE_BYTES", cache)
         bundle = compiled(network(residual=residual), tmp_path)
         explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
-        baseline = explainer.baseline(image)
+        baseline = explainer.exact.baseline(image)
         found[cache] = [explainer.exact.evaluate(baseline, positions[:count]) for count in (1, 2, 5, 16, 17, 80)]
         assert (depthwise(bundle.folder) > 3) == (cache == 1 << 12), "one for each micro-batch, or three in all"
     for parts, whole in zip(*found.values(), strict=True):

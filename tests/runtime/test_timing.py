@@ -27,7 +27,7 @@ def bundle(tmp_path_factory):
 def test_a_sample_of_batches_has_the_mean_work_of_the_grid(bundle, sample, threads):
     explainer = Explainer(bundle.folder, providers=["cpu"], threads=threads)
     positions = make_grid((96, 128), (9, 9), 1).positions
-    everything = [positions[part] for part in explainer.batches(positions)]
+    everything = [positions[part] for part in explainer.exact.batches(positions)]
     chosen = spread(explainer, positions, sample)
 
     def mean(batches):

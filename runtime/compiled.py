@@ -1,0 +1,102 @@
+"""A compiled model on ONNX Runtime: one engine a variant, and full inference of the model it was compiled from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import Self
+
+import numpy.typing as npt
+
+from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.engine import Engine
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.full import USUAL, FullInference, Order
+from kcompiler.runtime.images import check_image
+from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
+from kcompiler.runtime.sessions import Machine
+from kcompiler.runtime.targets import Targets
+from kcompiler.runtime.unaltered import Unaltered
+
+MEMORY = 2 << 30
+
+
+class CompiledModel:
+    """A bundle's models, whose sessions open when they are first needed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        memory: int = MEMORY,
+        owner: object = None,
+        graphs: bool = False,
+    ) -> None:
+        """Checks the bundle at ``folder``.
+
+        Args:
+            folder: a compiled bundle.
+            providers: see :class:`Machine`.
+            threads: see :class:`Machine`.
+            memory: bytes that the batches of positions under way may take, beside cached activations and weights (of which,
+                if they are few, each batch under way has its own).
+            graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
+            owner: what removes the folder when it goes; kept as long as this.
+
+        Raises:
+            BundleError: incomplete, altered, or of another version.
+            ProviderError: ONNX Runtime or a provider is absent.
+            UsageError: the memory is not enough for one position.
+        """
+        self.folder = folder
+        self._owner = owner
+        self._graphs = graphs
+        self.manifest: Manifest = read_manifest(folder)
+        self._files = Unaltered(folder, self.manifest.files)
+        if isinstance(providers, str):
+            raise UsageError(f"providers is {providers!r}, expected a list of names")
+        self.machine = Machine(tuple(providers) if providers is not None else None, threads)
+        self._memory = memory
+        assert self.engines, "made here, so that too little memory is said at once"
+
+    @cached_property
+    def engines(self) -> dict[str, Engine]:
+        """By variant name, the exact one first."""
+        full = cache(partial(_full_inference, self._files, self.manifest))  # opened once for a machine, and only if needed
+        return {
+            variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
+            for variant in self.manifest.variants
+        }
+
+    @property
+    def exact(self) -> Engine:
+        """The engine of the exact variant."""
+        return next(iter(self.engines.values()))
+
+    def open(self) -> Self:
+        """Opens the sessions of the exact engine now."""
+        self.exact.open()
+        return self
+
+    @property
+    def targets(self) -> Targets:
+        """What can be explained."""
+        return Targets(self.manifest)
+
+    def check_image(self, image: npt.ArrayLike) -> FloatArray:
+        """The caller's image as the models take it, float32 [1, C, H, W]; see :func:`images.check_image`."""
+        return check_image(image, self.manifest.shape, self.manifest.layout, element=self.manifest.image_element)
+
+    def full_inference(self, *, order: Order = USUAL, machine: Machine | None = None) -> FullInference:
+        """Full inference of the same model on the same machine, or on part of it: the reference."""
+        return _full_inference(self._files, self.manifest, machine or self.machine, order)
+
+
+def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, order: Order = USUAL) -> FullInference:
+    model, batch = files.folder / FULL, manifest.largest_batch
+    found = FullInference(model, manifest.output, machine, batch, order, reduction=manifest.reduction)
+    files.check()
+    return found

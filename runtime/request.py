@@ -1,0 +1,32 @@
+"""A request: everything that is asked of an image, the same of every image of a call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.images import Fill
+from kcompiler.runtime.plans import SamplingPlan, Tuned
+from kcompiler.runtime.positions import Box, Edges, Stride
+from kcompiler.runtime.progress import ProgressCallback
+from kcompiler.runtime.targets import Score
+
+Quality = Literal["exact"] | float | SamplingPlan | Tuned
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The settings of :meth:`Explainer.explain`, where each is described."""
+
+    stride: Stride = 4
+    target: int | str | None = None
+    fill: Fill = 0.0
+    region: Box | None = None
+    edges: Edges = "valid"
+    channel: int | None = None
+    quality: Quality = "exact"
+    score: Score = "auto"
+    budget: float | None = None
+    progress: ProgressCallback | bool | None = None
+    resume: HeatMap | None = None
