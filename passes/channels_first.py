@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import onnx
 
-from kcompiler.passes.unfuse import MICROSOFT, Attributes, Parts, TakeApart
+from kcompiler.passes.quantised import MICROSOFT
+from kcompiler.passes.unfuse import Attributes, Parts, TakeApart
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 

@@ -14,9 +14,9 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.batch import BatchError, subgraphs
-from kcompiler.passes.quantised import quantised_later
+from kcompiler.passes.quantised import MICROSOFT, quantised_later
 from kcompiler.passes.shapes import STANDARD
-from kcompiler.passes.unfuse import FUSED, MICROSOFT, unfuse
+from kcompiler.passes.unfuse import FUSED, unfuse
 from kcompiler.runtime.sessions import onnxruntime
 
 IN_ANY_ORDER = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.unfuse import MICROSOFT
-
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
 INTEGERS = (np.dtype(np.uint8), np.dtype(np.int8))
 """Types of quantised values."""
 WEIGHTS = {

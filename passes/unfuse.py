@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from kcompiler.passes.quantised import MICROSOFT
 from kcompiler.runtime.arrays import AnyArray
 
-MICROSOFT = "com.microsoft"
 OTHER_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LAYER_NORMALIZATION = 17
 """The first opset that has it."""
