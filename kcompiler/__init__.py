@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kcompiler.runtime.arrays import AnyArray
+from kcompiler.runtime.bundle.plans import SamplingPlan
 from kcompiler.runtime.compiled import MEMORY
 from kcompiler.runtime.errors import (
     BundleError,
@@ -29,9 +30,8 @@ from kcompiler.runtime.errors import (
 )
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.explanation import Interrupted
-from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.plans import SamplingPlan
-from kcompiler.runtime.preprocessing import Preprocessing
+from kcompiler.runtime.inputs.preprocessing import Preprocessing
+from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import Progress
 
 if TYPE_CHECKING:

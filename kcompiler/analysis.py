@@ -11,25 +11,25 @@ from pathlib import Path
 import onnx_graphsurgeon as gs
 
 from kcompiler.options import Options, check_options
-from kcompiler.passes.batch import BatchError, subgraphs
-from kcompiler.passes.blocks import fill_blocks
-from kcompiler.passes.calibrate import Measured, measured_rates
-from kcompiler.passes.choice import Choice, Chooser
-from kcompiler.passes.commute import convolve_before_pooling, pool_before_convolving
-from kcompiler.passes.distribute import convolve_before_joining, pool_before_joining
-from kcompiler.passes.load import Source, load
-from kcompiler.passes.logits import Logits, ends_in_sigmoid, expose_logits
-from kcompiler.passes.normalise import normalise
-from kcompiler.passes.outputs import select_output
+from kcompiler.passes.choosing.calibrate import Measured, measured_rates
+from kcompiler.passes.choosing.choice import Choice, Chooser
+from kcompiler.passes.choosing.report import make_report
+from kcompiler.passes.exchange.blocks import fill_blocks
+from kcompiler.passes.exchange.commute import convolve_before_pooling, pool_before_convolving
+from kcompiler.passes.exchange.distribute import convolve_before_joining, pool_before_joining
+from kcompiler.passes.graphs.batch import BatchError, subgraphs
+from kcompiler.passes.lowering.work import DEFAULT_RATES
+from kcompiler.passes.normalising.logits import Logits, ends_in_sigmoid, expose_logits
+from kcompiler.passes.normalising.normalise import normalise
+from kcompiler.passes.normalising.reduce import described, numbers_of, reduce_outputs, reduction_of
 from kcompiler.passes.plan import Plan
-from kcompiler.passes.reduce import described, numbers_of, reduce_outputs, reduction_of
-from kcompiler.passes.report import make_report
-from kcompiler.passes.rewrite import Rewritten, incremental_graph
-from kcompiler.passes.work import DEFAULT_RATES
-from kcompiler.runtime.manifest import LARGEST_BATCH, Calibration
-from kcompiler.runtime.reduction import Reduction
-from kcompiler.runtime.report import Report
-from kcompiler.runtime.sessions import Machine
+from kcompiler.passes.rewriting.rewrite import Rewritten, incremental_graph
+from kcompiler.passes.source.load import Source, load
+from kcompiler.passes.source.outputs import select_output
+from kcompiler.runtime.bundle.manifest import LARGEST_BATCH, Calibration
+from kcompiler.runtime.bundle.reduction import Reduction
+from kcompiler.runtime.bundle.report import Report
+from kcompiler.runtime.inference.sessions import Machine
 from kcompiler.thresholds import check_node_thresholds
 
 ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)

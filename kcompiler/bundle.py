@@ -6,9 +6,9 @@ import shutil
 import weakref
 from pathlib import Path
 
-from kcompiler.runtime.files import replace_folder
-from kcompiler.runtime.manifest import Manifest, is_own_file
-from kcompiler.runtime.report import Report
+from kcompiler.runtime.bundle.files import replace_folder
+from kcompiler.runtime.bundle.manifest import Manifest, is_own_file
+from kcompiler.runtime.bundle.report import Report
 
 
 class Bundle:

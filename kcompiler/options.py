@@ -9,14 +9,14 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 
-from kcompiler.passes.image_layout import Layout
-from kcompiler.passes.load import Source
+from kcompiler.passes.normalising.reduce import Reducing
 from kcompiler.passes.plan import EXACT, Thresholds
-from kcompiler.passes.reduce import Reducing
-from kcompiler.passes.source_inputs import Value
+from kcompiler.passes.source.image_layout import Layout
+from kcompiler.passes.source.load import Source
+from kcompiler.passes.source.source_inputs import Value
+from kcompiler.runtime.bundle.reduction import How, Over
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.preprocessing import Preprocessing
-from kcompiler.runtime.reduction import How, Over
+from kcompiler.runtime.inputs.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ import onnx
 from kcompiler.analysis import Analysed, analyse
 from kcompiler.bundle import Bundle
 from kcompiler.options import Options, check_labels
-from kcompiler.passes.batch import BatchError
-from kcompiler.passes.store import WeightsFile, write_model
+from kcompiler.passes.graphs.batch import BatchError
+from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
-from kcompiler.runtime.compare import Comparison, incomparable
+from kcompiler.runtime.bundle.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, Variant, file_record
 from kcompiler.runtime.errors import BundleError, CheckFailed
-from kcompiler.runtime.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, Variant, file_record
+from kcompiler.runtime.exactness.compare import Comparison, incomparable
 from kcompiler.variants import left_out, manifest_of, write_approximate, write_variant
 
 VERIFIED_POSITIONS, VERIFIED_CLOSELY = 36, 72

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kcompiler.options import Options
-from kcompiler.passes.choice import Chooser
+from kcompiler.passes.choosing.choice import Chooser
 from kcompiler.runtime.errors import UsageError
 
 SUGGESTED = 3

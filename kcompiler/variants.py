@@ -9,14 +9,14 @@ from pathlib import Path
 
 from kcompiler.analysis import Analysed
 from kcompiler.options import Approximation, Options
-from kcompiler.passes import costs
-from kcompiler.passes.baseline import baseline_graph
-from kcompiler.passes.choice import Chooser, geometries
-from kcompiler.passes.inputs import bound_record
-from kcompiler.passes.rewrite import incremental_graph
-from kcompiler.passes.store import WeightsFile, write_model
-from kcompiler.runtime.manifest import FILES, FORMAT, PATCH_KEY, Geometry, Manifest, Variant, file_record, patch_text
-from kcompiler.runtime.sessions import onnxruntime
+from kcompiler.passes.choosing import costs
+from kcompiler.passes.choosing.choice import Chooser, geometries
+from kcompiler.passes.rewriting.baseline import baseline_graph
+from kcompiler.passes.rewriting.rewrite import incremental_graph
+from kcompiler.passes.rewriting.store import WeightsFile, write_model
+from kcompiler.passes.source.inputs import bound_record
+from kcompiler.runtime.bundle.manifest import FILES, FORMAT, PATCH_KEY, Geometry, Manifest, Variant, file_record, patch_text
+from kcompiler.runtime.inference.sessions import onnxruntime
 
 APPROXIMATE_BUDGET = 1e-3
 """Rms error that transforms may add in approximate variants, whose other errors are far larger."""

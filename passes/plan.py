@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.batch import reads
-from kcompiler.passes.geometry import Spans
-from kcompiler.passes.quantised import gives_same_bits, quantised_later
-from kcompiler.passes.rules import NoRule, Region, apply_rule
-from kcompiler.passes.rules.cells import GATE, MERGES
+from kcompiler.passes.graphs.batch import reads
+from kcompiler.passes.graphs.quantised import gives_same_bits, quantised_later
+from kcompiler.passes.regions.cells import GATE, MERGES
+from kcompiler.passes.regions.geometry import Spans
+from kcompiler.passes.regions.region import NoRule, Region
+from kcompiler.passes.regions.rules import apply_rule
 
 FROZEN = "is frozen: kept as for the uncovered image"
 

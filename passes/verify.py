@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from kcompiler.passes.batch import BatchError
-from kcompiler.passes.load import Source
-from kcompiler.passes.logits import Logits
-from kcompiler.passes.source_model import SourceModel
+from kcompiler.passes.graphs.batch import BatchError
+from kcompiler.passes.normalising.logits import Logits
+from kcompiler.passes.source.load import Source
+from kcompiler.passes.source.source_model import SourceModel
 from kcompiler.runtime.arrays import FloatArray, IntArray
-from kcompiler.runtime.check import LAST_PLACES, Reference, random_image, sample_positions
-from kcompiler.runtime.compare import Comparison, compare
+from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.errors import ModelError
+from kcompiler.runtime.exactness.compare import Comparison, compare
+from kcompiler.runtime.exactness.noise import allowed_noise
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.full import REORDERINGS, FullInference
-from kcompiler.runtime.noise import allowed_noise
-from kcompiler.runtime.reduction import Reduction
-from kcompiler.runtime.sessions import Machine
+from kcompiler.runtime.inference.full import REORDERINGS, FullInference
+from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.runtime.measuring.check import LAST_PLACES, Reference, random_image, sample_positions
 
 SEED = 2019
 SMALL_FLOPS = 2e8

@@ -10,14 +10,14 @@ from typing import Self
 import numpy.typing as npt
 
 from kcompiler.runtime.arrays import FloatArray
-from kcompiler.runtime.engine import Engine
+from kcompiler.runtime.bundle.manifest import FULL, Manifest, read_manifest
+from kcompiler.runtime.bundle.targets import Targets
+from kcompiler.runtime.bundle.unaltered import Unaltered
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.full import USUAL, FullInference, Order
-from kcompiler.runtime.images import check_image
-from kcompiler.runtime.manifest import FULL, Manifest, read_manifest
-from kcompiler.runtime.sessions import Machine
-from kcompiler.runtime.targets import Targets
-from kcompiler.runtime.unaltered import Unaltered
+from kcompiler.runtime.inference.engine import Engine
+from kcompiler.runtime.inference.full import USUAL, FullInference, Order
+from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.runtime.inputs.images import check_image
 
 MEMORY = 2 << 30
 

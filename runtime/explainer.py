@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.targets import Score
 from kcompiler.runtime.compiled import CompiledModel
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.explanation import Explanation, explained, explained_targets
-from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill
-from kcompiler.runtime.positions import Box, Edges, Stride, check_positions
-from kcompiler.runtime.preprocessing import Picture, read_picture
+from kcompiler.runtime.inputs.images import Fill
+from kcompiler.runtime.inputs.positions import Box, Edges, Stride, check_positions
+from kcompiler.runtime.inputs.preprocessing import Picture, read_picture
+from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import ProgressCallback
 from kcompiler.runtime.request import Quality, Request
-from kcompiler.runtime.targets import Score
 
 
 class Explainer(CompiledModel):
@@ -104,8 +104,8 @@ class Explainer(CompiledModel):
                 that puts out one number by a sigmoid, class 1 is that number and class 0 what is left to one.
             fill: what covers, in model units: one number or one a channel; a picture [C, H, W]; "mean" (of each channel), "blur",
                 "noise", "patch-mean", or for prediction difference analysis "marginal" or "conditional"; or what makes
-                pictures or patches (:mod:`kcompiler.runtime.fills`). Where the source takes whole numbers, numbers that are
-                given must be whole, and what is made is rounded.
+                pictures or patches (:mod:`kcompiler.fills`). Where the source takes whole numbers, numbers that are given must be
+                whole, and what is made is rounded.
             region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
             edges: what becomes of the last patch, see :func:`positions.make_grid`.
             channel: the only one that is covered; None covers all.

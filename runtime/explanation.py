@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.arrays import BoolArray, FloatArray
+from kcompiler.runtime.bundle.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
 from kcompiler.runtime.compiled import CompiledModel
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.exploration import Exploration
-from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import covering, described_fill
-from kcompiler.runtime.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
-from kcompiler.runtime.positions import Grid, make_grid, stride_pair
+from kcompiler.runtime.inputs.images import covering, described_fill
+from kcompiler.runtime.inputs.positions import Grid, make_grid, stride_pair
+from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import Reporter
 from kcompiler.runtime.request import Request
-from kcompiler.runtime.tuned import check_budget, find_tuned, saturation, spot_check, unlike_tuned
+from kcompiler.runtime.sampling.exploration import Exploration
+from kcompiler.runtime.sampling.tuned import check_budget, find_tuned, saturation, spot_check, unlike_tuned
 
 
 class Interrupted(KeyboardInterrupt):

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from kcompiler.runtime.aggregate import covering
 from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.fills import PatchFill, PatchMean, Size, Veil, cut_out
-from kcompiler.runtime.images import Fill
-from kcompiler.runtime.images import covering as covering_by
-from kcompiler.runtime.positions import Grid, make_grid, stride_pair
+from kcompiler.runtime.inputs.fills import PatchFill, PatchMean, Size, Veil, cut_out
+from kcompiler.runtime.inputs.images import Fill
+from kcompiler.runtime.inputs.images import covering as covering_by
+from kcompiler.runtime.inputs.positions import Grid, make_grid, stride_pair
+from kcompiler.runtime.maps.aggregate import covering
 
 SIGMA_SCALE = 0.125
 LEAST_IMPORTANCE = 1e-3

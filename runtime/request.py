@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.images import Fill
-from kcompiler.runtime.plans import SamplingPlan, Tuned
-from kcompiler.runtime.positions import Box, Edges, Stride
+from kcompiler.runtime.bundle.plans import SamplingPlan, Tuned
+from kcompiler.runtime.bundle.targets import Score
+from kcompiler.runtime.inputs.images import Fill
+from kcompiler.runtime.inputs.positions import Box, Edges, Stride
+from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import ProgressCallback
-from kcompiler.runtime.targets import Score
 
 Quality = Literal["exact"] | float | SamplingPlan | Tuned
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnxruntime import InferenceSession
 
-from kcompiler.runtime.images import cover
+from kcompiler.runtime.inputs.images import cover
 
 PATCH = (4, 6)
 

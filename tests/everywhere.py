@@ -8,8 +8,8 @@ import numpy as np
 
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.check import check
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.measuring.check import check
 
 NEVER_DENSE = 2.0
 """As ``dense_share``: more than any region's share of its map."""

@@ -14,23 +14,23 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.analysis import Analysed, analyse
 from kcompiler.options import Options
-from kcompiler.passes import baseline
-from kcompiler.passes.geometry import Spans
 from kcompiler.passes.lowering import winograd
+from kcompiler.passes.lowering.filtering import Filtering
 from kcompiler.passes.plan import Plan
-from kcompiler.passes.rewrite import incremental_graph
-from kcompiler.passes.store import WeightsFile, write_model
-from kcompiler.passes.winograd import Filtering
+from kcompiler.passes.regions.geometry import Spans
+from kcompiler.passes.rewriting import baseline
+from kcompiler.passes.rewriting.rewrite import incremental_graph
+from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.pipeline import VERIFIED_POSITIONS
-from kcompiler.runtime.check import Reference, sample_positions
-from kcompiler.runtime.compare import compare
-from kcompiler.runtime.engine import Baseline, Engine
+from kcompiler.runtime.bundle.manifest import BASELINE, FILL, FULL, INCREMENTAL, MANIFEST
+from kcompiler.runtime.exactness.compare import compare
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.full import side_by_side
-from kcompiler.runtime.images import cover, fill_image
-from kcompiler.runtime.manifest import BASELINE, FILL, FULL, INCREMENTAL, MANIFEST
-from kcompiler.runtime.positions import make_grid
-from kcompiler.runtime.sessions import Machine, open_session
+from kcompiler.runtime.inference.engine import Baseline, Engine
+from kcompiler.runtime.inference.full import side_by_side
+from kcompiler.runtime.inference.sessions import Machine, open_session
+from kcompiler.runtime.inputs.images import cover, fill_image
+from kcompiler.runtime.inputs.positions import make_grid
+from kcompiler.runtime.measuring.check import Reference, sample_positions
 from kcompiler.variants import manifest_of, write_variant
 
 SEED = 2019

@@ -16,8 +16,8 @@ from kcompiler.bundle import Bundle
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.report import NodeReport
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.report import NodeReport
 
 HEIGHT, WIDTH = 12, 14
 PATCH = (3, 4)

@@ -18,15 +18,15 @@ import kcompiler
 from kcompiler.bundle import Bundle
 from kcompiler.commands import options
 from kcompiler.commands.rivals import captum_seconds, torch_module, torch_seconds
-from kcompiler.runtime.bench import Benchmark, benchmark
-from kcompiler.runtime.check import random_image
 from kcompiler.runtime.errors import CheckFailed, UsageError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.memory import Memory
-from kcompiler.runtime.positions import make_grid
-from kcompiler.runtime.profile import profile as profile_of
-from kcompiler.runtime.sessions import Machine
-from kcompiler.runtime.timing import spread
+from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.runtime.inputs.positions import make_grid
+from kcompiler.runtime.measuring.bench import Benchmark, benchmark
+from kcompiler.runtime.measuring.check import random_image
+from kcompiler.runtime.measuring.memory import Memory
+from kcompiler.runtime.measuring.profile import profile as profile_of
+from kcompiler.runtime.measuring.timing import spread
 
 
 def bench_models(
@@ -129,7 +129,7 @@ def _rivals(against: str, module_name: str | None) -> dict[str, Callable[[Explai
 
 
 def _gemm_peak(provider: list[str] | None, threads: int | None) -> float:
-    from kcompiler.passes.calibrate import measured_rates
+    from kcompiler.passes.choosing.calibrate import measured_rates
 
     return measured_rates(Machine(tuple(provider) if provider else None, threads)).products
 

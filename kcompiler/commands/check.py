@@ -8,8 +8,8 @@ import typer
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.runtime.check import check, sample_positions
 from kcompiler.runtime.errors import CheckFailed, UsageError
+from kcompiler.runtime.measuring.check import check, sample_positions
 
 
 def check_bundle(

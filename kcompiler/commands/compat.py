@@ -13,9 +13,9 @@ import typer
 import kcompiler
 from kcompiler.commands.request import machine_record, read_input, settings_record
 from kcompiler.runtime import peers
+from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.files import replace_files
-from kcompiler.runtime.positions import stride_pair
+from kcompiler.runtime.inputs.positions import stride_pair
 from kcompiler.runtime.request import Request
 
 Tool = Literal["captum", "monai", "xplique"]

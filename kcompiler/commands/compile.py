@@ -10,8 +10,8 @@ import typer
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.runtime.files import check_folder_replaceable
-from kcompiler.runtime.manifest import is_own_file
+from kcompiler.runtime.bundle.files import check_folder_replaceable
+from kcompiler.runtime.bundle.manifest import is_own_file
 
 TAUS = (0.6, 0.5, 0.4)
 

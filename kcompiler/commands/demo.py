@@ -17,12 +17,12 @@ from rich.table import Table
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.arrays import FloatArray, IntArray
-from kcompiler.runtime.compare import compare
+from kcompiler.runtime.bundle.files import check_replaceable
 from kcompiler.runtime.errors import CheckFailed
-from kcompiler.runtime.files import check_replaceable
-from kcompiler.runtime.full import BATCH, REORDERINGS
-from kcompiler.runtime.images import fill_image
-from kcompiler.runtime.positions import Grid, batches
+from kcompiler.runtime.exactness.compare import compare
+from kcompiler.runtime.inference.full import BATCH, REORDERINGS
+from kcompiler.runtime.inputs.images import fill_image
+from kcompiler.runtime.inputs.positions import Grid, batches
 from kcompiler.runtime.progress import Reporter
 
 

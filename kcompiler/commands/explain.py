@@ -22,10 +22,10 @@ from kcompiler.commands.request import (
     read_pair,
     settings_record,
 )
+from kcompiler.runtime.bundle.files import check_replaceable
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explanation import explained, explained_targets
-from kcompiler.runtime.files import check_replaceable
-from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.request import Request
 
 SUFFIXES = (".npy", ".png", ".json")

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kcompiler.commands import options
+from kcompiler.runtime.bundle.manifest import read_manifest
+from kcompiler.runtime.bundle.report import UPDATED, NodeReport, Report
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.manifest import read_manifest
-from kcompiler.runtime.report import UPDATED, NodeReport, Report
 
 BAR = 12
 """Characters of a bar that is full."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kcompiler.runtime.report import Report
+from kcompiler.runtime.bundle.report import Report
 
 
 def draw(reports: Mapping[str, Report], file: Path) -> None:

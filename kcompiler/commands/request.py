@@ -12,11 +12,11 @@ import numpy as np
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.arrays import ByteArray, FloatArray
+from kcompiler.runtime.bundle.manifest import Manifest
 from kcompiler.runtime.errors import ImageError, UsageError
-from kcompiler.runtime.fills import NAMED
-from kcompiler.runtime.images import Fill, check_image
-from kcompiler.runtime.manifest import Manifest
-from kcompiler.runtime.positions import stride_pair
+from kcompiler.runtime.inputs.fills import NAMED
+from kcompiler.runtime.inputs.images import Fill, check_image
+from kcompiler.runtime.inputs.positions import stride_pair
 from kcompiler.runtime.request import Quality, Request
 
 

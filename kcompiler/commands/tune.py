@@ -20,15 +20,15 @@ import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.request import fill_record, parse_fill, parse_target, read_input
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.manifest import add_tuned
+from kcompiler.runtime.bundle.plans import Tuned
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.judging import CHOOSING
-from kcompiler.runtime.manifest import add_tuned
-from kcompiler.runtime.plans import Tuned
-from kcompiler.runtime.promise import images_needed
-from kcompiler.runtime.trials import Goal, Sample
-from kcompiler.runtime.tuned import check_budget
-from kcompiler.runtime.tuner import check_images, tune
+from kcompiler.runtime.maps.heatmap import HeatMap
+from kcompiler.runtime.sampling.tuned import check_budget
+from kcompiler.runtime.tuning.judging import CHOOSING
+from kcompiler.runtime.tuning.promise import images_needed
+from kcompiler.runtime.tuning.trials import Goal, Sample
+from kcompiler.runtime.tuning.tuner import check_images, tune
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 

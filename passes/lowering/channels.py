@@ -10,8 +10,8 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
-from kcompiler.passes.rules.channels import REDUCTIONS, selected
-from kcompiler.passes.work import Shape, Work, read_again
+from kcompiler.passes.lowering.work import Shape, Work, read_again
+from kcompiler.passes.regions.channels import REDUCTIONS, selected
 
 
 @lowering("channels", "Concat")

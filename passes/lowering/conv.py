@@ -9,7 +9,7 @@ from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
-from kcompiler.passes.work import CACHE_BYTES, FLOAT_BYTES, Shape, Work, read_again
+from kcompiler.passes.lowering.work import CACHE_BYTES, FLOAT_BYTES, Shape, Work, read_again
 
 REORDERING = 40.0
 """Products a number for which to bring rows to another order, which moves each number twice."""

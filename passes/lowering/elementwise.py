@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.index import PAD_ROWS
+from kcompiler.passes.emission.index import PAD_ROWS
+from kcompiler.passes.graphs.quantised import quantised_behind
 from kcompiler.passes.lowering.operand import Tile, Updated, cached_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
-from kcompiler.passes.quantised import quantised_behind
-from kcompiler.passes.rules.cells import MERGES, POINTWISE
+from kcompiler.passes.regions.cells import MERGES, POINTWISE
 from kcompiler.runtime.arrays import AnyArray, DoubleArray
 
 ZERO_FOR_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSwish", "Tanh", "Softsign", "Abs", "Neg", "Sqrt",

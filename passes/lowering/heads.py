@@ -6,14 +6,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.box import Axis
-from kcompiler.passes.emit import Emitter
-from kcompiler.passes.index import within
+from kcompiler.passes.emission.box import Axis
+from kcompiler.passes.emission.index import within
+from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.quantised import quantised_behind
 from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, in_regions
-from kcompiler.passes.quantised import quantised_behind
-from kcompiler.passes.rules import Region
-from kcompiler.passes.rules.cells import POINTWISE
-from kcompiler.passes.rules.channels import summed_axes
+from kcompiler.passes.regions.cells import POINTWISE
+from kcompiler.passes.regions.channels import summed_axes
+from kcompiler.passes.regions.region import Region
 
 POOLED = 1024
 """Cells of a map up to which a region of it that is held as maps is pooled: a pool adds up one by one."""

@@ -15,7 +15,7 @@ from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.lowering.tiles import added_to_cached
-from kcompiler.passes.work import Shape, Work
+from kcompiler.passes.lowering.work import Shape, Work
 from kcompiler.runtime.arrays import AnyArray
 
 LARGEST = 127

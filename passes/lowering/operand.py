@@ -9,10 +9,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.box import Box
-from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import (
+from kcompiler.passes.emission.box import Box
+from kcompiler.passes.emission.index import (
     ZERO_ROW,
     Layout,
     cached_index,
@@ -22,8 +20,10 @@ from kcompiler.passes.index import (
     tiled_layout,
     updated_index,
 )
+from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads
+from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering.scaled import Scaled
-from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads
+from kcompiler.passes.regions.geometry import Window
 
 Tile = tuple[int, int]
 """(height, width) in outputs."""

@@ -7,15 +7,15 @@ from functools import partial
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import LOWEST_ROW, ZERO_ROW
+from kcompiler.passes.emission.index import LOWEST_ROW, ZERO_ROW
+from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads
+from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
-from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads
-from kcompiler.passes.work import Shape, Work
+from kcompiler.passes.lowering.work import Shape, Work
+from kcompiler.passes.regions.geometry import Window
 from kcompiler.runtime.arrays import DoubleArray, IntArray
 
 TILES = (2, 4, 7)

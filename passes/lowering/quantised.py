@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.graphs.quantised import domain_of
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
-from kcompiler.passes.quantised import domain_of
-from kcompiler.passes.rules.quantised import MERGES, OPERANDS, UNARY
-from kcompiler.passes.work import Shape, Work
+from kcompiler.passes.lowering.work import Shape, Work
+from kcompiler.passes.regions.quantised import MERGES, OPERANDS, UNARY
 
 FASTER = 2.0
 """Than a convolution on regions is a product of all of them: 1.4 to 1.9 at 128 channels and more, on one thread."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.box import Axis, first_of
+from kcompiler.passes.emission.box import Axis, first_of
+from kcompiler.passes.emission.reads import chosen_reads
 from kcompiler.passes.lowering.channels import take_channels
 from kcompiler.passes.lowering.operand import Operand, Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import lowering
-from kcompiler.passes.reads import chosen_reads
-from kcompiler.passes.rules.channels import sliced_axes
-from kcompiler.passes.rules.resampling import taps_of
-from kcompiler.passes.work import Shape, Work
+from kcompiler.passes.lowering.work import Shape, Work
+from kcompiler.passes.regions.channels import sliced_axes
+from kcompiler.passes.regions.resampling import taps_of
 from kcompiler.runtime.arrays import AnyArray
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.emit import Emitter
+from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.runtime.arrays import BoolArray, DoubleArray
 
 NOTHING = 1e-30

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.geometry import Window
 from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool, quantised, resampling, winograd
 from kcompiler.passes.lowering.heads import only_summed
 from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
+from kcompiler.passes.lowering.work import Shape
 from kcompiler.passes.plan import Plan
-from kcompiler.passes.rules import Region
-from kcompiler.passes.rules.channels import sliced_axes
-from kcompiler.passes.rules.resampling import taps_of
-from kcompiler.passes.rules.windows import slides, windows_of
-from kcompiler.passes.work import Shape
+from kcompiler.passes.regions.channels import sliced_axes
+from kcompiler.passes.regions.geometry import Window
+from kcompiler.passes.regions.region import Region
+from kcompiler.passes.regions.resampling import taps_of
+from kcompiler.passes.regions.windows import slides, windows_of
 from kcompiler.runtime.arrays import IntArray
 
 RESAMPLING = ("Pad", "Resize", "Slice", "DepthToSpace")

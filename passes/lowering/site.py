@@ -9,14 +9,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.box import Box
-from kcompiler.passes.emit import Emitter
-from kcompiler.passes.geometry import Window
-from kcompiler.passes.index import ZERO_ROW
+from kcompiler.passes.emission.box import Box
+from kcompiler.passes.emission.index import ZERO_ROW
+from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads, window_reads
+from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering.operand import Operand, Tile, Updated, as_rows, cached_rows, in_regions
 from kcompiler.passes.lowering.scaled import Scaled
-from kcompiler.passes.reads import Reads, contiguous_reads, tile_reads, window_reads
-from kcompiler.passes.rules import Region
+from kcompiler.passes.regions.geometry import Window
+from kcompiler.passes.regions.region import Region
 
 OVERHANG_COST = 8.0
 """What a row more costs in later nodes, over reading a row again."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.geometry import Window
 from kcompiler.passes.lowering.operand import Updated
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.work import Shape, Work
+from kcompiler.passes.lowering.work import Shape, Work
+from kcompiler.passes.regions.geometry import Window
 
 Windows = tuple[Window, Window]
 Holds = Callable[[gs.Node, Windows], bool]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.emit import Emitter
+from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering.operand import Tile, Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.runtime.arrays import DoubleArray

@@ -16,12 +16,12 @@ from functools import partial
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.lowering.filtering import LARGEST, Filtering, filtering
 from kcompiler.passes.lowering.operand import Tile, Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Windows, lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
-from kcompiler.passes.winograd import LARGEST, Filtering, filtering
-from kcompiler.passes.work import Shape, Work
+from kcompiler.passes.lowering.work import Shape, Work
 
 PACKED = 2.5
 """Times that a product moves its weights: they are read, packed and read again."""

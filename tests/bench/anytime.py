@@ -22,8 +22,8 @@ from rich.table import Table
 import kcompiler
 from kcompiler.commands.request import read_input
 from kcompiler.runtime.arrays import DoubleArray
-from kcompiler.runtime.files import replace_files
-from kcompiler.runtime.quality import ssim
+from kcompiler.runtime.bundle.files import replace_files
+from kcompiler.runtime.sampling.quality import ssim
 
 POINTS = 12
 

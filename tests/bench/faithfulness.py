@@ -16,8 +16,8 @@ from scipy.integrate import trapezoid
 from scipy.special import softmax
 
 from kcompiler.runtime.arrays import FloatArray
-from kcompiler.runtime.full import FullInference
-from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.inference.full import FullInference
+from kcompiler.runtime.maps.heatmap import HeatMap
 
 STEPS = 28
 BATCH = 8

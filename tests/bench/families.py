@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import kcompiler
-from kcompiler.runtime.bench import benchmark
+from kcompiler.runtime.measuring.bench import benchmark
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))

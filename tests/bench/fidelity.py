@@ -28,18 +28,18 @@ from faithfulness import faithfulness, probability_of  # noqa: E402
 from fidelity_table import Judged, Pace, report  # noqa: E402
 
 import kcompiler  # noqa: E402
+from kcompiler.runtime.bundle.manifest import file_record, read_manifest  # noqa: E402
+from kcompiler.runtime.bundle.plans import Tuned  # noqa: E402
 from kcompiler.runtime.explainer import Explainer  # noqa: E402
-from kcompiler.runtime.heatmap import HeatMap  # noqa: E402
-from kcompiler.runtime.images import FloatArray, fill_image  # noqa: E402
-from kcompiler.runtime.judging import split  # noqa: E402
-from kcompiler.runtime.manifest import file_record, read_manifest  # noqa: E402
-from kcompiler.runtime.plans import Tuned  # noqa: E402
-from kcompiler.runtime.positions import make_grid  # noqa: E402
-from kcompiler.runtime.quality import quality  # noqa: E402
-from kcompiler.runtime.timing import FULL_BATCHES, TimedFull, spread, time_compiled  # noqa: E402
-from kcompiler.runtime.trials import Goal, Sample  # noqa: E402
-from kcompiler.runtime.tuner import tune  # noqa: E402
-from kcompiler.runtime.workers import Workers  # noqa: E402
+from kcompiler.runtime.inference.workers import Workers  # noqa: E402
+from kcompiler.runtime.inputs.images import FloatArray, fill_image  # noqa: E402
+from kcompiler.runtime.inputs.positions import make_grid  # noqa: E402
+from kcompiler.runtime.maps.heatmap import HeatMap  # noqa: E402
+from kcompiler.runtime.measuring.timing import FULL_BATCHES, TimedFull, spread, time_compiled  # noqa: E402
+from kcompiler.runtime.sampling.quality import quality  # noqa: E402
+from kcompiler.runtime.tuning.judging import split  # noqa: E402
+from kcompiler.runtime.tuning.trials import Goal, Sample  # noqa: E402
+from kcompiler.runtime.tuning.tuner import tune  # noqa: E402
 from models.findings import DATA_SETS, Box, picture  # noqa: E402
 
 PATCH, STRIDE, FILL = 16, 4, 0.0

@@ -11,9 +11,9 @@ from faithfulness import Faithfulness
 from rich.console import Console
 from rich.table import Table
 
-from kcompiler.runtime.plans import Tuned
-from kcompiler.runtime.promise import least_share
-from kcompiler.runtime.quality import Quality
+from kcompiler.runtime.bundle.plans import Tuned
+from kcompiler.runtime.sampling.quality import Quality
+from kcompiler.runtime.tuning.promise import least_share
 
 
 @dataclass(frozen=True, slots=True)

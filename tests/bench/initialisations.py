@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import kcompiler
-from kcompiler.runtime.check import check, sample_positions
+from kcompiler.runtime.measuring.check import check, sample_positions
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))

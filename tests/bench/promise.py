@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # for models, which is not installed
 
 import kcompiler  # noqa: E402
-from kcompiler.runtime.images import FloatArray  # noqa: E402
-from kcompiler.runtime.promise import least_share  # noqa: E402
-from kcompiler.runtime.quality import ssim  # noqa: E402
-from kcompiler.runtime.trials import Goal, Sample  # noqa: E402
-from kcompiler.runtime.tuner import tune  # noqa: E402
+from kcompiler.runtime.inputs.images import FloatArray  # noqa: E402
+from kcompiler.runtime.sampling.quality import ssim  # noqa: E402
+from kcompiler.runtime.tuning.promise import least_share  # noqa: E402
+from kcompiler.runtime.tuning.trials import Goal, Sample  # noqa: E402
+from kcompiler.runtime.tuning.tuner import tune  # noqa: E402
 from models.demo_model import DEMO_FOLDER, MODEL, PREPROCESSING  # noqa: E402
 from models.demo_pictures import picture  # noqa: E402
 

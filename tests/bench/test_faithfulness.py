@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bench.faithfulness import STEPS, curve_area, faithfulness, importance_order, points_at, probability_of
 
-from kcompiler.runtime.heatmap import HeatMap
+from kcompiler.runtime.maps.heatmap import HeatMap
 
 SIDE = 28
 FILL = np.zeros((1, SIDE, SIDE), np.float32)

@@ -15,9 +15,9 @@ from kcompiler import SamplingPlan
 from kcompiler.options import Options
 from kcompiler.passes.lowering import table
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.engine import Engine
-from kcompiler.runtime.heatmap import HeatMap
-from kcompiler.runtime.plans import EVERYTHING
+from kcompiler.runtime.bundle.plans import EVERYTHING
+from kcompiler.runtime.inference.engine import Engine
+from kcompiler.runtime.maps.heatmap import HeatMap
 
 SHAPE = (3, 40, 44)
 

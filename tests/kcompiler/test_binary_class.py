@@ -20,8 +20,8 @@ from kcompiler.passes.plan import Thresholds
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.peers import captum, monai, xplique
-from kcompiler.runtime.simulation import Family
-from kcompiler.runtime.trials import Goal, Sample, _scores
+from kcompiler.runtime.tuning.simulation import Family
+from kcompiler.runtime.tuning.trials import Goal, Sample, _scores
 
 ROWS, COLS = HEIGHT - PATCH[0] + 1, WIDTH - PATCH[1] + 1
 

@@ -12,8 +12,8 @@ import pytest
 from networks import save
 
 import kcompiler
-from kcompiler.runtime import files
-from kcompiler.runtime.manifest import FILES, FORMAT, MANIFEST
+from kcompiler.runtime.bundle import files
+from kcompiler.runtime.bundle.manifest import FILES, FORMAT, MANIFEST
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from networks import save
 from PIL import Image
 
 from kcompiler.commands.compat import as_monai_says
-from kcompiler.runtime.preprocessing import Preprocessing
+from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.request import Request
 
 RECIPE = {"size": [24, 28], "resize": "stretch", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3, "channel_order": "RGB",

@@ -11,8 +11,8 @@ from networks import save
 from PIL import Image
 
 import kcompiler
-from kcompiler.runtime.images import cover, fill_image
-from kcompiler.runtime.positions import make_grid
+from kcompiler.runtime.inputs.images import cover, fill_image
+from kcompiler.runtime.inputs.positions import make_grid
 
 SHAPE = (3, 24, 28)
 

@@ -9,7 +9,7 @@ from networks import CHANNELS, Builder
 from onnx import TensorProto, helper
 
 import kcompiler
-from kcompiler.runtime.check import check, sample_positions
+from kcompiler.runtime.measuring.check import check, sample_positions
 
 CLASSES = 10
 WIDTH = 4096

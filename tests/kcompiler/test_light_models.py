@@ -9,9 +9,9 @@ import pytest
 from light_models import LIGHT, with_random_weights
 
 import kcompiler
-from kcompiler.runtime.check import check, random_image, sample_positions
-from kcompiler.runtime.compare import compare
-from kcompiler.runtime.images import fill_image
+from kcompiler.runtime.exactness.compare import compare
+from kcompiler.runtime.inputs.images import fill_image
+from kcompiler.runtime.measuring.check import check, random_image, sample_positions
 
 MODELS = [
     "vgg19",

@@ -19,10 +19,10 @@ from kcompiler.cli import app
 from kcompiler.options import Approximation, Options, reducing
 from kcompiler.passes.plan import Thresholds
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.check import check, sample_positions
+from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.reduction import Reduction
+from kcompiler.runtime.measuring.check import check, sample_positions
 
 CLASSES = 4
 HOWS = ("mean", "max", "sum")

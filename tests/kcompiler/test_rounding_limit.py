@@ -9,10 +9,10 @@ from networks import save
 
 from kcompiler import pipeline
 from kcompiler.options import Options
-from kcompiler.passes import store
+from kcompiler.passes.rewriting import store
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime import compare
 from kcompiler.runtime.errors import CheckFailed
+from kcompiler.runtime.exactness import compare
 from kcompiler.runtime.explainer import Explainer
 
 OPTIONS = Options(patch=(4, 6), dense_share=NEVER_DENSE)

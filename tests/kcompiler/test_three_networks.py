@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kcompiler
-from kcompiler.runtime.check import check, sample_positions
+from kcompiler.runtime.measuring.check import check, sample_positions
 
 pytest.importorskip("torch")
 

@@ -55,7 +55,7 @@ def test_maps_of_pictures_are_those_of_the_source(folder, fill, tmp_path):
     scores = np.load(tmp_path / "picture.npy")
     import kcompiler
     from kcompiler.commands.request import parse_fill
-    from kcompiler.runtime.images import covering
+    from kcompiler.runtime.inputs.images import covering
 
     explainer = kcompiler.load(folder / "model.kc", providers=["cpu"])
     image = explainer.check_image(explainer.read_image(folder / "picture.png").tensor)

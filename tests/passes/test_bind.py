@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 import kcompiler
 from kcompiler.cli import app
 from kcompiler.options import Options
-from kcompiler.passes.load import load
+from kcompiler.passes.source.load import load
 from kcompiler.pipeline import compile_file
+from kcompiler.runtime.bundle.manifest import read_manifest
 from kcompiler.runtime.errors import ModelError, UsageError
-from kcompiler.runtime.manifest import read_manifest
 
 SIZE = [CHANNELS, HEIGHT, WIDTH]
 

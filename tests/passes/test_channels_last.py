@@ -15,11 +15,11 @@ from onnxruntime import InferenceSession
 
 import kcompiler
 from kcompiler.options import Options
-from kcompiler.passes.load import load
+from kcompiler.passes.source.load import load
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.positions import make_grid
+from kcompiler.runtime.inputs.positions import make_grid
 
 
 def assert_equals_source(bundle: kcompiler.Bundle, path: Path) -> tuple[Explainer, npt.NDArray[np.float32]]:

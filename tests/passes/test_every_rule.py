@@ -13,7 +13,7 @@ from onnx import TensorProto
 from random_networks import SAFE, SMOOTH, STEPPED
 
 from kcompiler.options import Options
-from kcompiler.passes.rules.table import RULES
+from kcompiler.passes.regions.rules import RULES
 
 SIZE = 12, 14
 PATCH = 3, 4

@@ -12,8 +12,8 @@ from kcompiler.options import Options
 from kcompiler.passes.lowering import site
 from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime import compare
-from kcompiler.runtime.positions import make_grid
+from kcompiler.runtime.exactness import compare
+from kcompiler.runtime.inputs.positions import make_grid
 
 PATCHES = [(1, 1), (5, 5), (4, 7)]
 IMAGES = [(20, 20), (17, 24)]

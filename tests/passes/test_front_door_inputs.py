@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from source_file import HEIGHT, PATCH, WIDTH, assert_equals_source, mean_head, save_model
 
 from kcompiler.options import Options
-from kcompiler.passes.load import load
+from kcompiler.passes.source.load import load
 from kcompiler.runtime.errors import ModelError
 
 SIZE = [CHANNELS, HEIGHT, WIDTH]

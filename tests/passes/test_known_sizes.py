@@ -8,7 +8,7 @@ from networks import Builder
 from onnx import TensorProto, numpy_helper
 from source_file import HEIGHT, WIDTH, assert_equals_source, integers, mean_head, save
 
-from kcompiler.passes.convert import OPSET
+from kcompiler.passes.normalising.convert import OPSET
 
 
 def part_of(b: Builder, x: str, start: str, end: str) -> str:

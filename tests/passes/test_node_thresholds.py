@@ -14,9 +14,9 @@ from kcompiler.analysis import analyse
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.plan import Thresholds, make_plan
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.check import sample_positions
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import fill_image
+from kcompiler.runtime.inputs.images import fill_image
+from kcompiler.runtime.measuring.check import sample_positions
 
 FILL = (0.7, -1.2, 3.0)
 SHAPE = (20, 24)

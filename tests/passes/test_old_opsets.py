@@ -12,7 +12,7 @@ import pytest
 from networks import Builder
 from source_file import assert_equals_source, integers, mean, mean_head, save
 
-from kcompiler.passes.convert import OPSET
+from kcompiler.passes.normalising.convert import OPSET
 
 OPSETS = [9, 10, 11, 13, 17]
 

@@ -15,8 +15,8 @@ from random_networks import networks
 
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.check import check, sample_positions
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.measuring.check import check, sample_positions
 
 FAILED = Path(tempfile.gettempdir()) / "kcompiler-failed-network.onnx"
 """The last network that failed, which hypothesis leaves to be the smallest."""

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from networks import Builder
 
-from kcompiler.passes import costs
+from kcompiler.passes.choosing import costs
 from kcompiler.passes.plan import make_plan
 
 

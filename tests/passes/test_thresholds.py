@@ -12,10 +12,10 @@ from kcompiler.analysis import analyse
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.plan import FROZEN, Thresholds, make_plan
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.check import sample_positions
+from kcompiler.runtime.bundle.manifest import FILES, MANIFEST
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.images import fill_image
-from kcompiler.runtime.manifest import FILES, MANIFEST
+from kcompiler.runtime.inputs.images import fill_image
+from kcompiler.runtime.measuring.check import sample_positions
 
 NEVER_DENSE = 2.0
 SHAPE = (20, 24)

@@ -7,7 +7,7 @@ import pytest
 
 import kcompiler
 from kcompiler.runtime import peers
-from kcompiler.runtime.positions import make_grid
+from kcompiler.runtime.inputs.positions import make_grid
 from models.demo_model import DEMO_FOLDER, MODEL, PICTURE, PREPROCESSING
 
 torch = pytest.importorskip("torch")

@@ -1,0 +1,5 @@
+"""Maps as other tools make them, by their own rules for positions and aggregation, from a compiled model."""
+
+from kcompiler.runtime.peers import captum, monai, xplique
+
+__all__ = ["captum", "monai", "xplique"]

@@ -1,0 +1,83 @@
+"""Blocks: convolutions that only a mean over all cells reads get channels of zeros up to whole blocks.
+
+ONNX Runtime's blocked layout takes convolutions to any number of channels, but pools only of whole blocks: it would bring
+every cell of 1000 channels to another layout first, which takes as long as the pool. The channels more are cut off behind it.
+
+Requires a normalised graph. Ensures: the same outputs, under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.regions.channels import summed_axes
+
+BLOCK = 16
+"""Channels of a block, at most."""
+ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid")
+"""Operators cell by cell, without a number a channel, that go on in the blocked layout."""
+FEW = 16
+"""At most one channel of zeros for so many: they are computed, too."""
+
+
+def fill_blocks(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+    """A copy of ``graph`` with whole blocks before means over all cells; ``graph`` itself if there is nothing to fill.
+
+    What passes through a node of a name in ``kept`` stays.
+    """
+    if not any(_chain(graph, node, kept) for node in graph.nodes):
+        return graph
+    graph = graph.copy()
+    emit = Emitter(graph)
+    for mean in list(graph.nodes):
+        if chain := _chain(graph, mean, kept):
+            _fill(emit, chain)
+    return graph.cleanup().toposort()
+
+
+def _chain(graph: gs.Graph, mean: gs.Node, kept: Collection[str]) -> list[gs.Node]:
+    """The convolution to be filled, what goes on cell by cell, and ``mean``, each alone reading the one before; else nothing."""
+    if summed_axes(mean) != [2, 3] or mean.inputs[0].shape is None or len(mean.inputs[0].shape) != 4:
+        return []
+    chain = [mean, *_before(graph, mean.inputs[0])]
+    conv = chain[-1]
+    if conv.op != "Conv" or any(node.name in kept for node in chain) or conv.attrs.get("group", 1) != 1:
+        return []
+    if not all(isinstance(value, gs.Constant) and value.dtype == np.float32 for value in conv.inputs[1:]):
+        return []
+    channels = conv.inputs[1].shape[0]
+    return chain[::-1] if 0 < -channels % BLOCK <= channels // FEW else []
+
+
+def _before(graph: gs.Graph, value: gs.Tensor) -> Iterator[gs.Node]:
+    """The nodes that lead to ``value`` and nowhere else, from the last to the first that is no activation."""
+    while len(value.inputs) == len(value.outputs) == 1 and not any(output is value for output in graph.outputs):
+        (node,) = value.inputs
+        yield node
+        if node.op not in ACTIVATIONS:
+            return
+        value = node.inputs[0]
+
+
+def _fill(emit: Emitter, chain: list[gs.Node]) -> None:
+    conv, mean = chain[0], chain[-1]
+    channels = conv.inputs[1].shape[0]
+    zeros = -channels % BLOCK
+    parameters = (
+        emit.constant(np.concatenate([value.values, np.zeros((zeros, *value.shape[1:]), value.dtype)]), f"{value.name}/blocks")
+        for value in conv.inputs[1:]
+    )
+    conv.inputs = [conv.inputs[0], *parameters]
+    output = mean.outputs[0]
+    filled = gs.Variable(emit.fresh(f"{output.name}/blocks"), output.dtype, output.shape)
+    mean.outputs = [filled]
+    for value in (*(node.outputs[0] for node in chain[:-1]), filled):
+        if value.shape is not None:
+            value.shape = [value.shape[0], channels + zeros, *value.shape[2:]]
+    cut = gs.Node("Slice", emit.fresh(f"{mean.name}/channels"), outputs=[output])
+    cut.inputs = [filled, emit.int64([0]), emit.int64([channels]), emit.int64([1])]
+    emit.graph.nodes.append(cut)

@@ -1,0 +1,110 @@
+"""Commuting: average pools and 1x1 convolutions of which one alone reads the other, in the order that takes less work.
+
+Both are linear, the one across cells, the other across channels, so their order does not matter but to rounding. A pool that
+leaves fewer cells goes before the convolution, which then has fewer to compute. One that leaves as many goes behind it where
+that leaves fewer channels to pool; it saves some of the convolution's work, too: the region is smaller before the pool.
+
+Requires a normalised graph. Ensures: the same outputs but for rounding, under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.exchange.linear import across_channels, halves_alone
+from kcompiler.passes.graphs.emit import Emitter
+
+FEWEST_CHANNELS = 32
+"""Of a convolution that pools are worth going before: pooling what it reads moves about as much as computing so many takes."""
+
+
+def convolve_before_pooling(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+    """A copy of ``graph`` with 1x1 convolutions to fewer channels before the pools that they alone read.
+
+    Pairs with a node of a name in ``kept`` stay. It is ``graph`` itself if there is none to exchange.
+    """
+    if not any(_pair(graph, node, kept) for node in graph.nodes):
+        return graph
+    graph = graph.copy()
+    for pool in list(graph.nodes):
+        if _pair(graph, pool, kept):
+            _exchange(graph, pool, pool.outputs[0].outputs[0])
+    return graph.cleanup().toposort()
+
+
+def _pair(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
+    """Whether ``pool`` is an average pool that keeps the map's size, and only a 1x1 convolution to fewer channels reads it."""
+    if pool.op != "AveragePool" or any(stride != 1 for stride in pool.attrs.get("strides") or [1]):
+        return False
+    pooled = pool.outputs[0]
+    before, after = pool.inputs[0].shape, pooled.shape
+    if before is None or after is None or before[2:] != after[2:]:  # the convolution would have more cells to compute
+        return False
+    if len(pooled.outputs) != 1 or any(output is pooled for output in graph.outputs):
+        return False
+    conv = pooled.outputs[0]
+    return (
+        not {conv.name, pool.name} & {*kept}
+        and across_channels(conv, pooled)
+        and all(stride == 1 for stride in conv.attrs.get("strides") or [1])
+        and conv.inputs[1].shape[0] < conv.inputs[1].shape[1]
+    )
+
+
+def pool_before_convolving(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+    """A copy of ``graph`` with pools that leave fewer cells before the 1x1 convolutions that they alone read.
+
+    Pairs with a node of a name in ``kept`` stay. It is ``graph`` itself if there is none to exchange.
+    """
+    if not any(_shrinks(graph, node, kept) for node in graph.nodes):
+        return graph
+    graph = graph.copy()
+    emit = Emitter(graph)
+    for pool in [node for node in graph.nodes if _shrinks(graph, node, kept)]:
+        (conv,) = pool.inputs[0].inputs
+        output = pool.outputs[0]
+        shape = [output.shape[0], conv.inputs[1].shape[1], *output.shape[2:]]
+        pooled = gs.Variable(emit.fresh(f"{output.name}/channels"), output.dtype, shape)
+        pool.inputs, pool.outputs = [conv.inputs[0]], [pooled]
+        conv.inputs[0], conv.outputs = pooled, [output]
+    return graph.cleanup().toposort()
+
+
+def _shrinks(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
+    """Whether ``pool`` averages what only it reads of a 1x1 convolution to at most half as many cells."""
+    if pool.op not in ("AveragePool", "GlobalAveragePool"):
+        return False
+    if not halves_alone(graph, pool):
+        return False
+    (conv,) = pool.inputs[0].inputs
+    if {conv.name, pool.name} & {*kept}:
+        return False
+    if not across_channels(conv, conv.inputs[0]) or any(stride != 1 for stride in conv.attrs.get("strides") or [1]):
+        return False
+    if conv.inputs[1].shape[0] < FEWEST_CHANNELS:
+        return False
+    # Zeros of the padding that count are no cells that the bias is added to.
+    counted = pool.attrs.get("count_include_pad") and (any(pool.attrs.get("pads") or [0]) or pool.attrs.get("ceil_mode"))
+    return len(conv.inputs) == 2 or not counted
+
+
+def _exchange(graph: gs.Graph, pool: gs.Node, conv: gs.Node) -> None:
+    emit = Emitter(graph)
+    output, bias = conv.outputs[0], conv.inputs[2:]
+    convolved = gs.Variable(emit.fresh(f"{output.name}/unpooled"), output.dtype)
+    convolved.shape = [*output.shape[:2], *pool.inputs[0].shape[2:]] if output.shape is not None else None
+    pooled = pool.outputs[0]
+    conv.inputs = [pool.inputs[0], conv.inputs[1]]
+    conv.outputs = [convolved]
+    pool.inputs = [convolved]
+    pooled.shape = output.shape
+    if not bias:
+        pool.outputs = [output]
+        return
+    # Behind the pool: one that counts its padding would take a bias for less at the borders.
+    numbers = np.asarray(bias[0].values).reshape(-1, *[1] * (len(conv.inputs[1].shape) - 2))
+    constant = gs.Constant(emit.fresh(f"{bias[0].name}/channels"), numbers)
+    graph.nodes.append(gs.Node("Add", emit.fresh(f"{conv.name}/bias"), inputs=[pooled, constant], outputs=[output]))

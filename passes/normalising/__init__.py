@@ -1,0 +1,1 @@
+"""Normalising: the same outputs from plain operators, one image input, a free batch and known shapes."""

@@ -1,0 +1,87 @@
+"""Layout noise away: what exporters write in several ways becomes one, of which the region rules know.
+
+Requires a graph with inferred shapes. Ensures: the same outputs; a Split is Slices, sizes of reshaped and resized maps are
+constants where inference tells them, chains of reshapes from map to map are the one operator that they amount to (``reshapes``),
+and outputs that nobody reads are not there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.graphs.batch import subgraphs
+from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.normalising.reshapes import known, straighten
+
+FURTHER_OUTPUTS = ("LayerNormalization", "MaxPool", "Dropout")
+"""Operators all of whose outputs but the first may be left away."""
+
+
+def canonical(graph: gs.Graph) -> None:
+    """Rewrites ``graph`` in place. One with bodies (If, Loop) runs whole anyway, and stays as it is."""
+    if any(subgraphs(graph)):
+        return
+    emit = Emitter(graph)
+    for node in list(graph.nodes):
+        if node.op == "Split":
+            _split(emit, node)
+        elif node.op == "Reshape":
+            _reshape(emit, node)
+        elif node.op in FURTHER_OUTPUTS:
+            _drop_unread(graph, node)
+    straighten(graph, emit)
+
+
+def _drop_unread(graph: gs.Graph, node: gs.Node) -> None:
+    """Outputs that nobody reads, as the means of a layer normalisation: rules are for nodes of one output."""
+    while len(node.outputs) > 1 and not node.outputs[-1].outputs and not any(v is node.outputs[-1] for v in graph.outputs):
+        node.outputs.pop()
+
+
+def _split(emit: Emitter, node: gs.Node) -> None:
+    """Outputs side by side along an axis, each a Slice."""
+    value, axis = node.inputs[0], node.attrs.get("axis", 0)
+    found = [one.shape[axis] if one.shape is not None else None for one in node.outputs]
+    sizes = [size for size in found if isinstance(size, int)]
+    if len(sizes) != len(found):
+        return
+    ends = np.cumsum(np.array(sizes, np.int64)).tolist()
+    for output, size, end in zip(list(node.outputs), sizes, ends, strict=True):
+        limits = [emit.int64([number]) for number in (end - size, end, axis)]
+        name = emit.fresh(f"{node.name or 'Split'}/slice")
+        emit.graph.nodes.append(gs.Node("Slice", name, inputs=[value, *limits], outputs=[output]))
+    node.outputs.clear()
+    emit.graph.nodes.remove(node)
+
+
+def free_resizes(graph: gs.Graph) -> bool:
+    """Resizes by the sizes of all axes become by those of the axes that change, so that the batch stays free.
+
+    Returns whether shapes must be inferred anew.
+    """
+    emit = Emitter(graph)
+    resized = [_resize(emit, node) for node in graph.nodes if node.op == "Resize"]
+    return any(resized)
+
+
+def _resize(emit: Emitter, node: gs.Node) -> bool:
+    by_sizes = len(node.inputs) > 3 and not node.inputs[3].is_empty()
+    before, after = known(node.inputs[0].shape), known(node.outputs[0].shape)
+    if not by_sizes or "axes" in node.attrs or before is None or after is None:
+        return False
+    if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return False
+    axes = [axis for axis, (old, new) in enumerate(zip(before, after, strict=True), start=1) if old != new] or [len(before)]
+    node.attrs["axes"] = axes
+    node.inputs = [node.inputs[0], node.inputs[1], gs.Variable.empty(), emit.int64([after[axis - 1] for axis in axes])]
+    return True
+
+
+def _reshape(emit: Emitter, node: gs.Node) -> None:
+    """To computed sizes, all of which but the batch inference knows: to constants."""
+    shape, before = known(node.outputs[0].shape), node.inputs[0].shape
+    if isinstance(node.inputs[1], gs.Constant) or shape is None or before is None:
+        return
+    if node.outputs[0].shape[0] == before[0] and 0 not in shape:
+        node.inputs[1] = emit.int64([-1, *shape])

@@ -1,0 +1,81 @@
+"""Padding as explicit numbers: auto_pad from the shapes, and ceil_mode as the pads that its last windows need."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.graphs.quantised import WEIGHTS
+from kcompiler.runtime.errors import ModelError
+
+WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "QLinearAveragePool", "ConvInteger")
+
+
+def make_explicit(graph: gs.Graph) -> bool:
+    """Replaces auto_pad and ceil_mode by pads. Returns whether shapes must be inferred anew.
+
+    Raises:
+        ModelError: a pool whose output size is ambiguous: ONNX and ONNX Runtime disagree about it.
+    """
+    changed = False
+    for node in graph.nodes:
+        if node.op in WINDOWED and all(isinstance(size, int) for size in (node.inputs[0].shape or ["?"])[2:]):
+            _auto_pad(node)
+            changed |= _ceil_mode(node)
+    return changed
+
+
+def _sizes(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Per axis: cells of the input, reach of the window, stride, dilation."""
+    kernel = list(node.attrs.get("kernel_shape") or node.inputs[WEIGHTS[node.op]].shape[2:])
+    strides = list(node.attrs.get("strides") or [1] * len(kernel))
+    dilations = list(node.attrs.get("dilations") or [1] * len(kernel))
+    reaches = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    return list(node.inputs[0].shape[2:]), reaches, strides, dilations
+
+
+def _auto_pad(node: gs.Node) -> None:
+    """SAME_UPPER, SAME_LOWER, VALID (ONNX operator specification of Conv and the pools)."""
+    mode = node.attrs.pop("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        return
+    inputs, reaches, strides, _ = _sizes(node)
+    before, after = [0] * len(inputs), [0] * len(inputs)
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        for axis, (size, reach, stride) in enumerate(zip(inputs, reaches, strides, strict=True)):
+            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            small, large = total // 2, total - total // 2
+            before[axis], after[axis] = (small, large) if mode == "SAME_UPPER" else (large, small)
+    node.attrs["pads"] = before + after
+
+
+def ceil_outputs(size: int, reach: int, stride: int, before: int, after: int) -> int:
+    """Outputs along an axis in ceil_mode: a last window that would start behind the input is not there."""
+    outputs = -(-(size + before + after - reach) // stride) + 1
+    return outputs - 1 if (outputs - 1) * stride >= size + before else outputs
+
+
+def _ceil_mode(node: gs.Node) -> bool:
+    """ceil_mode as pads at the end. Older ONNX shape inference counts windows that ONNX Runtime (rightly) drops.
+
+    Where an average counts its padding, more pads would change the average: there ceil_mode stays.
+    """
+    if not node.attrs.get("ceil_mode", 0) or node.op == "QLinearAveragePool":
+        return False
+    inputs, reaches, strides, _ = _sizes(node)
+    axes = len(inputs)
+    pads = list(node.attrs.get("pads") or [0] * (2 * axes))
+    outputs = [ceil_outputs(*axis) for axis in zip(inputs, reaches, strides, pads[:axes], pads[axes:], strict=True)]
+    ends = [max((count - 1) * stride + reach - size - before, 0) for size, reach, stride, count, before in
+            zip(inputs, reaches, strides, outputs, pads[:axes], strict=True)]  # fmt: skip
+    too_wide = any(end >= kernel for end, kernel in zip(ends, node.attrs["kernel_shape"], strict=True))
+    if node.attrs.get("count_include_pad", 0) or too_wide:  # ONNX Runtime refuses pads of the kernel's size
+        found = list(node.outputs[0].shape[2:])
+        if found != outputs:
+            raise ModelError(
+                f"node {node.name} ({node.op}): ceil_mode (with count_include_pad, or wide dilation) has {found} outputs "
+                f"by ONNX shape inference but {outputs} in ONNX Runtime; export the model with opset 22 or explicit padding"
+            )
+        return False
+    node.attrs["ceil_mode"] = 0
+    node.attrs["pads"] = [*pads[:axes], *ends]
+    return True

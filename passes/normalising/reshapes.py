@@ -1,0 +1,231 @@
+"""Chains of reshapes, transpositions and squeezes from a map to a map: each becomes the one operator that it amounts to.
+
+Which that is is not read off the chain's attributes: the chain is tried out on the numbers of its source's cells, and what comes
+out is compared with what operators of which the region rules know would give. So x[:, 1] with its axis put back, a pixel
+unshuffle of three nodes and cells that are flattened and taken apart again are all one case. Activations in between, and
+arithmetic with a number, do not mind where cells lie, and go behind it.
+
+Requires a graph with inferred shapes. Ensures: the same outputs, under the same names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.regions.cells import MERGES, POINTWISE
+from kcompiler.passes.regions.channels import TO_FIRST, TO_LAST
+
+CELLS = 1 << 24
+"""Numbers of the largest map on which a chain is tried out."""
+ROW_MAJOR = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+"""They leave an image's numbers in their order."""
+CELL_BY_CELL = {*POINTWISE, *MERGES} - {"BatchNormalization", "Dropout"}
+Cells = npt.NDArray[np.int32]
+Step = tuple[str, dict[str, object], Sequence[gs.Tensor], Sequence[int]]
+"""Operator, attributes, constant inputs, and the sizes [C, H, W] of the output."""
+
+
+def straighten(graph: gs.Graph, emit: Emitter) -> None:
+    """Rewrites ``graph``, to which ``emit`` appends, in place."""
+    for last in list(graph.nodes):
+        tried = [(steps, _amounts_to(emit, steps)) for steps in _chains(graph, last)]
+        known_forms = [(steps, found) for steps, found in tried if found is not None]
+        if known_forms:
+            _replace(graph, emit, *min(known_forms, key=lambda one: len(one[1])))
+    graph.cleanup().toposort()
+
+
+def known(shape: Sequence[object] | None) -> list[int] | None:
+    """Sizes behind the batch, if all are known."""
+    if shape is None or not shape or not all(isinstance(size, int) for size in shape[1:]):
+        return None
+    return [int(size) for size in shape[1:]]  # type: ignore[call-overload]
+
+
+def _chains(graph: gs.Graph, last: gs.Node) -> Iterator[list[gs.Node]]:
+    """The chains from a map that end with ``last``, which gives a map: the shortest first."""
+    steps: list[gs.Node] = []
+    node = last
+    while _moves(node) or (steps and _sole(graph, node) and _cell_by_cell(node)):
+        steps.insert(0, node)
+        source = _data(node)
+        is_one_already = steps == [last] and last.op in ("Transpose", "Gather")
+        if _moves(node) and not is_one_already and _is_map(source) and _is_map(last.outputs[0]):
+            yield list(steps)
+        if not source.inputs:
+            return
+        node = source.inputs[0]
+
+
+def _is_map(value: gs.Tensor) -> bool:
+    sizes = known(value.shape)
+    return sizes is not None and len(sizes) == 3 and 0 < math.prod(sizes) <= CELLS
+
+
+def _data(node: gs.Node) -> gs.Tensor:
+    return next(value for value in node.inputs if not isinstance(value, gs.Constant) and not value.is_empty())
+
+
+def _sole(graph: gs.Graph, node: gs.Node) -> bool:
+    """Whether one node alone reads what ``node`` gives."""
+    return len(node.outputs) == 1 and len(node.outputs[0].outputs) == 1 and not any(v is node.outputs[0] for v in graph.outputs)
+
+
+def _is_number(value: gs.Tensor) -> bool:
+    return value.is_empty() or (isinstance(value, gs.Constant) and math.prod(value.shape) == 1)
+
+
+def _moves(node: gs.Node) -> bool:
+    """Whether ``node`` moves or takes numbers of each image by itself, in a way that does not depend on them."""
+    if len(node.inputs) == 0 or len(node.outputs) != 1 or isinstance(node.inputs[0], gs.Constant):
+        return False
+    before, after = known(node.inputs[0].shape), known(node.outputs[0].shape)
+    if before is None or after is None:
+        return False
+    if node.op == "Transpose":
+        return _order(node)[0] == 0
+    if node.op == "Gather":
+        return _is_number(node.inputs[1]) and node.attrs.get("axis", 0) % (len(before) + 1) > 0
+    return node.op in ROW_MAJOR and math.prod(before) == math.prod(after)  # so the first axis is the batch on both sides
+
+
+def _order(transpose: gs.Node) -> list[int]:
+    return list(transpose.attrs.get("perm") or range(len(transpose.inputs[0].shape))[::-1])
+
+
+def _cell_by_cell(node: gs.Node) -> bool:
+    """Whether ``node`` computes each number from the one in its place, and constants that are the same for all."""
+    values = [value for value in node.inputs if not _is_number(value)]
+    if node.op not in CELL_BY_CELL or len(values) != 1 or isinstance(values[0], gs.Constant):
+        return False
+    rank = len(values[0].shape or ())
+    return all(value.is_empty() or value is values[0] or len(value.shape) <= rank for value in node.inputs)
+
+
+def _amounts_to(emit: Emitter, steps: Sequence[gs.Node]) -> list[Step] | None:
+    """The operators that move cells as the chain does, if it is one of the known forms."""
+    sizes = known(_data(steps[0]).shape) or []
+    numbers: Cells = np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
+    moved = numbers
+    for step in steps:
+        if step.op == "Transpose":
+            moved = moved.transpose([axis - 1 for axis in _order(step)[1:]])
+        elif step.op == "Gather":
+            index, axis = np.ravel(step.inputs[1].values), step.attrs["axis"] % len(step.inputs[0].shape)
+            moved = moved.take(index, axis - 1)
+        moved = moved.reshape(known(step.outputs[0].shape) or [])
+    found = (form(emit, numbers, moved) for form in (_nothing, _channels, _transposition, _to_depth, _to_space))
+    return next((one for one in found if one is not None), None)
+
+
+def _nothing(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
+    return [] if np.array_equal(numbers, moved) else None
+
+
+def _channels(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
+    taken = _taken(numbers, moved)
+    return None if taken is None else _gather(emit, taken, numbers)
+
+
+def _transposition(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
+    for order in (TO_LAST, TO_FIRST):
+        if np.array_equal(numbers.transpose([axis - 1 for axis in order[1:]]), moved):
+            return [("Transpose", {"perm": order}, [], moved.shape)]
+    return None
+
+
+def _to_depth(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
+    """Blocks of cells that become channels, in any order."""
+    block = _block(numbers, moved)
+    if block is None:
+        return None
+    blocks = _blocks(numbers, block)
+    taken = _taken(blocks, moved)
+    step: Step = ("SpaceToDepth", {"blocksize": block}, [], blocks.shape)
+    return None if taken is None else [step, *_gather(emit, taken, blocks)]
+
+
+def _to_space(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
+    """Channels, in any order, that become blocks of cells."""
+    block = _block(moved, numbers)
+    if block is None:
+        return None
+    for mode, channels_first in (("DCR", False), ("CRD", True)):
+        if np.array_equal(_blocks(moved, block, channels_first=channels_first), numbers):
+            return [("DepthToSpace", {"blocksize": block, "mode": mode}, [], moved.shape)]
+    taken = _taken(numbers, _blocks(moved, block))
+    step: Step = ("DepthToSpace", {"blocksize": block}, [], moved.shape)
+    return None if taken is None else [*_gather(emit, taken, numbers), step]
+
+
+def _block(large: Cells, small: Cells) -> int | None:
+    """Side of the square blocks of cells of ``large`` that there are as many of as cells in ``small``."""
+    (_, height, width), (_, rows, columns) = large.shape, small.shape
+    block = height // rows
+    return block if block > 1 and (height, width) == (rows * block, columns * block) else None
+
+
+def _blocks(maps: Cells, block: int, *, channels_first: bool = False) -> Cells:
+    """[C, H, W] as [block * block * C, H / block, W / block], in the order of SpaceToDepth or by channel."""
+    channels, height, width = maps.shape
+    split = maps.reshape(channels, height // block, block, width // block, block)
+    order = (0, 2, 4, 1, 3) if channels_first else (2, 4, 0, 1, 3)
+    return split.transpose(order).reshape(-1, height // block, width // block)
+
+
+def _taken(maps: Cells, moved: Cells) -> list[int] | None:
+    """Which of ``maps`` [C, H, W] those of ``moved`` are, if each is one."""
+    if maps.shape[1:] != moved.shape[1:]:
+        return None
+    place = {first: channel for channel, first in enumerate(maps[:, 0, 0].tolist())}
+    taken = [place.get(first, 0) for first in moved[:, 0, 0].tolist()]
+    return taken if np.array_equal(maps[taken], moved) else None
+
+
+def _gather(emit: Emitter, taken: list[int], maps: Cells) -> list[Step]:
+    """A Gather of channels, unless it takes all in their order."""
+    if taken == list(range(len(maps))):
+        return []
+    return [("Gather", {"axis": 1}, [emit.int64(taken)], (len(taken), *maps.shape[1:]))]
+
+
+def _replace(graph: gs.Graph, emit: Emitter, steps: Sequence[gs.Node], found: Sequence[Step]) -> None:
+    """The nodes of ``found`` and the chain's cell by cell, from the chain's source to its output."""
+    source, target = _data(steps[0]), steps[-1].outputs[0]
+    target.shape = [source.shape[0], *(known(target.shape) or [])]
+    computing = [step for step in steps if not _moves(step)]
+    steps[-1].outputs.clear()
+    value = source
+    for op, attributes, constants, sizes in found:
+        value = _after(emit, op, [value, *constants], attributes, (source.dtype, [source.shape[0], *sizes]))
+    for step in computing:
+        inputs = [value if one is _data(step) else _number(emit, one) for one in step.inputs]
+        value = _after(emit, step.op, inputs, step.attrs, (step.outputs[0].dtype, target.shape))
+    if value is not source:
+        value.inputs[0].outputs = [target]
+    elif any(one is target for one in graph.outputs):
+        graph.nodes.append(gs.Node("Identity", emit.fresh("Identity"), inputs=[source], outputs=[target]))
+    else:
+        for reader in list(target.outputs):
+            reader.inputs = [source if one is target else one for one in reader.inputs]
+
+
+def _after(
+    emit: Emitter, op: str, inputs: Sequence[gs.Tensor], attributes: dict[str, object], kind: tuple[np.dtype[Any], list[object]]
+) -> gs.Variable:
+    """The output, of a type and shape, of a new node."""
+    name = emit.fresh(f"{inputs[0].name}/{op}")
+    value = gs.Variable(name, *kind)
+    emit.graph.nodes.append(gs.Node(op, name, dict(attributes), list(inputs), [value]))
+    return value
+
+
+def _number(emit: Emitter, value: gs.Tensor) -> gs.Tensor:
+    return value if value.is_empty() else emit.constant(np.asarray(value.values).reshape(()), value.name)

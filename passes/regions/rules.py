@@ -1,0 +1,66 @@
+"""The table of region rules: what a node does to the box of its input that a patch can change.
+
+One rule an operator family, in the other files of this folder. A rule either returns the region of the node's output or
+raises :class:`NoRule` with the reason, and the node then runs dense: on full maps, unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.graphs.quantised import INTEGERS, ON_INTEGERS, OWN
+from kcompiler.passes.regions import cells, channels, quantised, resampling, windows
+from kcompiler.passes.regions.region import NoRule, Region
+
+Rule = Callable[[gs.Node, Sequence[Region | None]], Region]
+FAMILIES: Sequence[tuple[Rule, tuple[str, ...]]] = (
+    (cells.pointwise, cells.POINTWISE),
+    (cells.merge, cells.MERGES),
+    (channels.concatenation, ("Concat",)),
+    (channels.across_channels, ("Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "LRN", "LayerNormalization")),
+    (channels.reduction, channels.REDUCTIONS),
+    (channels.selection, ("Gather", "Slice")),
+    (channels.product, ("MatMul",)),
+    (channels.transposition, ("Transpose",)),
+    (windows.sliding_window, windows.SLIDING),
+    (resampling.resampling, ("Pad", "Resize", "DepthToSpace")),
+    (quantised.cell_by_cell, ("QuantizeLinear", "DequantizeLinear", *quantised.UNARY)),
+    (quantised.merge, quantised.MERGES),
+    (quantised.concatenation, ("QLinearConcat",)),
+)
+RULES: Mapping[str, Rule] = {operator: rule for rule, operators in FAMILIES for operator in operators}
+assert len(RULES) == sum(len(operators) for _, operators in FAMILIES), "an operator has two region rules"
+
+REGION_TYPES = (np.dtype(np.float32), np.dtype(np.bool_), *INTEGERS)
+"""Types of the values that can be regions. Truth values are held as zeros and ones, all others as they are."""
+WHOLE_MAP = (
+    "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "InstanceNormalization", "GroupNormalization",
+    "QLinearGlobalAveragePool",
+)  # fmt: skip
+"""Operators each of whose numbers is made of all cells: what they give changes everywhere."""
+
+
+def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
+    """The region of ``node``'s first output. ``regions`` follows the inputs, None where an input does not depend on the image.
+
+    Raises:
+        NoRule: no rule for the operator, or the rule does not cover this node.
+    """
+    if node.op in WHOLE_MAP:
+        raise NoRule("takes in the whole map")
+    if (node.domain not in (None, "", "ai.onnx") and node.op not in OWN) or node.op not in RULES:
+        raise NoRule(f"no region rule for operator {node.op}")
+    if len([o for o in node.outputs if not o.is_empty()]) != 1:
+        raise NoRule(f"{node.op} with more than one output")
+    for value in (*node.inputs, node.outputs[0]):
+        if isinstance(value, gs.Constant) or value.is_empty() or value.dtype is None:
+            continue
+        kind = np.dtype(value.dtype)
+        if kind not in REGION_TYPES:
+            raise NoRule(f"{value.name} is {kind}, regions are float32")
+        if kind in INTEGERS and node.op not in ON_INTEGERS:
+            raise NoRule(f"no region rule for {node.op} of {kind}")
+    return RULES[node.op](node, regions)

@@ -1,0 +1,284 @@
+"""Rewriting: from the plan to the incremental graph.
+
+It takes the cached activations that ``baseline`` leaves, a fill and a batch of positions, and recomputes the regions only;
+from the frontier of the plan on it pastes them into full maps and runs the source nodes unchanged (the dense tail).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from kcompiler.passes.emission.box import Axis, Box, first_of, region_axis
+from kcompiler.passes.emission.index import cell_index, within
+from kcompiler.passes.emission.places import Places
+from kcompiler.passes.emission.reads import contiguous_reads
+from kcompiler.passes.exchange.blocks import ACTIVATIONS, BLOCK
+from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.lowering import select
+from kcompiler.passes.lowering.heads import is_head, only_summed, region_sum, updated_head
+from kcompiler.passes.lowering.operand import Operand, Updated, as_rows
+from kcompiler.passes.lowering.site import Site
+from kcompiler.passes.lowering.table import Lowering
+from kcompiler.passes.lowering.work import FLOAT_BYTES
+from kcompiler.passes.plan import Plan
+from kcompiler.passes.regions.geometry import Window
+from kcompiler.passes.regions.region import Region
+from kcompiler.passes.rewriting.baseline import table_shape, table_type
+from kcompiler.passes.rewriting.microbatch import in_microbatches
+from kcompiler.runtime.bundle.manifest import FILL, POSITIONS, TABLE
+
+GO_ON_BLOCKED = ("Add", "Sum", "Mul", "Concat", "BatchNormalization", *ACTIVATIONS)
+"""Operators that ONNX Runtime runs in its blocked layout where their inputs are in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The incremental graph and what it needs.
+
+    Attributes:
+        graph: inputs ``positions`` int64 [batch, 2] (y, x), ``fill`` float32 [H * W, C] (rows of the image that covers),
+            and the cached activations; outputs as the source model.
+        cached: names of the source values that the baseline pass must leave as tables.
+        lowerings: per incremental node name, the lowering chosen.
+        heads: names of the nodes that read a whole map, but are updated by what changed in it.
+    """
+
+    graph: gs.Graph
+    cached: tuple[str, ...]
+    lowerings: Mapping[str, Lowering]
+    heads: frozenset[str] = frozenset()
+
+
+class _Rewriter:
+    def __init__(self, source: gs.Graph, plan: Plan, extents: str, chosen: Mapping[str, str], emit: Emitter) -> None:
+        self.source, self.plan, self.chosen, self.emit = source, plan, chosen, emit
+        self.positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
+        self.positions_y = self.emit("Gather", self.positions, self.emit.int64(0), axis=1)
+        self.positions_x = self.emit("Gather", self.positions, self.emit.int64(1), axis=1)
+        image = plan.regions[plan.image]
+        self.places = tuple(
+            Places(self.emit, along, spans.before, len(spans.start), extents)
+            for spans, along in ((image.y, self.positions_y), (image.x, self.positions_x))
+        )
+        self.source_tensors = source.tensors()
+        self.updated: dict[str, Updated] = {}
+        self.dense: dict[str, gs.Tensor] = {}
+        self.tables: dict[str, gs.Variable] = {}
+        self.lowerings: dict[str, Lowering] = {}
+        self.heads: set[str] = set()
+        self.gathered: dict[str, float] = {}
+
+    def run(self, batch: int) -> Rewritten:
+        self._cover_image()
+        for node, decision in zip(self.source.nodes, self.plan.decisions, strict=True):
+            if node.name not in self.plan.needed:
+                continue
+            if decision.incremental:
+                self._lower(node)
+            else:
+                self._keep(node)
+        graph = self.emit.graph
+        for output in self.source.outputs:
+            value = self._full(output)
+            value.dtype = output.dtype
+            value.name = output.name
+            value.shape = output.shape
+            graph.outputs.append(value)
+        in_microbatches(self.emit, self.positions, self.gathered, batch)
+        self._finish()
+        return Rewritten(graph, tuple(self.tables), self.lowerings, frozenset(self.heads))
+
+    def run_whole(self) -> Rewritten:
+        """The graph under construction is a copy of the source, whole; its image becomes the covered image."""
+        graph = self.emit.graph
+        kept = len(self.source.nodes)
+        image = graph.inputs.pop(0)
+        covered = self._cover_whole(image)
+        covered.inputs[0].outputs = [image]  # the very tensor that nodes read, and bodies of nodes from around them
+        graph.nodes = graph.nodes[kept:] + graph.nodes[:kept]  # no sorting: it would not see what bodies read from around them
+        return Rewritten(graph, tuple(self.tables), {})
+
+    def run_node(self, node: gs.Node) -> gs.Graph:
+        """One node alone: the regions that it reads are cut out of their cached maps; its own is summed if only sums are read."""
+        for name in {value.name for value in node.inputs if value.name in self.plan.incremental}:
+            region = self.plan.regions[name]
+            box = self._box(region)
+            cells = self.emit("Gather", self._table(name), cell_index(self.emit, box), axis=0)
+            rows = self.emit("Reshape", cells, self.emit.int64([-1, region.channels]))
+            self.updated[name] = Updated(box, region.channels, rows=rows)
+        self._lower(node)
+        output = node.outputs[0]
+        updated = self.updated[output.name]
+        summed = only_summed(output, self.plan.regions[output.name])
+        result = region_sum(self.emit, updated) if summed else as_rows(self.emit, updated)
+        result.dtype = table_type(output)
+        self.emit.graph.outputs = [result]
+        self._finish()
+        return self.emit.graph
+
+    def _box(self, region: Region) -> Box:
+        y, x = (region_axis(self.places[along], along, spans) for along, spans in enumerate((region.y, region.x)))
+        return Box(y, x)
+
+    def _finish(self) -> None:
+        """The graph is complete but for the places of regions, and for what nothing needs."""
+        for places in self.places:
+            places.finish()
+        self.emit.graph.cleanup().toposort()
+
+    def _cover_image(self) -> None:
+        """The image's updated region: the patch cut out of the fill, or the image where the box is wider than what it covers."""
+        emit, image = self.emit, self.source.inputs[0]
+        _, channels, height, width = image.shape
+        fill = emit.input(FILL, np.float32, [height * width, channels])
+        box = self._box(self.plan.regions[image.name])
+        index = cell_index(emit, box)
+        covered, uncovered = (emit("Gather", rows, index, axis=0) for rows in (fill, self._table(image.name)))
+        inside = []
+        for axis, positions, patch in (
+            (box.y, self.positions_y, self.plan.patch[0]),
+            (box.x, self.positions_x, self.plan.patch[1]),
+        ):
+            assert axis.number is not None
+            position = emit("Unsqueeze", emit("Cast", positions, to=TensorProto.INT32), emit.int64([1, 2, 3]))
+            first = emit("Sub", axis.places.origins(axis.number, 4), position)
+            steps = first_of(emit, np.arange(axis.size), axis.extent(emit), [-1, 1, 1] if axis.along == 0 else [-1, 1])
+            inside.append(within(emit, emit("Add", first, steps), emit.int32(0), emit.int32(patch)))
+        patches = emit("Where", emit("And", *inside), covered, uncovered)
+        self.updated[image.name] = Updated(box, channels, rows=emit("Reshape", patches, emit.int64([-1, channels])))
+
+    def _cover_whole(self, image: gs.Tensor) -> gs.Variable:
+        """The covered image [batch, C, H, W], line by line: those that the patch meets are made, all others copied.
+
+        One pass over whole planes, where pasting gathers cell by cell of as few numbers as the image has channels.
+        """
+        emit, (_, channels, height, width) = self.emit, image.shape
+        patch_height, patch_width = self.plan.patch
+        fill = emit.input(FILL, np.float32, [height * width, channels])
+        rows = emit("Slice", self._table(image.name), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
+        planes, covers = (
+            emit("Reshape", emit("Transpose", of, perm=[1, 0]), emit.int64([channels * height, width])) for of in (rows, fill)
+        )
+        first_y, first_x = (emit("Unsqueeze", of, emit.int64([1, 2])) for of in (self.positions_y, self.positions_x))
+        lines = emit("Add", first_y, emit.int64(np.arange(patch_height)))  # [batch, 1, patch height]
+        inside = emit("Max", emit("Min", lines, emit.int64(height - 1)), emit.int64(0))
+        met = emit("Add", emit.int64(np.arange(channels)[:, None] * height), inside)  # [batch, C, patch height]
+        columns = emit("Sub", emit.int64(np.arange(width)), first_x)
+        inside_x = within(emit, columns, emit.int64(0), emit.int64(patch_width))
+        made = emit(
+            "Where", emit("Unsqueeze", inside_x, emit.int64([1])), *(emit("Gather", of, met, axis=0) for of in (covers, planes))
+        )  # [batch, C, patch height, width]
+        union = emit("Concat", planes, emit("Reshape", made, emit.int64([-1, width])), axis=0)
+
+        number = emit("Cast", self.places[0].ramp(3), to=TensorProto.INT64)
+        relative = emit("Sub", emit.int64(np.arange(height)), first_y)  # [batch, 1, H]
+        start = emit("Add", emit("Mul", number, emit.int64(channels * patch_height)), emit.int64(channels * height))
+        ours = emit("Add", emit("Add", start, relative), emit.int64(np.arange(channels)[:, None] * patch_height))
+        copied = emit.int64(np.arange(channels * height).reshape(channels, height))
+        inside_y = within(emit, relative, emit.int64(0), emit.int64(patch_height))
+        index = emit("Where", inside_y, ours, copied)
+        return emit("Gather", union, index, axis=0)
+
+    def _operand(self, value: gs.Tensor) -> Operand | None:
+        if value.name not in self.updated:
+            return None
+        return Operand(self.updated[value.name], lambda: self._table(value.name))
+
+    def _table(self, name: str) -> gs.Variable:
+        if name not in self.tables:
+            kind = table_type(self.source_tensors[name])
+            self.tables[name] = self.emit.input(TABLE + name, kind.type, table_shape(self.plan, name))
+        return self.tables[name]
+
+    def _gate(self, value: gs.Tensor) -> gs.Tensor | None:
+        """The numbers [1, C] of a frozen gate, None for any other value."""
+        if value.name not in self.plan.frozen:
+            return None
+        return self.emit("Gather", self._table(value.name), self.emit.int64([0]), axis=0)
+
+    def _lower(self, node: gs.Node) -> None:
+        output = node.outputs[0].name
+        region = self.plan.regions[output]
+        windows = select.windows(node, region)
+        chosen = select.by_name(node, self.chosen[node.name])
+        inputs = tuple(self._operand(value) for value in node.inputs)
+        mean = float(region.y.lengths[region.y.whole].mean()), float(region.x.lengths[region.x.whole].mean())
+        read = next(self.plan.regions[value.name] for value in node.inputs if value.name in self.updated)
+        site = Site(
+            self.emit, node, inputs, self._box(region), region.channels, read, region.last, windows,
+            lambda: self._table(output), mean, self._gate,
+        )  # fmt: skip
+        updated = self.updated[output] = chosen.emit(site)
+        self.lowerings[node.name] = chosen
+        depthwise = node.op == "Conv" and node.attrs.get("group", 1) == read.channels
+        if depthwise and updated.maps is not None and not site.cell_by_cell:
+            self.gathered[updated.maps.name] = 2 * FLOAT_BYTES * read.channels * float(np.prod(site.mean_reads))
+
+    def _keep(self, node: gs.Node) -> None:
+        """A node of the dense tail: on full maps, as it is in the source, unless it can be updated by what changed."""
+        read = node.inputs[0].name if node.inputs else ""
+        updated = read in self.updated and read not in self.dense
+        if updated and is_head(node, self.plan.regions[read]):
+            operand = Operand(self.updated[read], lambda: self._table(read))
+            self.dense[node.outputs[0].name] = updated_head(self.emit, node, operand, self.plan.regions[read])
+            self.heads.add(node.name)
+            return
+        outputs = self.emit.copy(node, [self._full(value) for value in node.inputs])
+        self.dense.update({source.name: copy for source, copy in zip(node.outputs, outputs, strict=True)})
+
+    def _full(self, value: gs.Tensor) -> gs.Tensor:
+        """The value for the whole batch, on full maps; a region is pasted into its cached map first."""
+        if isinstance(value, gs.Constant):
+            return self.emit.constant(value.values, value.name)
+        if value.name not in self.dense and not value.is_empty():
+            self.dense[value.name] = self._paste(value.name)
+        return self.dense[value.name] if not value.is_empty() else value
+
+    def _paste(self, name: str) -> gs.Variable:
+        region, operand = self.plan.regions[name], Operand(self.updated[name], lambda: self._table(name))
+        y, x = (
+            contiguous_reads(self.emit, Window.identity(size), Axis(self.places[along], along, None, size))
+            for along, size in enumerate((region.y.size, region.x.size))
+        )
+        rows = operand.read(self.emit, y, x)
+        whole = rows if region.last else self.emit("Transpose", rows, perm=[0, 3, 1, 2])
+        if self.source_tensors[name].dtype == np.bool_:
+            return self.emit("Cast", whole, to=TensorProto.BOOL)
+        return self.emit("AveragePool", whole, kernel_shape=[1, 1]) if self._better_blocked(name) else whole
+
+    def _better_blocked(self, name: str) -> bool:
+        """Whether ONNX Runtime would run what reads a pasted map in its blocked layout, were the map in it.
+
+        Convolutions and pools take any map there, other nodes only go on in it. A mean over windows of one cell is a pool that
+        changes nothing (a maximum does: minus infinity).
+        """
+        region = self.plan.regions[name]
+        dense = (node for node in self.source_tensors[name].outputs if node.outputs[0].name not in self.plan.incremental)
+        in_floats = table_type(self.source_tensors[name]) == np.float32
+        return in_floats and not region.last and region.channels % BLOCK == 0 and any(node.op in GO_ON_BLOCKED for node in dense)
+
+
+def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str], batch: int) -> Rewritten:
+    """Rewrites ``source`` (normalised) by ``plan``, for any number of positions, best for ``batch`` at once.
+
+    ``lowerings`` names one for every incremental node.
+    """
+    if plan.all_dense:
+        return _Rewriter(source, plan, extents, lowerings, Emitter(source.copy())).run_whole()
+    empty = gs.Graph(name="incremental", opset=source.opset, import_domains=source.import_domains)
+    return _Rewriter(source, plan, extents, lowerings, Emitter(empty, reserved=source.tensors())).run(batch)
+
+
+def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, lowering: str) -> gs.Graph:
+    """One node of ``source`` alone, by ``lowering``: to measure what it takes.
+
+    Inputs are ``positions`` and the cached activations that it reads, as in the incremental graph.
+    """
+    empty = gs.Graph(name="node", opset=source.opset, import_domains=source.import_domains)
+    chosen = {node.name: lowering}
+    return _Rewriter(source, plan, extents, chosen, Emitter(empty, reserved=source.tensors())).run_node(node)

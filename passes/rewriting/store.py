@@ -1,0 +1,104 @@
+"""Writing the models of a bundle so that they share one file of weights, whatever its size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from kcompiler.passes.graphs.batch import subgraphs
+from kcompiler.runtime.bundle.manifest import WEIGHTS
+
+ALIGNMENT = 4096
+"""Offsets are multiples of a memory page, so that a runtime can map the weights instead of reading them."""
+INLINE_BYTES = 1024
+TABLE_BYTES = 1 << 20
+"""Integers below this size stay in the model: tables of indices, which variants hardly share, and sizes, which ONNX Runtime must
+read to infer shapes and does not look for in another file."""
+
+
+class WeightsFile:
+    """The weights of all models of a bundle, each stored once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stream = (folder / WEIGHTS).open("wb")
+        self._places: dict[tuple[str, bytes], int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stream.close()
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def mark(self) -> int:
+        """A place to :meth:`rewind` to."""
+        return self._stream.tell()
+
+    def rewind(self, mark: int) -> None:
+        """Forgets what was stored since ``mark``."""
+        self._stream.seek(mark)
+        self._stream.truncate()
+        self._places = {key: place for key, place in self._places.items() if place < mark}
+
+    def add(self, values: np.ndarray) -> tuple[int, int]:
+        """Stores ``values`` unless the same content is there; returns (offset, bytes)."""
+        data = np.ascontiguousarray(values)
+        key = (str(data.dtype), hashlib.sha256(data.data).digest())
+        if key not in self._places:
+            self._stream.write(b"\0" * (-self._stream.tell() % ALIGNMENT))
+            self._places[key] = self._stream.tell()
+            self._stream.write(data.data)
+        return self._places[key], data.nbytes
+
+
+def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Mapping[str, str] | None = None) -> int:
+    """Writes ``graph`` to ``path``, its weights to the shared file beside it, and runs the ONNX checker on the result.
+
+    Returns:
+        bytes of its weights in that file.
+    """
+    constants = {  # by identity: the bodies of If and Loop share those of the graph around them
+        id(tensor): tensor
+        for one in (graph, *subgraphs(graph))
+        for tensor in one.tensors().values()
+        if isinstance(tensor, gs.Constant)
+    }
+    replaced = []
+    for tensor in constants.values():
+        values = tensor.values
+        if values.nbytes >= _inline(values.dtype):
+            replaced.append((tensor, values))
+            tensor.values = LazyValues(_external(values, *weights.add(values)))
+    model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
+    for tensor, values in replaced:
+        tensor.values = values
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=value)
+    weights.flush()
+    path.write_bytes(model.SerializeToString())
+    onnx.checker.check_model(path)
+    return sum(values.nbytes for _, values in replaced)
+
+
+def _inline(dtype: np.dtype) -> int:
+    """Bytes below which constants stay in the model."""
+    return TABLE_BYTES if dtype in (np.int32, np.int64) else INLINE_BYTES
+
+
+def _external(values: np.ndarray, offset: int, length: int) -> TensorProto:
+    proto = TensorProto(data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape)
+    proto.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", WEIGHTS), ("offset", offset), ("length", length)):
+        proto.external_data.add(key=key, value=str(value))
+    return proto

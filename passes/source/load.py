@@ -1,0 +1,148 @@
+"""Reading a model file: everything that can be wrong with it is said here, before any pass runs.
+
+What is wrong is for ONNX Runtime to say: what it runs, compiles. The ONNX checker is asked first because it is quick, and what it
+accepts is not opened twice; what it refuses, for the lack of a shape that nobody needs, say, is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from kcompiler.passes.source.external import external_files
+from kcompiler.passes.source.image_layout import Layout, Shape, find_layout, image_shape
+from kcompiler.passes.source.single_image import add_batch
+from kcompiler.passes.source.source_inputs import IMAGE_AXES, Value, dims, find_inputs
+from kcompiler.runtime.arrays import AnyArray
+from kcompiler.runtime.errors import BundleError, ModelError, UsageError
+from kcompiler.runtime.inference.sessions import Machine, open_session
+from kcompiler.runtime.inputs.elements import FLOAT32, Element, ElementName
+
+RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
+CHANNELS = (1, 3, 4)
+"""Of pictures: gray, colours, colours with transparency."""
+ELEMENTS: dict[int, ElementName] = {
+    TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.BOOL: "bool", TensorProto.UINT8: "uint8", TensorProto.INT8: "int8", TensorProto.UINT16: "uint16",
+    TensorProto.INT16: "int16", TensorProto.UINT32: "uint32", TensorProto.INT32: "int32", TensorProto.UINT64: "uint64",
+    TensorProto.INT64: "int64",
+}  # fmt: skip
+"""Types of images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checked model file.
+
+    Attributes:
+        path: the file.
+        model: its proto, external weights left on disk.
+        image: name of the image input.
+        layout: of the image input, as asked for; else "NHWC" if it goes to Transposes to channels first, as in TensorFlow's
+            exports, with nothing but arithmetic on its cells before.
+        shape: (channels, height, width) of the image, whatever the layout.
+        sha256: of the file and, after it, its external data files in order of name.
+        element: type of the image's pixels.
+        bound: values of other inputs, by name, that it is compiled for.
+        unread: zeros for the inputs that nothing reads.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    image: str
+    layout: Layout
+    shape: Shape
+    sha256: str
+    element: Element = FLOAT32
+    bound: Mapping[str, AnyArray] = field(default_factory=dict)
+    unread: Mapping[str, AnyArray] = field(default_factory=dict)
+
+
+def load(
+    path: Path,
+    input_shape: tuple[int, ...] | None = None,
+    layout: Layout | None = None,
+    bind: Mapping[str, Value] | None = None,
+) -> Source:
+    """Reads and checks ``path``.
+
+    Args:
+        path: an ONNX file.
+        input_shape: ([1,] channels, height, width) where the model leaves them open; in the order of its own input.
+        layout: of the image input, where the model does not tell.
+        bind: values of its other inputs, by name.
+
+    Raises:
+        ModelError: not a readable model that ONNX Runtime loads, with one image input of known size and layout, and values for
+            all other inputs.
+        UsageError: ``layout`` is none, or a value that is bound does not fit its input.
+    """
+    if layout not in (None, "NCHW", "NHWC"):
+        raise UsageError(f"layout is {layout!r}, expected 'NCHW' or 'NHWC'")
+    model = _read(path)
+    files = external_files(path, model)
+    _check(path)
+    inputs = find_inputs(path, model.graph, bind or {}, sized=input_shape is not None)
+    image = inputs.image
+    if len(dims(image)) == IMAGE_AXES - 1:
+        add_batch(model.graph, image)
+    kind = image.type.tensor_type.elem_type or TensorProto.FLOAT
+    if kind not in ELEMENTS:
+        raise ModelError(
+            f"{path}: image input {image.name} is {TensorProto.DataType.Name(kind)}, expected numbers "
+            f"({', '.join(ELEMENTS.values())}); export with a float32 input"
+        )
+    random = [node for node in model.graph.node if node.op_type in RANDOM]
+    if random:
+        raise ModelError(
+            f"{path}: node {random[0].name or random[0].output[0]} ({random[0].op_type}) is random, so that outputs differ "
+            "from run to run; export the model in inference mode"
+        )
+    found = layout or find_layout(model.graph, image.name)
+    shape = image_shape(path, image, found or "NCHW", input_shape)
+    if found is None and shape[2] in CHANNELS and shape[0] not in CHANNELS:
+        raise ModelError(
+            f"{path}: image input {image.name} {dims(image)} may have its channels last, and nothing that reads it tells; "
+            "say which with --layout NHWC or --layout NCHW"
+        )
+    return Source(
+        path, model, image.name, found or "NCHW", shape, _digest([path, *files]), Element(ELEMENTS[kind]), inputs.bound,
+        inputs.unread,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; expected an ONNX model")
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except (DecodeError, OSError, UnicodeDecodeError, ValueError) as error:
+        raise ModelError(f"{path}: not an ONNX file ({error}); export the model to ONNX first") from error
+    if not model.graph.node:
+        raise ModelError(f"{path}: not an ONNX file, or one without any node; export the model to ONNX first")
+    return model
+
+
+def _check(path: Path) -> None:
+    try:
+        onnx.checker.check_model(path)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as refusal:
+        try:
+            open_session(path, Machine(("cpu",)), optimise=False)
+        except BundleError as error:
+            raise ModelError(f"{error}; the ONNX checker says: {refusal}") from error
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

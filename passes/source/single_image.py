@@ -1,0 +1,59 @@
+"""Models that take an image without a batch, or a batch that is written into them: they take one image [1, ...] from now on."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from kcompiler.passes.source.bodies import rename_reads
+
+
+def add_batch(graph: onnx.GraphProto, image: onnx.ValueInfoProto) -> None:
+    """The image gets a first axis of one place, which is taken off in front of all that reads it.
+
+    Where all that reads it puts such an axis there, that is left away, and the batch is free.
+    """
+    readers = [node for node in graph.node if image.name in node.input]
+    if readers and all(_puts_batch(graph, node) for node in readers):
+        for node in readers:
+            node.CopyFrom(helper.make_node("Identity", [image.name], list(node.output), name=node.name))
+        first: int | str = "batch"
+    else:
+        alone, number = f"{image.name}/alone", f"{image.name}/number"
+        rename_reads(graph, image.name, alone)
+        graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), number))
+        graph.node.insert(0, helper.make_node("Gather", [image.name, number], [alone], axis=0))
+        first = 1
+    sizes = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in image.type.tensor_type.shape.dim]
+    image.type.CopyFrom(helper.make_tensor_type_proto(image.type.tensor_type.elem_type, [first, *sizes]))
+
+
+def _puts_batch(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+    """Whether the node adds a first axis, and nothing else."""
+    if node.op_type != "Unsqueeze":
+        return False
+    axes = [list(attribute.ints) for attribute in node.attribute if attribute.name == "axes"]
+    if len(node.input) > 1:
+        axes += [numpy_helper.to_array(one).ravel().tolist() for one in graph.initializer if one.name == node.input[1]]
+        axes += [
+            numpy_helper.to_array(attribute.t).ravel().tolist()
+            for maker in graph.node
+            if maker.op_type == "Constant" and maker.output[0] == node.input[1]
+            for attribute in maker.attribute
+            if attribute.name == "value"
+        ]
+    return axes == [[0]]
+
+
+def repeat(graph: onnx.GraphProto, image: str, count: int) -> None:
+    """The one image is repeated to a batch of ``count``, which the graph is made for, and of its output the first is taken."""
+    batch, number = f"{image}/repeated", f"{image}/first"
+    rename_reads(graph, image, batch)
+    graph.node.insert(0, helper.make_node("Concat", [image] * count, [batch], axis=0))
+    (output,) = graph.output
+    graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.int64), number))
+    graph.node.append(helper.make_node("Gather", [output.name, number], [f"{output.name}/first"], axis=0))
+    output.name = f"{output.name}/first"
+    if output.type.HasField("tensor_type"):
+        output.type.tensor_type.ClearField("shape")

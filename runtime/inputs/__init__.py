@@ -1,0 +1,1 @@
+"""What is explained: pictures, images and their preprocessing, fills, positions."""

@@ -1,0 +1,1 @@
+"""Heat maps: scores of positions as pixels, files and pictures."""

@@ -1,0 +1,170 @@
+"""A heat map: raw scores, where they were measured, and what was explained."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
+from kcompiler.runtime.bundle.files import replace_files
+from kcompiler.runtime.bundle.plans import EVERYTHING, SamplingPlan
+from kcompiler.runtime.errors import ImageError
+from kcompiler.runtime.maps import overlay
+from kcompiler.runtime.maps.aggregate import Method, to_pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeatMap:
+    """How one output of the model moves when a patch covers the image.
+
+    Attributes:
+        scores: float32 [rows, cols], raw, with the patch at (ys[row], xs[col]); NaN where neither evaluated nor estimated.
+        unoccluded: the score of the uncovered image.
+        score: what is scored: the "output", the "logit" that the output is a softmax or sigmoid of, or the "drop" of it.
+        target: index of the output; ``label`` its name, or the index as text.
+        ys, xs: int64 [rows], [cols]: the patch's top-left corner, pixels.
+        patch: (height, width), pixels.
+        image: (height, width) of the image, pixels.
+        seconds: time it took, the baseline pass included.
+        sampled: bool [rows, cols], where the model was evaluated; scores are estimates elsewhere.
+        plan: by which positions were chosen.
+        complete: whether the plan was carried out to its end.
+        warnings: what a reader of the map should know.
+    """
+
+    scores: FloatArray
+    unoccluded: float
+    target: int
+    label: str
+    ys: IntArray
+    xs: IntArray
+    patch: tuple[int, int]
+    image: tuple[int, int]
+    seconds: float
+    sampled: BoolArray
+    score: str = "output"
+    plan: SamplingPlan = EVERYTHING
+    complete: bool = True
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def evaluated(self) -> int:
+        """Positions at which the model was evaluated."""
+        return int(self.sampled.sum())
+
+    @property
+    def exact(self) -> bool:
+        """Whether every score is the model's own, by the exact variant."""
+        return bool(self.sampled.all()) and self.plan.variant == EVERYTHING.variant
+
+    @property
+    def drop(self) -> FloatArray:
+        """How much the score falls when covered, [rows, cols]: positive where the image speaks for the target."""
+        return self._drop(self.scores)
+
+    def _drop(self, scores: FloatArray) -> FloatArray:
+        return scores if self.score == "drop" else np.float32(self.unoccluded) - scores
+
+    def upsample(self, method: Method = "linear") -> FloatArray:
+        """``scores`` at image size, [H, W]; see :func:`aggregate.to_pixels` for the methods."""
+        return to_pixels(self.scores, self.ys, self.xs, self.patch, self.image, method)
+
+    def overlay(self, picture: npt.ArrayLike | None = None) -> Image.Image:
+        """The drop of the target over ``picture`` (uint8 [H, W, 3] or [H, W]), with a colour bar and the label."""
+        shown = np.full((*self.image, 3), 255, np.uint8) if picture is None else np.asarray(picture)
+        return overlay.render(shown, self._drop(self.upsample()), self.title)
+
+    @property
+    def title(self) -> str:
+        return f"{self.label}: {self.unoccluded:.4g} uncovered"
+
+    def record(self) -> dict[str, object]:
+        """Everything but the scores, as JSON-ready values."""
+        return {
+            "target": self.target,
+            "label": self.label,
+            "unoccluded": self.unoccluded,
+            "ys": self.ys.tolist(),
+            "xs": self.xs.tolist(),
+            "patch": list(self.patch),
+            "image": list(self.image),
+            "seconds": self.seconds,
+            "score": self.score,
+            "evaluated": self.evaluated,
+            "sampled": None if self.sampled.all() else np.flatnonzero(self.sampled).tolist(),
+            "plan": self.plan.model_dump(),
+            "exact": self.exact,
+            "complete": self.complete,
+            "warnings": list(self.warnings),
+        }
+
+    def save(
+        self,
+        directory: str | Path,
+        name: str = "heatmap",
+        *,
+        picture: npt.ArrayLike | None = None,
+        details: Mapping[str, object] | None = None,
+        force: bool = False,
+    ) -> list[Path]:
+        """Writes ``name``.npy (raw scores), ``name``.png (overlay) and ``name``.json (record), all or none.
+
+        Args:
+            directory: made if absent.
+            name: stem of the three files.
+            picture: what to draw over, uint8 [H, W, 3].
+            details: further entries for the record.
+            force: replace files that exist.
+
+        Raises:
+            UsageError: a file exists and ``force`` is not given.
+        """
+        scores, drawing = io.BytesIO(), io.BytesIO()
+        np.save(scores, self.scores)
+        self.overlay(picture).save(drawing, format="PNG")
+        record = json.dumps({**self.record(), **(details or {})}, indent=1).encode()
+        contents = {".npy": scores.getvalue(), ".png": drawing.getvalue(), ".json": record}
+        return replace_files(Path(directory), {name + suffix: data for suffix, data in contents.items()}, force=force)
+
+    @classmethod
+    def load(cls, record: str | Path) -> HeatMap:
+        """A map that :meth:`save` wrote, from its record (.json) and the scores (.npy) beside it.
+
+        Raises:
+            ImageError: the files are not those of a map, or damaged.
+        """
+        path = Path(record)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            scores = np.load(path.with_suffix(".npy"), allow_pickle=False)
+            if scores.dtype != np.float32 or scores.shape != (len(content["ys"]), len(content["xs"])):
+                raise ValueError(f"scores are {scores.dtype} {scores.shape}")
+            sampled = np.full(scores.shape, content["sampled"] is None)
+            sampled.flat[np.asarray(content["sampled"] or (), np.int64)] = True
+            return cls(
+                scores=scores, unoccluded=float(content["unoccluded"]), target=content["target"], label=content["label"],
+                ys=np.array(content["ys"]), xs=np.array(content["xs"]), patch=tuple(content["patch"]),
+                image=tuple(content["image"]), seconds=float(content["seconds"]), sampled=sampled, score=content["score"],
+                plan=SamplingPlan.model_validate(content["plan"]), complete=content["complete"],
+                warnings=tuple(content["warnings"]),
+            )  # fmt: skip
+        except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+            raise ImageError(f"{path}: is no heat map that can be read, or damaged ({error})") from error
+
+    def _repr_html_(self) -> str:
+        drawing = io.BytesIO()
+        self.overlay().save(drawing, format="PNG")
+        rows, cols = self.scores.shape
+        source = base64.b64encode(drawing.getvalue()).decode()
+        evaluated = "" if self.sampled.all() else f", {self.evaluated} of them evaluated"
+        caption = f"{html.escape(self.title)}; {rows} x {cols} positions{evaluated}, {self.seconds:.1f} s"
+        return f'<figure><img src="data:image/png;base64,{source}"><figcaption>{caption}</figcaption></figure>'

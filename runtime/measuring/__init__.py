@@ -1,0 +1,1 @@
+"""Measuring compiled models: exactness, speed, memory."""

@@ -1,0 +1,1 @@
+"""Maps from part of the positions: a random field, drill-down, tuned plans."""

@@ -1,0 +1,1 @@
+"""Finding the cheapest plan whose maps are good enough."""
