@@ -16,7 +16,8 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.choosing.costs import flops
 from kcompiler.passes.choosing.prices import Priced, Prices, predicted
 from kcompiler.passes.lowering import select
-from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
+from kcompiler.passes.lowering.select import LOWERINGS
+from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.work import DEFAULT_RATES, Rates
 from kcompiler.passes.plan import EXACT, Plan, Thresholds, make_plan, mean_share
 from kcompiler.runtime.arrays import IntArray

@@ -9,12 +9,11 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.lowering.work import Shape, Work, read_again
 from kcompiler.passes.regions.channels import REDUCTIONS, selected
 
 
-@lowering("channels", "Concat")
 def concatenate(site: Site) -> Updated:
     """Branches brought to the union box, then side by side along the channels."""
     tile = site.shared_tile()
@@ -29,13 +28,11 @@ def _on_rows(site: Site, operator: str, *inputs: gs.Tensor, **attributes: Any) -
     return site.computed(rows=site.emit(operator, as_rows(site.emit, value), *inputs, **attributes), tile=value.tile)
 
 
-@lowering("rows", "Softmax", "LogSoftmax", "Hardmax", "LpNormalization")
 def normalise_channels(site: Site) -> Updated:
     """The operator itself."""
     return _on_rows(site, site.node.op, axis=-1, **_without_axis(site.node))
 
 
-@lowering("rows", "LayerNormalization")
 def layer_normalization(site: Site) -> Updated:
     """The operator itself, with its scale and bias, whose shapes may have the axes of the map in front: [1, 1, 1, C]."""
     given = [value for value in site.node.inputs[1:] if not value.is_empty()]
@@ -47,7 +44,6 @@ def _without_axis(node: gs.Node) -> dict[str, Any]:
     return {name: value for name, value in node.attrs.items() if name != "axis"}
 
 
-@lowering("rows", "LRN")
 def local_response_normalization(site: Site) -> Updated:
     """Each cell as a map of one cell, which is the form that the operator takes."""
     emit, value = site.emit, site.value
@@ -56,13 +52,11 @@ def local_response_normalization(site: Site) -> Updated:
     return site.computed(rows=rows, tile=value.tile)
 
 
-@lowering("rows", *REDUCTIONS)
 def reduce_channels(site: Site) -> Updated:
     """The operator itself."""
     return _on_rows(site, site.node.op, site.emit.int64([1]), keepdims=1)
 
 
-@lowering("rows", "Gather")
 def take_channels(site: Site) -> Updated:
     """The channels that are taken, side by side.
 
@@ -82,7 +76,6 @@ def take_channels(site: Site) -> Updated:
     return site.computed(rows=rows, tile=value.tile, zeros=value.zeros)
 
 
-@lowering("as it is", "Transpose")
 def transpose(site: Site) -> Updated:
     """Regions are held alike whether the source has channels first or last."""
     return site.value
@@ -100,9 +93,20 @@ def _product_work(shape: Shape) -> Work:
     )
 
 
-@lowering("gemm", "MatMul", work=_product_work)
 def multiply_channels(site: Site) -> Updated:
     """Rows times the matrix."""
     value = site.value
     rows = site.emit("MatMul", as_rows(site.emit, value), site.constant(site.node.inputs[1]))
     return site.computed(rows=rows, tile=value.tile, zeros=value.zeros)
+
+
+LOWERINGS = (
+    Lowering("channels", ("Concat",), concatenate),
+    Lowering("rows", ("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), normalise_channels),
+    Lowering("rows", ("LayerNormalization",), layer_normalization),
+    Lowering("rows", ("LRN",), local_response_normalization),
+    Lowering("rows", REDUCTIONS, reduce_channels),
+    Lowering("rows", ("Gather",), take_channels),
+    Lowering("as it is", ("Transpose",), transpose),
+    Lowering("gemm", ("MatMul",), multiply_channels, work=_product_work),
+)

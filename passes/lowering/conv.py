@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.work import CACHE_BYTES, FLOAT_BYTES, Shape, Work, read_again
 
 REORDERING = 40.0
@@ -49,7 +49,6 @@ def _regions_work(shape: Shape) -> Work:
     return Work(convolved=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=held)
 
 
-@lowering("gemm", "Conv", applies=_ungrouped, work=_gemm_work)
 def conv_as_gemm(site: Site) -> Updated:
     """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 takes the rows as they are.
 
@@ -97,7 +96,6 @@ def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
     return [site.emit.constant(shifted.astype(np.float32), f"{weights.name}/shifts")]
 
 
-@lowering("regions", "Conv", work=_regions_work)
 def conv_on_regions(site: Site) -> Updated:
     """The convolution itself, without padding, over the regions as they are or gathered (padding comes as rows of zeros)."""
     return _convolved(site, site.maps())
@@ -118,3 +116,9 @@ def _convolved(site: Site, maps: gs.Tensor) -> Updated:
             group=site.attribute("group", 1),
         )
     )
+
+
+LOWERINGS = (
+    Lowering("gemm", ("Conv",), conv_as_gemm, applies=_ungrouped, work=_gemm_work),
+    Lowering("regions", ("Conv",), conv_on_regions, work=_regions_work),
+)

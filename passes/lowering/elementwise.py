@@ -12,7 +12,7 @@ from kcompiler.passes.graphs.quantised import quantised_behind
 from kcompiler.passes.lowering.operand import Tile, Updated, cached_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.regions.cells import MERGES, POINTWISE
 from kcompiler.runtime.arrays import AnyArray, DoubleArray
 
@@ -27,7 +27,6 @@ PER_ROW: tuple[int, ...] = (-1,)
 PER_MAP: tuple[int, ...] = (-1, 1, 1)
 
 
-@lowering("pointwise", *(operator for operator in POINTWISE if operator != "BatchNormalization"))
 def apply_pointwise(site: Site) -> Updated:
     """The operator itself, on whichever layout the region is in."""
     if site.node.op in ("Identity", "Dropout"):
@@ -51,14 +50,12 @@ def _rounds_to_none(node: gs.Node, windows: Windows) -> bool:
     return not _rounds_to_steps(node, windows)
 
 
-@lowering("operator", "BatchNormalization", applies=_rounds_to_steps)
 def batch_normalization_itself(site: Site) -> Updated:
     """The operator, on regions with channels first: where its outputs are quantised they must have the same bits."""
     parameters = (site.constant(value) for value in site.node.inputs[1:])
     return site.computed(maps=site.emit("BatchNormalization", site.maps(), *parameters, **site.node.attrs))
 
 
-@lowering("scale and shift", "BatchNormalization", applies=_rounds_to_none)
 def batch_normalization(site: Site) -> Updated:
     """Inference-mode batch normalisation as one multiplication and one addition a channel."""
     held = site.value
@@ -73,7 +70,6 @@ def batch_normalization(site: Site) -> Updated:
     return _on_layout(site, held, normalise, _scaled(held, factor, offset))
 
 
-@lowering("merge", *MERGES)
 def merge_regions(site: Site) -> Updated:
     """Elementwise over branches brought to the union box, or with constants."""
     operands = [operand for operand in site.inputs if operand is not None]
@@ -155,3 +151,11 @@ def _on_layout(
 def _channels(site: Site, numbers: AnyArray, shape: tuple[int, ...]) -> gs.Constant:
     kind = numbers.dtype if numbers.dtype == np.bool_ else np.dtype(np.float32)
     return site.emit.constant(numbers.astype(kind).reshape(shape if numbers.size > 1 else ()), f"{site.node.name}/channels")
+
+
+LOWERINGS = (
+    Lowering("pointwise", tuple(operator for operator in POINTWISE if operator != "BatchNormalization"), apply_pointwise),
+    Lowering("operator", ("BatchNormalization",), batch_normalization_itself, applies=_rounds_to_steps),
+    Lowering("scale and shift", ("BatchNormalization",), batch_normalization, applies=_rounds_to_none),
+    Lowering("merge", MERGES, merge_regions),
+)

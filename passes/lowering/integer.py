@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.tiles import added_to_cached
 from kcompiler.passes.lowering.work import Shape, Work
 from kcompiler.runtime.arrays import AnyArray
@@ -37,7 +37,6 @@ def _work(shape: Shape) -> Work:
     )
 
 
-@lowering("int8 gemm", "Conv", applies=_applies, work=_work, integer=True)
 def conv_in_integers(site: Site) -> Updated:
     """im2col of the change, dynamically quantised, by a product of integers, added to the cached output."""
     emit = site.emit
@@ -67,3 +66,6 @@ def quantised(matrix: AnyArray) -> tuple[AnyArray, AnyArray]:
     largest = np.abs(numbers).max(axis=0)
     scales = np.where(largest > 0, largest / LARGEST, 1.0)
     return np.rint(numbers / scales).astype(np.int8), scales.astype(np.float32)
+
+
+LOWERINGS = (Lowering("int8 gemm", ("Conv",), conv_in_integers, applies=_applies, work=_work, integer=True),)

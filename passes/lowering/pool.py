@@ -12,7 +12,7 @@ from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.lowering.work import Shape, Work
 from kcompiler.passes.regions.geometry import Window
@@ -26,13 +26,11 @@ def _windows_work(shape: Shape) -> Work:
     return Work(moved=shape.union + 3 * gathered, nodes=20 / shape.batch, held=gathered + shape.cells * shape.outputs)
 
 
-@lowering("window max", "MaxPool", work=_windows_work)
 def max_pool(site: Site) -> Updated:
     """Padding is the lowest float, not zero, as in the operator."""
     return site.computed(rows=site.emit("ReduceMax", _windows(site, LOWEST_ROW), site.emit.int64([1]), keepdims=0))
 
 
-@lowering("window mean", "AveragePool", work=_windows_work)
 def average_pool(site: Site) -> Updated:
     """The sum of each window over the number of cells it counts."""
     emit, (y, x) = site.emit, _counts(site)
@@ -43,7 +41,6 @@ def average_pool(site: Site) -> Updated:
     return site.computed(rows=emit("Mul", total, _shares(emit, y, x, *cells)))
 
 
-@lowering("window norm", "LpPool", work=_windows_work)
 def norm_pool(site: Site) -> Updated:
     """The p-norm of each window; padding is zero."""
     emit, windows, power = site.emit, _windows(site, ZERO_ROW), site.node.attrs.get("p", 2)
@@ -74,13 +71,11 @@ def _on_regions(site: Site, pad_row: int) -> gs.Variable:
     )  # for the type checker: they are not among the attributes
 
 
-@lowering("regions", "MaxPool", work=_regions_work)
 def max_pool_on_regions(site: Site) -> Updated:
     """Padding is the lowest float, as in the operator."""
     return site.computed(maps=_on_regions(site, LOWEST_ROW))
 
 
-@lowering("regions", "AveragePool", work=_regions_work)
 def average_pool_on_regions(site: Site) -> Updated:
     """The mean with zeros for padding, then over the number of cells that count."""
     emit, (y, x) = site.emit, _counts(site)
@@ -121,10 +116,6 @@ def _tiled_mean(size: int, site: Site) -> Updated:
     return added_to_cached(site, emit("Mul", sums, _shares(emit, y, x, *outputs)), tile)
 
 
-for _size in TILES:
-    lowering(f"tiled mean {_size}", "AveragePool", work=partial(_tiled_work, _size))(partial(_tiled_mean, _size))
-
-
 def _windows(site: Site, pad_row: int) -> gs.Variable:
     """[batch * h * w, kernel h * kernel w, C]."""
     y, x = site.windows
@@ -152,3 +143,16 @@ def _shares(emit: Emitter, counts_y: IntArray, counts_x: IntArray, y: Reads, x: 
         inverse = (1 / np.maximum(counts, 1)).astype(np.float32)
         along.append(reads.lookup(emit, inverse, inverse[-1]))
     return emit("Reshape", emit("Mul", *along), emit.int64([-1, 1]))
+
+
+LOWERINGS = (
+    Lowering("window max", ("MaxPool",), max_pool, work=_windows_work),
+    Lowering("window mean", ("AveragePool",), average_pool, work=_windows_work),
+    Lowering("window norm", ("LpPool",), norm_pool, work=_windows_work),
+    Lowering("regions", ("MaxPool",), max_pool_on_regions, work=_regions_work),
+    Lowering("regions", ("AveragePool",), average_pool_on_regions, work=_regions_work),
+    *(
+        Lowering(f"tiled mean {size}", ("AveragePool",), partial(_tiled_mean, size), work=partial(_tiled_work, size))
+        for size in TILES
+    ),
+)

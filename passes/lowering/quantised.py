@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.graphs.quantised import domain_of
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.work import Shape, Work
 from kcompiler.passes.regions.quantised import MERGES, OPERANDS, UNARY
 
@@ -46,7 +46,6 @@ def _conv_work(shape: Shape) -> Work:
     )
 
 
-@lowering("regions", "QLinearConv", work=_conv_work)
 def conv_on_regions(site: Site) -> Updated:
     """The operator without padding, over the regions as they are or gathered."""
     y, x = site.windows
@@ -80,7 +79,6 @@ def _gemm_work(shape: Shape) -> Work:
     )
 
 
-@lowering("gemm", "QLinearConv", applies=_ungrouped, work=_gemm_work)
 def conv_as_gemm(site: Site) -> Updated:
     """Windows side by side by a Gather, then one product for the whole batch, which rounds as the convolution does.
 
@@ -107,7 +105,6 @@ def _pool_work(shape: Shape) -> Work:
     return Work(moved=shape.union + 2 * read + (2 + shape.taps) * written, nodes=24 / shape.batch, held=2 * read + 2 * written)
 
 
-@lowering("regions", "QLinearAveragePool", work=_pool_work)
 def average_pool_on_regions(site: Site) -> Updated:
     """The operator without padding: all windows count it."""
     y, x = site.windows
@@ -122,7 +119,6 @@ def average_pool_on_regions(site: Site) -> Updated:
     return site.computed(maps=maps)
 
 
-@lowering("as it is", *SOLO)
 def convert_cells(site: Site) -> Updated:
     """The operator itself, on whichever layout the region is in."""
     value, node = site.operand.updated, site.node
@@ -138,7 +134,6 @@ def convert_cells(site: Site) -> Updated:
     return site.computed(maps=apply(value.maps))
 
 
-@lowering("merge", *MERGES)
 def merge_regions(site: Site) -> Updated:
     """Two regions brought to the union box, or one and a number a channel."""
     emit, tile = site.emit, site.shared_tile()
@@ -153,7 +148,6 @@ def merge_regions(site: Site) -> Updated:
     return site.computed(rows=emit(site.node.op, *inputs, domain=domain_of(site.node.op)), tile=tile)
 
 
-@lowering("channels", "QLinearConcat")
 def concatenate(site: Site) -> Updated:
     """Branches brought to the union box, then side by side along the channels."""
     tile = site.shared_tile()
@@ -161,3 +155,13 @@ def concatenate(site: Site) -> Updated:
     for operand, value in zip(site.inputs, site.node.inputs, strict=True):
         inputs += [site.aligned_rows(operand, tile)] if operand is not None else _parameters(site, [value])
     return site.computed(rows=site.emit("QLinearConcat", *inputs, domain=domain_of("QLinearConcat"), axis=1), tile=tile)
+
+
+LOWERINGS = (
+    Lowering("regions", ("QLinearConv",), conv_on_regions, work=_conv_work),
+    Lowering("gemm", ("QLinearConv",), conv_as_gemm, applies=_ungrouped, work=_gemm_work),
+    Lowering("regions", ("QLinearAveragePool",), average_pool_on_regions, work=_pool_work),
+    Lowering("as it is", SOLO, convert_cells),
+    Lowering("merge", MERGES, merge_regions),
+    Lowering("channels", ("QLinearConcat",), concatenate),
+)

@@ -10,7 +10,7 @@ from kcompiler.passes.emission.reads import chosen_reads
 from kcompiler.passes.lowering.channels import take_channels
 from kcompiler.passes.lowering.operand import Operand, Updated
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import lowering
+from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.lowering.work import Shape, Work
 from kcompiler.passes.regions.channels import sliced_axes
 from kcompiler.passes.regions.resampling import taps_of
@@ -22,7 +22,6 @@ def _gathered(shape: Shape) -> Work:
     return Work(moved=shape.union + 3 * numbers, nodes=20 / shape.batch, held=2 * numbers)
 
 
-@lowering("taps", "Pad", "Resize", work=_gathered)
 def resample(site: Site) -> Updated:
     """The cells that each output is made of, gathered and, where it is not a mere copy, weighted and added up."""
     emit, operand = site.emit, site.operand
@@ -38,19 +37,16 @@ def resample(site: Site) -> Updated:
     return site.computed(rows=emit("Reshape", emit("ReduceSum", weighted, emit.int64([3, 4]), keepdims=0), shape))
 
 
-@lowering("taps or channels", "Slice", work=_gathered)
 def crop_or_select(site: Site) -> Updated:
     """Cells or channels: whichever axes it is along."""
     return take_channels(site) if sliced_axes(site.node) == {site.region.channel_axis} else resample(site)
 
 
-@lowering("blocks", "SpaceToDepth", work=_gathered)
 def space_to_depth(site: Site) -> Updated:
     """The cells of a block side by side, cell by cell, which is the operator's order of channels."""
     return site.computed(rows=site.emit("Reshape", site.patches(site.operand), site.emit.int64([-1, site.channels])))
 
 
-@lowering("blocks", "DepthToSpace", work=_gathered)
 def depth_to_space(site: Site) -> Updated:
     """The cell that an output lies in, and of its channels those of the place in the block: all others times zero."""
     emit, block = site.emit, int(site.node.attrs["blocksize"])
@@ -81,3 +77,11 @@ def _by_output(site: Site, axis: Axis, values: AnyArray) -> gs.Variable:
     steps = first_of(emit, np.arange(axis.size), axis.extent(emit), [-1, 1])
     outputs = emit("Add", axis.places.origins(axis.number, 3 if along_y else 4), steps)
     return emit("Gather", emit.constant(values[:, :, None] if along_y else values), outputs, axis=0)
+
+
+LOWERINGS = (
+    Lowering("taps", ("Pad", "Resize"), resample, work=_gathered),
+    Lowering("taps or channels", ("Slice",), crop_or_select, work=_gathered),
+    Lowering("blocks", ("SpaceToDepth",), space_to_depth, work=_gathered),
+    Lowering("blocks", ("DepthToSpace",), depth_to_space, work=_gathered),
+)

@@ -1,14 +1,14 @@
-"""Which lowerings can compute a node."""
+"""The table of lowerings, and which of them can compute a node."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool, quantised, resampling, winograd
 from kcompiler.passes.lowering.heads import only_summed
-from kcompiler.passes.lowering.table import LOWERINGS, Lowering, Windows
+from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.work import Shape
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.channels import sliced_axes
@@ -19,9 +19,21 @@ from kcompiler.passes.regions.windows import slides, windows_of
 from kcompiler.runtime.arrays import IntArray
 
 RESAMPLING = ("Pad", "Resize", "Slice", "DepthToSpace")
-assert all((channels, conv, elementwise, integer, pool, quantised, resampling, winograd)), (
-    "importing a lowering enters it into the table"
-)
+FAMILIES = (channels, conv, elementwise, integer, pool, quantised, resampling, winograd)
+
+
+def _by_operator(lowerings: Iterable[Lowering]) -> dict[str, list[Lowering]]:
+    found: dict[str, list[Lowering]] = {}
+    for one in lowerings:
+        for operator in one.operators:
+            candidates = found.setdefault(operator, [])
+            assert all(candidate.name != one.name for candidate in candidates), f"two lowerings {one.name} for {operator}"
+            candidates.append(one)
+    return found
+
+
+LOWERINGS = _by_operator(one for family in FAMILIES for one in family.LOWERINGS)
+"""The candidates of every operator."""
 
 
 def windows(node: gs.Node, output: Region) -> Windows:

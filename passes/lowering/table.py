@@ -1,4 +1,4 @@
-"""The table of lowerings: the candidates of every operator, and what each takes."""
+"""A lowering: one way to compute a node on regions, and what it takes."""
 
 from __future__ import annotations
 
@@ -17,30 +17,6 @@ Holds = Callable[[gs.Node, Windows], bool]
 Emit = Callable[[Site], Updated]
 
 
-@dataclass(frozen=True, slots=True)
-class Lowering:
-    """One way to compute a node's region.
-
-    Attributes:
-        name: as the report shows it.
-        applies: whether it can compute this node (with these windows) at all.
-        emit: emits it.
-        work: what it takes.
-        integer: whether products are of 8-bit integers, for approximate variants only.
-        rounding: rms error relative to the output's, in units of float32's rounding, over what a direct evaluation has.
-    """
-
-    name: str
-    applies: Holds
-    emit: Emit
-    work: Callable[[Shape], Work]
-    rounding: Callable[[Windows], float]
-    integer: bool = False
-
-
-LOWERINGS: dict[str, list[Lowering]] = {}
-
-
 def always(node: gs.Node, windows: Windows) -> bool:
     return True
 
@@ -55,21 +31,24 @@ def no_rounding(windows: Windows) -> float:
     return 0.0
 
 
-def lowering(
-    name: str,
-    *operators: str,
-    applies: Holds = always,
-    work: Callable[[Shape], Work] = copied,
-    rounding: Callable[[Windows], float] = no_rounding,
-    integer: bool = False,
-) -> Callable[[Emit], Emit]:
-    """Enters the decorated function into the table."""
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """One way to compute a node's region.
 
-    def enter(emit: Emit) -> Emit:
-        for operator in operators:
-            candidates = LOWERINGS.setdefault(operator, [])
-            assert all(candidate.name != name for candidate in candidates), f"two lowerings {name} for {operator}"
-            candidates.append(Lowering(name, applies, emit, work, rounding, integer))
-        return emit
+    Attributes:
+        name: as the report shows it.
+        operators: that it computes.
+        emit: emits it.
+        applies: whether it can compute a node (with these windows) at all.
+        work: what it takes.
+        integer: whether products are of 8-bit integers, for approximate variants only.
+        rounding: rms error relative to the output's, in units of float32's rounding, over what a direct evaluation has.
+    """
 
-    return enter
+    name: str
+    operators: tuple[str, ...]
+    emit: Emit
+    applies: Holds = always
+    work: Callable[[Shape], Work] = copied
+    rounding: Callable[[Windows], float] = no_rounding
+    integer: bool = False

@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.lowering.filtering import LARGEST, Filtering, filtering
 from kcompiler.passes.lowering.operand import Tile, Updated
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Windows, lowering
+from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.lowering.work import Shape, Work
 
@@ -148,12 +148,17 @@ def _weights(site: Site, weights: gs.Constant, y: Filtering, x: Filtering) -> gs
     return site.emit.constant(transformed.reshape(-1, *taps.shape[2:]), f"{weights.name}/winograd {y.outputs}x{x.outputs}")
 
 
-for _size in SQUARE:
-    lowering(
-        f"winograd {_size}", "Conv",
-        applies=partial(_applies, _size), work=partial(_work, _size), rounding=partial(_rounding, _size),
-    )(partial(winograd, _size))  # fmt: skip
-    lowering(
-        f"winograd {_size} of values", "Conv",
-        applies=partial(_widens, _size), work=partial(_work_of_values, _size), rounding=partial(_rounding_of_values, _size),
-    )(partial(winograd_of_values, _size))  # fmt: skip
+LOWERINGS = tuple(
+    lowering
+    for size in SQUARE
+    for lowering in (
+        Lowering(
+            f"winograd {size}", ("Conv",), partial(winograd, size),
+            applies=partial(_applies, size), work=partial(_work, size), rounding=partial(_rounding, size),
+        ),
+        Lowering(
+            f"winograd {size} of values", ("Conv",), partial(winograd_of_values, size),
+            applies=partial(_widens, size), work=partial(_work_of_values, size), rounding=partial(_rounding_of_values, size),
+        ),
+    )
+)  # fmt: skip

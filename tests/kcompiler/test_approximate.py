@@ -13,7 +13,7 @@ from onnx import helper
 import kcompiler
 from kcompiler import SamplingPlan
 from kcompiler.options import Options
-from kcompiler.passes.lowering import table
+from kcompiler.passes.lowering import select
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.bundle.plans import EVERYTHING
 from kcompiler.runtime.inference.engine import Engine
@@ -223,14 +223,14 @@ def test_saturated_probabilities_are_said(tmp_path):
 
 def test_logits_are_verified_as_the_output_is(tmp_path, monkeypatch):
     """Probabilities that round to 1 hide a broken lowering; what they are made from does not."""
-    gemm = next(one for one in table.LOWERINGS["Conv"] if one.name == "gemm")
+    gemm = next(one for one in select.LOWERINGS["Conv"] if one.name == "gemm")
 
     def off_by_a_percent(site):
         lowered = gemm.emit(site)
         return site.computed(rows=site.emit("Mul", lowered.rows, site.emit.constant(np.float32(1.01))))
 
     path = saturated(tmp_path / "model.onnx")
-    monkeypatch.setitem(table.LOWERINGS, "Conv", [replace(gemm, emit=off_by_a_percent)])
+    monkeypatch.setitem(select.LOWERINGS, "Conv", [replace(gemm, emit=off_by_a_percent)])
     with pytest.raises(kcompiler.CheckFailed, match="disagrees with full inference") as failed:
         compile_file(path, Options(patch=(4, 4), dense_share=2.0))
     assert "sigmoid" not in str(failed.value), "the probabilities agree"

@@ -232,14 +232,14 @@ def test_failed_compilation_leaves_nothing(tmp_path, monkeypatch):
 def test_a_compiled_model_that_disagrees_is_not_written(tmp_path, monkeypatch):
     """A broken lowering is caught at compile time."""
     from kcompiler.options import Options
-    from kcompiler.passes.lowering import table
+    from kcompiler.passes.lowering import select
     from kcompiler.pipeline import compile_file
 
     def off_by_a_percent(site):
         lowered = original.emit(site)
         return site.computed(rows=site.emit("Mul", lowered.rows, site.emit.constant(np.float32(1.01))))
 
-    original = table.LOWERINGS["MaxPool"][0]
-    monkeypatch.setitem(table.LOWERINGS, "MaxPool", [replace(original, emit=off_by_a_percent)])
+    original = select.LOWERINGS["MaxPool"][0]
+    monkeypatch.setitem(select.LOWERINGS, "MaxPool", [replace(original, emit=off_by_a_percent)])
     with pytest.raises(kcompiler.CheckFailed, match="disagrees with full inference"):
         compile_file(save("chain", tmp_path / "model.onnx"), Options(patch=(3, 3), dense_share=2.0))

@@ -21,7 +21,7 @@ from kcompiler.analysis import analyse
 from kcompiler.options import Options
 from kcompiler.passes.choosing import choice
 from kcompiler.passes.choosing.budget import Candidate, within_budget
-from kcompiler.passes.lowering.table import LOWERINGS
+from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.passes.rewriting import microbatch
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.inputs.images import cover, fill_image
