@@ -142,7 +142,7 @@ def _approximations(
     shares: Sequence[float | Mapping[str, float]], *, int8: bool, freeze_gates: bool
 ) -> tuple[Approximation, ...]:
     from kcompiler.options import Approximation
-    from kcompiler.passes.plan import EXACT, Thresholds
+    from kcompiler.passes.regions.propagate import EXACT, Thresholds
 
     capped = [Thresholds(nodes=dict(one)) if isinstance(one, Mapping) else Thresholds(float(one)) for one in shares]
     frozen = [replace(one, freeze_gates=True) for one in (EXACT, *capped)] if freeze_gates else []

@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from kcompiler.passes.normalising.reduce import Reducing
-from kcompiler.passes.plan import EXACT, Thresholds
+from kcompiler.passes.regions.propagate import EXACT, Thresholds
 from kcompiler.passes.source.image_layout import Layout
 from kcompiler.passes.source.load import Source
 from kcompiler.passes.source.source_inputs import Value

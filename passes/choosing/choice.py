@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 
 import numpy as np
@@ -19,7 +20,8 @@ from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.work import DEFAULT_RATES, Rates
-from kcompiler.passes.plan import EXACT, Plan, Thresholds, make_plan, mean_share
+from kcompiler.passes.plan import Plan, plan_for, whole_plan
+from kcompiler.passes.regions.propagate import EXACT, Thresholds, mean_share, propagate
 from kcompiler.runtime.arrays import IntArray
 from kcompiler.runtime.inference.schedule import Extents, schedule
 from kcompiler.runtime.inputs.positions import make_grid
@@ -119,12 +121,20 @@ class Chooser:
         self.graph, self.patch, self.rates, self.prefer, self.direct, self.dense = graph, patch, rates, prefer, direct, dense
         self.prices: Prices = predicted
         self._known: dict[int, Priced] = {}
-        self.everything = make_plan(graph, patch, inf, thresholds=thresholds)
+        self.propagation = propagate(graph, patch, thresholds)
+        self.everything = plan_for(self.propagation, inf)
         image = graph.inputs[0].shape[2:]
         positions = make_grid((image[0], image[1]), patch, STRIDE).positions
         step = max(1, len(positions) // SAMPLED_POSITIONS) | 1  # odd, so that every alignment to the strides is met
         self.positions: IntArray = positions[::step]
         self.extents = Extents.of(geometries(graph, self.everything), patch)
+
+    @cached_property
+    def _plans(self) -> list[Plan]:
+        """All that differ in what is incremental: dense are the nodes whose regions cover more than some share of their maps."""
+        shares = {round(mean_share(region), 3) for region in self.everything.regions.values()}
+        plans = [plan_for(self.propagation, share) for share in sorted({*shares, inf})]
+        return list({plan.incremental: plan for plan in reversed(plans)}.values())[::-1]
 
     def batches(self, size: int) -> list[IntArray]:
         """A sample of the batches that the scheduler makes: positions int64 [N, 2]."""
@@ -167,8 +177,7 @@ class Chooser:
         return max(small - each, 0.0) * FEW, each
 
     def _whole(self, reason: str) -> Choice:
-        plan = make_plan(self.graph, self.patch, 0.0, reason)
-        return Choice(plan, {}, WHOLE_BATCH, 1.0, 1.0, 0.0)
+        return Choice(whole_plan(self.propagation, reason), {}, WHOLE_BATCH, 1.0, 1.0, 0.0)
 
     def same_regions(self, other: Chooser) -> bool:
         """Whether the thresholds of the two leave the same regions."""
@@ -212,11 +221,9 @@ class Chooser:
     def _for_batch(self, size: int, budget: float, dense_share: float | None) -> Choice:
         priced = self._priced(size)
         full = priced.full
-        shares = {round(mean_share(r), 3) for r in self.everything.regions.values()}
-        tried = sorted({*shares, inf}) if dense_share is None else [dense_share]
+        tried = self._plans if dense_share is None else [plan_for(self.propagation, dense_share)]
         best: Choice | None = None
-        for share in tried:
-            plan = make_plan(self.graph, self.patch, share, thresholds=self.thresholds)
+        for plan in tried:
             chosen = priced.fastest(plan, budget)
             lowerings = {name: candidate.lowering.name for name, candidate in chosen.items()}
             error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import kcompiler
 from kcompiler.cli import app
 from kcompiler.options import Approximation, Options
-from kcompiler.passes.plan import Thresholds
+from kcompiler.passes.regions.propagate import Thresholds
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.peers import captum, monai, xplique

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import kcompiler
 from kcompiler.cli import app
 from kcompiler.options import Approximation, Options, reducing
-from kcompiler.passes.plan import Thresholds
+from kcompiler.passes.regions.propagate import Thresholds
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.errors import UsageError

@@ -10,7 +10,8 @@ from networks import NETWORKS, save
 import kcompiler
 from kcompiler.analysis import analyse
 from kcompiler.options import Approximation, Options
-from kcompiler.passes.plan import FROZEN, Thresholds, make_plan
+from kcompiler.passes.plan import FROZEN, make_plan
+from kcompiler.passes.regions.propagate import Thresholds
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.bundle.manifest import FILES, MANIFEST
 from kcompiler.runtime.explainer import Explainer

@@ -1,0 +1,158 @@
+"""Propagation: from the patch through the graph, the region of every value that rules reach. What is dense is decided later."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Set
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.graphs.batch import reads
+from kcompiler.passes.graphs.quantised import gives_same_bits, quantised_later
+from kcompiler.passes.regions.cells import GATE, MERGES
+from kcompiler.passes.regions.geometry import Spans
+from kcompiler.passes.regions.region import NoRule, Region
+from kcompiler.passes.regions.rules import apply_rule
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How much of each map is recomputed at most: the paper's tau, by node. 1 everywhere, and nothing frozen, is exact.
+
+    What a patch changes further away keeps its cached value (projective field thresholding, SIGMOD 2019, section 4.1).
+
+    Attributes:
+        everywhere: share of a map's height and width, above 0, up to 1.
+        nodes: other shares, by node name.
+        freeze_gates: whether a number a channel that is made of the whole map (squeeze and excite, global context) stays what it
+            is for the uncovered image where it meets a map.
+    """
+
+    everywhere: float = 1.0
+    nodes: Mapping[str, float] = field(default_factory=dict)
+    freeze_gates: bool = False
+
+    def of(self, node: str) -> float:
+        return self.nodes.get(node, self.everywhere)
+
+
+EXACT = Thresholds()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node, as far as the regions of a plan are concerned.
+
+    Attributes:
+        node: its name.
+        operator: its type.
+        output: name of its first output, empty if it has none.
+        reads: names of the inputs that have regions.
+        share: of its map, what the mean region of its output covers; 0 where that has none.
+        reason: why its output has no region, empty if it has one.
+    """
+
+    node: str
+    operator: str
+    output: str
+    reads: tuple[str, ...]
+    share: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Propagation:
+    """The regions of one graph for one patch size.
+
+    Attributes:
+        image: name of the image input.
+        patch: (height, width) in pixels.
+        regions: per value name, wherever rules reach.
+        steps: per node, in graph order.
+        thresholds: that capped the regions.
+        frozen: channels of the gates that are frozen, by value name.
+        needed: names of the nodes that something is made of that is not frozen.
+    """
+
+    image: str
+    patch: tuple[int, int]
+    regions: Mapping[str, Region]
+    steps: tuple[Step, ...]
+    thresholds: Thresholds
+    frozen: Mapping[str, int]
+    needed: frozenset[str]
+
+
+def propagate(graph: gs.Graph, patch: tuple[int, int], thresholds: Thresholds = EXACT) -> Propagation:
+    """Propagates the region of a patch (height, width) through ``graph`` (topologically sorted, normalised, one image input)."""
+    image = graph.inputs[0]
+    _, channels, height, width = image.shape
+    regions = {image.name: Region(channels, Spans.of_patch(height, patch[0]), Spans.of_patch(width, patch[1]))}
+    depends, frozen, steps = {image.name}, dict[str, int](), []
+    stepped = quantised_later(graph)
+    for node in graph.nodes:
+        read = tuple(value.name for value in node.inputs if value.name in regions)
+        output, share = node.outputs[0].name if node.outputs else "", 0.0
+        if not any(value.name in depends for value in node.inputs):
+            reason = "does not depend on the image"
+        else:
+            depends |= {value.name for value in node.outputs if not value.is_empty()}
+            behind = next((stepped[value.name] for value in node.outputs if value.name in stepped), "")
+            if behind and not gives_same_bits(node):
+                reason = f"float32 sums that {behind} (QuantizeLinear) rounds to steps, of which another order may tip one"
+            else:
+                frozen |= _gates(node, regions, depends) if thresholds.freeze_gates else {}
+                reason = _enter(node, regions, depends, thresholds, frozen)
+                share = mean_share(regions[output]) if not reason else 0.0
+        steps.append(Step(node.name, node.op, output, read, share, reason))
+    return Propagation(image.name, patch, regions, tuple(steps), thresholds, frozen, _needed(graph, frozen))
+
+
+def _gates(node: gs.Node, regions: Mapping[str, Region], depends: Set[str]) -> dict[str, int]:
+    """Channels of the inputs that are one cell made of the image, where ``node`` brings them together with a map."""
+    if node.op not in MERGES or not any(value.name in regions for value in node.inputs):
+        return {}
+    gates = {}
+    for value in node.inputs:
+        shape = value.shape
+        if value.name not in depends or value.name in regions or shape is None or len(shape) != 4:
+            continue
+        if isinstance(shape[1], int) and shape[2:] == [1, 1]:
+            gates[value.name] = shape[1]
+        elif isinstance(shape[3], int) and shape[1:3] == [1, 1]:
+            gates[value.name] = shape[3]
+    return gates
+
+
+def _enter(
+    node: gs.Node, regions: dict[str, Region], depends: Set[str], thresholds: Thresholds, frozen: Mapping[str, int]
+) -> str:
+    """Adds the region of the node's output where a rule gives one; otherwise returns why none does."""
+    gates = [value.name for value in node.inputs if value.name in frozen]
+    unknown = [v.name for v in node.inputs if v.name in depends and v.name not in regions and v.name not in gates]
+    if unknown:
+        return f"reads {unknown[0]}, which changes everywhere"
+    try:
+        known = [GATE if value.name in gates else regions.get(value.name) for value in node.inputs]
+        regions[node.outputs[0].name] = apply_rule(node, known).capped(thresholds.of(node.name))
+    except NoRule as why:
+        return str(why)
+    return ""
+
+
+def _needed(graph: gs.Graph, frozen: Collection[str]) -> frozenset[str]:
+    """Names of the nodes that the outputs are made of, not counting what only frozen values are made of."""
+    wanted = {value.name for value in graph.outputs}
+    needed = set()
+    for node in reversed(graph.nodes):
+        if any(value.name in wanted for value in node.outputs):
+            needed.add(node.name)
+            wanted |= {value.name for value in reads(node) if value.name not in frozen}
+    return frozenset(needed)
+
+
+def mean_share(region: Region) -> float:
+    """The mean share of the map that the region covers, over all origins of whole patches."""
+    y, x = (float(np.mean(spans.lengths[spans.whole])) / spans.size for spans in (region.y, region.x))
+    return y * x
