@@ -7,11 +7,30 @@ known and switches bound they are constants, as far as the image, and the number
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import subgraphs
 from kcompiler.passes.graphs.emit import Emitter
-from kcompiler.passes.normalising.fold import Load, fold
+from kcompiler.passes.normalising.context import Context
+from kcompiler.passes.normalising.fold import Load, fold_known
+from kcompiler.passes.normalising.fold_by_runtime import fold_by_runtime
+
+
+def without_known_branches(model: onnx.ModelProto, context: Context) -> onnx.ModelProto:
+    """The model with each If whose branch is known replaced by that branch; ``model`` itself where there is none.
+
+    Before conversion, which leaves the insides of bodies in the opset that they are in.
+    """
+    if not any(node.op_type == "If" for node in model.graph.node):
+        return model
+    graph, found = gs.import_onnx(context.inferred(model)), False
+    while take_known_branches(graph, context.values):
+        graph, found = context.inferred_anew(graph), True
+    if not found:
+        return model
+    taken = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
+    return fold_by_runtime(taken, context.folder, context, "branches")
 
 
 def take_known_branches(graph: gs.Graph, load: Load) -> bool:
@@ -24,7 +43,7 @@ def take_known_branches(graph: gs.Graph, load: Load) -> bool:
     Returns:
         whether it found any: then shapes must be inferred anew, after which there may be more.
     """
-    found = fold(graph, load, in_bodies=True)
+    found = fold_known(graph, load)
     emit = Emitter(graph, reserved={name for one in subgraphs(graph) for name in one.tensors()})
     for node in [node for node in graph.nodes if node.op == "If" and isinstance(node.inputs[0], gs.Constant)]:
         _inline(emit, node, taken=bool(np.asarray(load(node.inputs[0])).reshape(())))

@@ -12,16 +12,17 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import subgraphs
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.normalising.context import Context
 from kcompiler.passes.normalising.reshapes import known, straighten
 
 FURTHER_OUTPUTS = ("LayerNormalization", "MaxPool", "Dropout")
 """Operators all of whose outputs but the first may be left away."""
 
 
-def canonical(graph: gs.Graph) -> None:
-    """Rewrites ``graph`` in place. One with bodies (If, Loop) runs whole anyway, and stays as it is."""
+def canonical(graph: gs.Graph, context: Context) -> bool:
+    """Changes no shapes. A graph with bodies (If, Loop) runs whole anyway, and stays as it is."""
     if any(subgraphs(graph)):
-        return
+        return False
     emit = Emitter(graph)
     for node in list(graph.nodes):
         if node.op == "Split":
@@ -31,6 +32,7 @@ def canonical(graph: gs.Graph) -> None:
         elif node.op in FURTHER_OUTPUTS:
             _drop_unread(graph, node)
     straighten(graph, emit)
+    return False
 
 
 def _drop_unread(graph: gs.Graph, node: gs.Node) -> None:
@@ -55,7 +57,7 @@ def _split(emit: Emitter, node: gs.Node) -> None:
     emit.graph.nodes.remove(node)
 
 
-def free_resizes(graph: gs.Graph) -> bool:
+def free_resizes(graph: gs.Graph, context: Context) -> bool:
     """Resizes by the sizes of all axes become by those of the axes that change, so that the batch stays free.
 
     Returns whether shapes must be inferred anew.

@@ -9,6 +9,7 @@ from onnx import helper, version_converter
 from onnx.external_data_helper import uses_external_data
 
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.normalising.context import Context
 from kcompiler.passes.source.load import Source
 from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.errors import ModelError
@@ -68,12 +69,14 @@ def _drop_old_attributes(graph: onnx.GraphProto) -> None:
                 node.attribute.remove(attribute)
 
 
-def corner_resizes(graph: gs.Graph) -> bool:
+def corner_resizes(graph: gs.Graph, context: Context) -> bool:
     """Resizes that come of an opset before 11 scale coordinates from the corner of the map; the converter does not say so.
 
     Requires constant scales. Nearest takes the cell before where a map grows, and the one behind where it shrinks, axis by axis
     (as ONNX Runtime does: the standard left it open). Returns whether shapes must be inferred anew.
     """
+    if not context.corners:
+        return False
     emit = Emitter(graph)
     split = False
     for node in [node for node in graph.nodes if node.op == "Resize"]:

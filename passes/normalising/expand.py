@@ -11,12 +11,13 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import subgraphs
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.normalising.context import Context
 from kcompiler.passes.regions.cells import MERGES
 
 EXPANDED = ("Expand", "ConstantOfShape")
 
 
-def drop_expands(graph: gs.Graph) -> bool:
+def drop_expands(graph: gs.Graph, context: Context) -> bool:
     """Takes expansions out where what reads them expands by itself, or can be told to. Requires inferred shapes.
 
     Returns whether they must be inferred anew.

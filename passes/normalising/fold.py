@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import SHAPE_ONLY, subgraphs
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.normalising.context import Context
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.inference.sessions import Machine, open_session
 
@@ -32,7 +33,12 @@ Known = tuple[AnyArray, ...]
 Load = Callable[[gs.Constant], AnyArray]
 
 
-def fold(graph: gs.Graph, load: Load, *, in_bodies: bool = False) -> bool:
+def fold(graph: gs.Graph, context: Context) -> bool:
+    """Makes constants of what is known, see :func:`fold_known`; a graph that has bodies (If, Loop) stays as it is."""
+    return not any(subgraphs(graph)) and fold_known(graph, context.values)
+
+
+def fold_known(graph: gs.Graph, load: Load) -> bool:
     """Makes constants of what nodes compute from constants and known sizes. Returns whether it found any.
 
     Then shapes must be inferred anew, after which there may be more.
@@ -40,11 +46,9 @@ def fold(graph: gs.Graph, load: Load, *, in_bodies: bool = False) -> bool:
     Args:
         graph: topologically sorted, its shapes inferred as far as may be.
         load: the numbers of a constant, which may lie in a file.
-        in_bodies: whether it may have bodies (If, Loop); otherwise one that has stays as it is. What bodies read from around
-            them may become constants, too; their own nodes stay.
+
+    What bodies read from around them may become constants, too; their own nodes stay.
     """
-    if any(subgraphs(graph)) and not in_bodies:
-        return False
     known: dict[str, Known] = {}
     found = _fold_constants(graph, load, known)
     emit = Emitter(graph, reserved={name for one in subgraphs(graph) for name in one.tensors()})

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.graphs.batch import BatchError, subgraphs
 from kcompiler.passes.graphs.quantised import MICROSOFT, quantised_later
 from kcompiler.passes.graphs.shapes import STANDARD
+from kcompiler.passes.normalising.context import Context
 from kcompiler.passes.normalising.unfuse import FUSED, unfuse
 from kcompiler.runtime.inference.sessions import onnxruntime
 
@@ -66,13 +67,13 @@ def _drop_stale_types(model: onnx.ModelProto) -> None:
                 node.attribute.remove(attribute)
 
 
-def merge_equal(graph: gs.Graph) -> None:
-    """ONNX Runtime makes a DequantizeLinear for each reader of a value; from now on all read one.
+def merge_equal(graph: gs.Graph, context: Context) -> bool:
+    """ONNX Runtime makes a DequantizeLinear for each reader of a value; from now on all read one. Changes no shapes.
 
     A graph with bodies (If, Loop) runs whole anyway, and stays as it is.
     """
     if any(subgraphs(graph)):
-        return
+        return False
     known: dict[tuple[int, ...], gs.Tensor] = {}
     for node in graph.nodes:
         if node.op != "DequantizeLinear" or any(node.outputs[0] is output for output in graph.outputs):
@@ -81,6 +82,7 @@ def merge_equal(graph: gs.Graph) -> None:
         for reader in list(node.outputs[0].outputs) if first is not node.outputs[0] else []:
             reader.inputs = [first if value is node.outputs[0] else value for value in reader.inputs]
     graph.cleanup()
+    return False
 
 
 def check_sums(graph: gs.Graph) -> None:

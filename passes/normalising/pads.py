@@ -5,12 +5,13 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.quantised import WEIGHTS
+from kcompiler.passes.normalising.context import Context
 from kcompiler.runtime.errors import ModelError
 
 WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "QLinearAveragePool", "ConvInteger")
 
 
-def make_explicit(graph: gs.Graph) -> bool:
+def make_explicit(graph: gs.Graph, context: Context) -> bool:
     """Replaces auto_pad and ceil_mode by pads. Returns whether shapes must be inferred anew.
 
     Raises:

@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 from kcompiler.passes.graphs.batch import subgraphs
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.normalising.context import Context
 
 MOVES = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat", "Split", "Expand",
          "Tile", "DepthToSpace", "SpaceToDepth", "Pad")  # fmt: skip
@@ -23,16 +24,12 @@ BESIDE = {"Concat": range(MANY), "Pad": (2,), "Clip": (1, 2), "Max": range(MANY)
 """Places of the inputs that are numbers as pixels are."""
 
 
-def keep_float32(graph: gs.Graph, kind: int) -> bool:
+def keep_float32(graph: gs.Graph, context: Context) -> bool:
     """Makes float32 twins of what is moved of the typed image, for casts to float32 to read. Requires inferred types.
 
-    Args:
-        graph: topologically sorted.
-        kind: type of the source's image, as in ``TensorProto``: other casts are the source's own, and change numbers.
-
-    Returns:
-        whether shapes must be inferred anew.
+    Casts to other types than the image's are the source's own, and change numbers.
     """
+    kind = context.element
     if kind == TensorProto.FLOAT or any(subgraphs(graph)):
         return False
     emit = Emitter(graph)

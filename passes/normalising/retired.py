@@ -8,12 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.normalising.context import Context
+from kcompiler.passes.normalising.convert import CENTRED_FROM, opset_of
 from kcompiler.passes.normalising.fold import Load
 
 Rewrite = Callable[[Emitter, gs.Node, Load], gs.Tensor | None]
+NUMPY_BROADCAST = 7
+"""The first opset whose arithmetic broadcasts as numpy does."""
+
+
+def without_retired(model: onnx.ModelProto, context: Context) -> onnx.ModelProto:
+    """The model with standard operators for those that the converter to a later opset does not know."""
+    if not NUMPY_BROADCAST <= opset_of(model) < CENTRED_FROM or not any(node.op_type in REWRITES for node in model.graph.node):
+        return model
+    graph = gs.import_onnx(model)
+    replace_retired(graph, context.values)
+    exported: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False, ir_version=model.ir_version)
+    return exported
 
 
 def replace_retired(graph: gs.Graph, load: Load) -> bool:

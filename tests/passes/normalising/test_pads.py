@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
 
 from kcompiler.passes.normalising import pads
+from kcompiler.passes.normalising.context import Context
 from kcompiler.runtime.errors import ModelError
+
+CONTEXT = Context(Path("one.onnx"), Path(), ModelError, TensorProto.FLOAT)
 
 
 def model_of(op: str, size: int, **attributes: object):
@@ -36,7 +41,7 @@ def test_ceil_mode_becomes_pads(op, kernel, stride, size, pad):
     image = np.random.default_rng(0).standard_normal((1, 1, size, size), dtype=np.float32)
     expected = run(model, image)
     graph = gs.import_onnx(model)
-    assert pads.make_explicit(graph)
+    assert pads.make_explicit(graph, CONTEXT)
     assert graph.nodes[0].attrs["ceil_mode"] == 0
     np.testing.assert_array_equal(run(gs.export_onnx(graph, ir_version=8), image), expected)
 
@@ -49,7 +54,7 @@ def test_auto_pad_becomes_pads(mode, kernel, stride, size):
     model = model_of("MaxPool", size, kernel_shape=[kernel] * 2, strides=[stride] * 2, auto_pad=mode)
     image = np.random.default_rng(0).standard_normal((1, 1, size, size), dtype=np.float32)
     graph = gs.import_onnx(model)
-    pads.make_explicit(graph)
+    pads.make_explicit(graph, CONTEXT)
     assert "auto_pad" not in graph.nodes[0].attrs
     np.testing.assert_array_equal(run(gs.export_onnx(graph, ir_version=8), image), run(model, image))
 
@@ -62,4 +67,4 @@ def test_ambiguous_ceil_mode_is_refused():
     graph.nodes[0].outputs[0].shape = [1, 1, 3, 3]
     graph.nodes[0].name = "pool"
     with pytest.raises(ModelError, match=r"pool.*ceil_mode"):
-        pads.make_explicit(graph)
+        pads.make_explicit(graph, CONTEXT)

@@ -1,0 +1,39 @@
+"""ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from kcompiler.passes.normalising.context import Context
+from kcompiler.runtime.inference.sessions import onnxruntime
+
+INLINE_BYTES = 1024
+"""Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
+
+
+def fold_by_runtime(model: onnx.ModelProto, weights: Path, context: Context, name: str = "folded") -> onnx.ModelProto:
+    """The folded model. Weights in files are read from the folder ``weights``, and left in one of ``name`` in the context's.
+
+    Raises:
+        the context's fault: ONNX Runtime cannot load it.
+    """
+    folded = context.folder / f"{name}.onnx"
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    entries = {
+        "session.model_external_initializers_file_folder_path": str(weights.resolve()),
+        "session.optimized_model_external_initializers_file_name": f"{name}.bin",
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(INLINE_BYTES),
+    }
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    try:
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
+        raise context.fault(f"{context.path}: ONNX Runtime cannot load it: {error}") from error
+    return onnx.load(folded, load_external_data=False)
