@@ -117,7 +117,8 @@ def compile(
         CheckFailed: the compiled model disagrees with full inference.
     """
     from kcompiler.options import Options, reducing
-    from kcompiler.pipeline import as_file, compile_file
+    from kcompiler.passes.source.model_file import as_file
+    from kcompiler.pipeline import compile_file
 
     recipe = Preprocessing.read(Path(preprocessing)) if isinstance(preprocessing, (str, Path)) else preprocessing
     options = Options(

@@ -1,38 +1,44 @@
 """The compiler on one page: from an ONNX file to a verified bundle.
 
-``analysis`` loads, normalises, exchanges nodes, chooses and rewrites, in memory; ``variants`` writes models and the manifest.
-Here they meet: what is written is compared with full inference, and written again more exactly until it agrees.
+    load         the file as given: its image, its other inputs, what is explained        passes/source
+    normalise    the same outputs from plain operators                                     passes/normalising
+    explain      logits before a softmax, one number a class of a dense output             kcompiler/head.py
+    exchange     nodes in an order whose regions are smaller                               passes/exchange
+    propagate    the box of each value that a patch can change                             passes/regions
+    plan         what is incremental, what is dense and why                                passes/plan.py
+    choose       the fastest lowering of each node, where the dense tail begins            passes/choosing
+    rewrite      baseline and incremental graph, each node by its lowering                 passes/rewriting, passes/lowering
+    verify       the compiled models against full inference, more exactly until they agree kcompiler/verified.py
+
+Between stages ``passes/spec.py`` says what holds.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import onnx
-
-from kcompiler.analysis import Analysed, analyse
+from kcompiler.analysed import ERROR_BUDGETS, Analysed
 from kcompiler.bundle import Bundle
-from kcompiler.options import Options, check_labels
-from kcompiler.passes.graphs.batch import BatchError
-from kcompiler.passes.rewriting.store import WeightsFile, write_model
-from kcompiler.passes.verify import Verifier, verify_normalised
-from kcompiler.runtime.bundle.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, Variant, file_record
-from kcompiler.runtime.errors import BundleError, CheckFailed
-from kcompiler.runtime.exactness.compare import Comparison, incomparable
-from kcompiler.variants import left_out, manifest_of, write_approximate, write_variant
-
-VERIFIED_POSITIONS, VERIFIED_CLOSELY = 36, 72
-"""Positions compared, fewer of models that take long: the corners, and one for every alignment to strides. The second figure
-where an error found at the first is over VERIFIED_AT_ONCE of what is allowed."""
-VERIFIED_AT_ONCE, VERIFIED_SHARE = 0.4, 0.8
-"""What an error that is found may have of what is allowed: a sample does not show the largest of all, and a smaller one less."""
-DEFECT = "{}; nothing was written. This is a defect of kcompiler: please report it with the model"
-EXTERNAL_BYTES = 1 << 30
-"""From here on a proto is saved with its weights in a file of their own; ONNX itself cannot go beyond 2 GB."""
+from kcompiler.head import explained_head
+from kcompiler.options import Options, check_options
+from kcompiler.passes.choosing.calibrate import Measured, measured_rates
+from kcompiler.passes.choosing.choice import Choice, Chooser
+from kcompiler.passes.exchange.order import exchanged
+from kcompiler.passes.graphs.batch import BatchError, subgraphs
+from kcompiler.passes.lowering.work import DEFAULT_RATES
+from kcompiler.passes.normalising.normalise import normalise
+from kcompiler.passes.rewriting.rewrite import incremental_graph
+from kcompiler.passes.source.load import load
+from kcompiler.passes.source.outputs import select_output
+from kcompiler.passes.spec import check_incremental, check_normalised, check_plan
+from kcompiler.runtime.bundle.manifest import Calibration
+from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.thresholds import check_node_thresholds
+from kcompiler.verified import write_and_verify
 
 
 def compile_file(path: Path, options: Options) -> Bundle:
@@ -52,102 +58,60 @@ def compile_file(path: Path, options: Options) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Manifest:
-    """Writes the bundle, then the two models of it again with a tighter bound on rounding until they agree with full inference.
+def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -> Analysed:
+    """All stages but the last, in memory. ``scratch`` must outlive the result: weights are mapped from it.
 
-    Raises:
-        BatchError: the normalised model gives other outputs than the source.
-        CheckFailed: the compiled model disagrees with full inference, whatever the bound, or an approximate variant is not sound.
+    ``one_by_one`` says why the model is to run whole, for one image at a time, where that is known already.
     """
-    own_output = analysed.graph.outputs[0].name
-    approximate: list[Variant] = []
-    tried: list[Comparison] = []
-    with WeightsFile(folder) as weights:
-        write_model(analysed.normalised, folder / FULL, weights)
-        classes = verify_normalised(
-            analysed.source, analysed.output, folder / FULL, own_output, analysed.logits, analysed.largest_batch,
-            analysed.reduction,
-        )  # fmt: skip
-        check_labels(options, classes, two_classes=analysed.two_classes(classes))
-        verifiers, mark = (Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY)), weights.mark()
-        for analysed in _attempts(analysed, options, tried):  # noqa: B020 - the one verified is the one that stays
-            weights.rewind(mark)
-            exact = write_variant(analysed, "exact", (BASELINE, INCREMENTAL), options, folder, weights)
-            manifest = manifest_of(analysed, options, exact, classes, folder)
-            _write(folder, manifest)
-            tried.append(comparison := _compared(*verifiers))
-            if comparison.agrees and comparison.output_error <= VERIFIED_SHARE:
-                break
-        if not comparison.agrees:
-            raise CheckFailed(
-                DEFECT.format(f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason})")
-            )
-        for approximation in {one.name: one for one in options.approximations}.values():
-            approximate += write_approximate(analysed, options, approximation, folder, weights)
-    notes = (*manifest.report.notes, *_given_up(analysed, tried), *left_out(options, approximate))
-    report = manifest.report.model_copy(update={"largest_error": comparison.largest_error, "notes": notes})
-    variants = (*manifest.variants, *approximate)
-    files = {
-        **manifest.files,
-        **{name: file_record(folder / name) for one in variants for name in (one.baseline, one.incremental)},
-    }
-    files[WEIGHTS] = file_record(folder / WEIGHTS)
-    manifest = manifest.model_copy(update={"report": report, "variants": variants, "files": files})
-    _write(folder, manifest)
-    if unsound := verifiers[0].unsound():
-        raise CheckFailed(DEFECT.format(f"{manifest.model}: an approximate variant is not sound ({unsound})"))
-    return manifest
-
-
-def _attempts(analysed: Analysed, options: Options, tried: Sequence[Comparison]) -> Iterator[Analysed]:
-    """Ever more exact ones; at the end by full inference, where that is no defect: see :func:`_beyond_regions`."""
-    yield from analysed.ever_more_exact(options)
-    if not tried[-1].agrees and _beyond_regions(tried[-1]):
-        yield analysed.whole(options, f"with regions recomputed, {tried[-1].reason}")
-
-
-def _given_up(analysed: Analysed, tried: Sequence[Comparison]) -> Iterator[str]:
-    """What became of the fastest algorithms, if they were not exact enough."""
-    first, *more = tried
-    if not more:
-        return
-    found = first.reason or f"an error took {first.output_error:.0%} of what is allowed"
-    transforms = "transforms of less rounding" if analysed.choice.error else "no transforms of convolutions"
-    yield f"{'runs whole' if analysed.choice.plan.all_dense else f'takes {transforms}'}: with the fastest algorithms {found}"
-
-
-def _beyond_regions(comparison: Comparison) -> bool:
-    """Whether recomputed regions may disagree so without a defect.
-
-    The model amplifies the rounding of any other order of sums beyond what is allowed; or what is infinite or not a number
-    differs, since sums over the parts of a map do not keep infinities apart: zero times infinity is no number.
-    """
-    return comparison.rounding or bool(np.isinf(comparison.largest_error))
-
-
-def _compared(quick: Verifier, close: Verifier) -> Comparison:
-    """The exact variant with full inference, closely where a quick look leaves open whether it is exact enough."""
+    if one_by_one:
+        return _stages(path, options, scratch, one_by_one)
     try:
-        comparison = quick.compared()
-    except BundleError as error:  # that full inference loads was seen before
-        return incomparable(f"the compiled graph does not load ({error})")
-    open_still = comparison.agrees and VERIFIED_AT_ONCE < comparison.output_error <= VERIFIED_SHARE
-    return close.compared() if open_still else comparison
+        return _stages(path, options, scratch, "")
+    except BatchError as why:
+        return _stages(path, options, scratch, str(why))
 
 
-def _write(folder: Path, manifest: Manifest) -> None:
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Analysed:
+    source = load(path, options.input_shape, options.layout, options.bind)
+    check_options(source, options)
+    operators = Counter(node.op_type for node in source.model.graph.node)
+    source_nodes = {node.name for node in source.model.graph.node}
+    explained = select_output(source, options.output)
+
+    normalised = normalise(source, explained.tensor, scratch, free_batch=not one_by_one)
+    check_normalised(normalised)
+    head = explained_head(normalised, explained, options.reducing)
+
+    dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
+    graph = normalised if dense else exchanged(normalised, named_nodes(options))
+    _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have
+    rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
+    direct = options.convolution == "direct"
+    chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=rates)
+    check_node_thresholds(path, options, source_nodes, chooser)
+    choice, calibration = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share), None
+    if options.calibrate:
+        choice, calibration = calibrated(chooser, choice, machine, options)
+    check_plan(graph, choice.plan)
+
+    rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
+    check_incremental(graph, rewritten)
+    return Analysed(
+        source=source, operators=operators, head=head, normalised=normalised, graph=graph, one_by_one=bool(one_by_one),
+        chooser=chooser, choice=choice, rewritten=rewritten, calibration=calibration,
+    )  # fmt: skip
 
 
-def as_file(model: str | Path | onnx.ModelProto, scratch: Path) -> Path:
-    """The model as a file: ``model`` itself, or the proto saved into ``scratch``."""
-    if isinstance(model, onnx.ModelProto):
-        path = scratch / "model.onnx"
-        if model.ByteSize() < EXTERNAL_BYTES:
-            onnx.save(model, path)
-        else:
-            copy = onnx.ModelProto()
-            copy.CopyFrom(model)  # saving external data takes the weights out of the proto
-            onnx.save(copy, path, save_as_external_data=True, location="model.bin")
-        return path
-    return Path(model)
+def named_nodes(options: Options) -> set[str]:
+    """Nodes that the options name stay as they are."""
+    return {*options.prefer, *(node for one in options.approximations for node in one.thresholds.nodes)}
+
+
+def calibrated(chooser: Chooser, choice: Choice, machine: Machine, options: Options) -> tuple[Choice, Calibration]:
+    """The choice by prices measured on ``machine``, for batches as large as before; and a record of what was measured."""
+    measured = Measured(chooser.graph, chooser.everything, machine, options.extents)
+    chooser.reprice(measured)
+    choice, rates = chooser.choose(ERROR_BUDGETS[0], choice.batch, options.dense_share), chooser.rates
+    return choice, Calibration(
+        threads=options.threads, products=rates.products, moved=rates.moved, node=rates.node, seconds=measured.seconds
+    )

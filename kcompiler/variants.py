@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from kcompiler.analysis import Analysed
+from kcompiler.analysed import Analysed
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.choosing import costs
 from kcompiler.passes.choosing.choice import Chooser, geometries
@@ -94,11 +94,11 @@ def manifest_of(analysed: Analysed, options: Options, exact: Variant, classes: i
         element=analysed.source.element.name,
         bound={name: bound_record(array) for name, array in analysed.source.bound.items()},
         output=analysed.graph.outputs[0].name,
-        reduction=analysed.reduction,
-        logits=analysed.logits.name if analysed.logits is not None else None,
-        squashing=analysed.logits.squashing if analysed.logits is not None else None,
+        reduction=analysed.head.reduction,
+        logits=analysed.head.logits.name if analysed.head.logits is not None else None,
+        squashing=analysed.head.logits.squashing if analysed.head.logits is not None else None,
         classes=classes,
-        two_classes=analysed.two_classes(classes),
+        two_classes=analysed.head.two_classes(classes),
         largest_batch=analysed.largest_batch,
         patch=options.patch,
         extents=options.extents,

@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.analysis import Analysed, analyse
+from kcompiler.analysed import Analysed
 from kcompiler.options import Options
 from kcompiler.passes.lowering import winograd
 from kcompiler.passes.lowering.filtering import Filtering
@@ -21,7 +21,7 @@ from kcompiler.passes.regions.geometry import Spans
 from kcompiler.passes.rewriting import baseline
 from kcompiler.passes.rewriting.rewrite import incremental_graph
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
-from kcompiler.pipeline import VERIFIED_POSITIONS
+from kcompiler.pipeline import analyse
 from kcompiler.runtime.bundle.manifest import BASELINE, FILL, FULL, INCREMENTAL, MANIFEST
 from kcompiler.runtime.exactness.compare import compare
 from kcompiler.runtime.explainer import Explainer
@@ -32,6 +32,7 @@ from kcompiler.runtime.inputs.images import cover, fill_image
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.check import Reference, sample_positions
 from kcompiler.variants import manifest_of, write_variant
+from kcompiler.verified import VERIFIED_POSITIONS
 
 SEED = 2019
 HEAVIER = 1.001

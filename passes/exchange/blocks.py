@@ -24,19 +24,14 @@ FEW = 16
 """At most one channel of zeros for so many: they are computed, too."""
 
 
-def fill_blocks(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
-    """A copy of ``graph`` with whole blocks before means over all cells; ``graph`` itself if there is nothing to fill.
-
-    What passes through a node of a name in ``kept`` stays.
-    """
-    if not any(_chain(graph, node, kept) for node in graph.nodes):
-        return graph
-    graph = graph.copy()
-    emit = Emitter(graph)
+def fill_blocks(graph: gs.Graph, kept: Collection[str]) -> bool:
+    """Whole blocks before means over all cells. What passes through a node of a name in ``kept`` stays."""
+    emit, found = Emitter(graph), False
     for mean in list(graph.nodes):
         if chain := _chain(graph, mean, kept):
             _fill(emit, chain)
-    return graph.cleanup().toposort()
+            found = True
+    return found
 
 
 def _chain(graph: gs.Graph, mean: gs.Node, kept: Collection[str]) -> list[gs.Node]:

@@ -21,18 +21,14 @@ FEWEST_CHANNELS = 32
 """Of a convolution that pools are worth going before: pooling what it reads moves about as much as computing so many takes."""
 
 
-def convolve_before_pooling(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
-    """A copy of ``graph`` with 1x1 convolutions to fewer channels before the pools that they alone read.
-
-    Pairs with a node of a name in ``kept`` stay. It is ``graph`` itself if there is none to exchange.
-    """
-    if not any(_pair(graph, node, kept) for node in graph.nodes):
-        return graph
-    graph = graph.copy()
+def convolve_before_pooling(graph: gs.Graph, kept: Collection[str]) -> bool:
+    """1x1 convolutions to fewer channels go before the pools that they alone read. Pairs with a node in ``kept`` stay."""
+    found = False
     for pool in list(graph.nodes):
         if _pair(graph, pool, kept):
             _exchange(graph, pool, pool.outputs[0].outputs[0])
-    return graph.cleanup().toposort()
+            found = True
+    return found
 
 
 def _pair(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
@@ -54,23 +50,18 @@ def _pair(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
     )
 
 
-def pool_before_convolving(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
-    """A copy of ``graph`` with pools that leave fewer cells before the 1x1 convolutions that they alone read.
-
-    Pairs with a node of a name in ``kept`` stay. It is ``graph`` itself if there is none to exchange.
-    """
-    if not any(_shrinks(graph, node, kept) for node in graph.nodes):
-        return graph
-    graph = graph.copy()
+def pool_before_convolving(graph: gs.Graph, kept: Collection[str]) -> bool:
+    """Pools that leave fewer cells go before the 1x1 convolutions that they alone read. Pairs with a node in ``kept`` stay."""
     emit = Emitter(graph)
-    for pool in [node for node in graph.nodes if _shrinks(graph, node, kept)]:
+    pools = [node for node in graph.nodes if _shrinks(graph, node, kept)]
+    for pool in pools:
         (conv,) = pool.inputs[0].inputs
         output = pool.outputs[0]
         shape = [output.shape[0], conv.inputs[1].shape[1], *output.shape[2:]]
         pooled = gs.Variable(emit.fresh(f"{output.name}/channels"), output.dtype, shape)
         pool.inputs, pool.outputs = [conv.inputs[0]], [pooled]
         conv.inputs[0], conv.outputs = pooled, [output]
-    return graph.cleanup().toposort()
+    return bool(pools)
 
 
 def _shrinks(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:

@@ -23,31 +23,21 @@ FEWER = 2
 9 passes over it, joining it with others 4."""
 
 
-def convolve_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
-    """A copy of ``graph`` with every such Concat gone, but for those of the names ``kept`` and those that such nodes read.
-
-    It is ``graph`` itself if there is none.
-    """
-    if not any(_distributes(graph, node, kept) for node in graph.nodes):
-        return graph
-    graph = graph.copy()
+def convolve_before_joining(graph: gs.Graph, kept: Collection[str]) -> bool:
+    """Every such Concat goes, but for those of the names ``kept`` and those that such nodes read."""
     emit = Emitter(graph)
-    for join in [node for node in graph.nodes if _distributes(graph, node, kept)]:
+    joins = [node for node in graph.nodes if _distributes(graph, node, kept)]
+    for join in joins:
         for conv in list(join.outputs[0].outputs):
             _distribute(emit, join, conv)
-    return graph.cleanup().toposort()
+    return bool(joins)
 
 
-def pool_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
-    """A copy of ``graph`` with every Concat behind the pool to fewer cells that alone reads it.
-
-    Pairs with a node of a name in ``kept`` stay. It is ``graph`` itself if there is none.
-    """
-    if not any(_joins_behind(graph, node, kept) for node in graph.nodes):
-        return graph
-    graph = graph.copy()
+def pool_before_joining(graph: gs.Graph, kept: Collection[str]) -> bool:
+    """Every Concat goes behind the pool to fewer cells that alone reads it. Pairs with a node in ``kept`` stay."""
     emit = Emitter(graph)
-    for pool in [node for node in graph.nodes if _joins_behind(graph, node, kept)]:
+    pools = [node for node in graph.nodes if _joins_behind(graph, node, kept)]
+    for pool in pools:
         (join,) = pool.inputs[0].inputs
         output = pool.outputs[0]
         pool.outputs = []
@@ -55,7 +45,7 @@ def pool_before_joining(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph
         for part, value in zip(join.inputs, pooled, strict=True):
             value.shape = [*part.shape[:2], *output.shape[2:]]
         join.inputs, join.outputs = pooled, [output]
-    return graph.cleanup().toposort()
+    return bool(pools)
 
 
 def _joins_behind(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:

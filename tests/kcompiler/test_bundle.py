@@ -217,11 +217,11 @@ def test_temporary_folder_goes_with_the_bundle(tmp_path):
 
 
 def test_failed_compilation_leaves_nothing(tmp_path, monkeypatch):
-    from kcompiler import pipeline
+    from kcompiler import pipeline, verified
 
     made = []
     monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(pipeline, "Verifier", lambda folder, count: made.append(folder) or 1 / 0)
+    monkeypatch.setattr(verified, "Verifier", lambda folder, count: made.append(folder) or 1 / 0)
     model = save("chain", tmp_path / "model.onnx")
     with pytest.raises(ZeroDivisionError):
         kcompiler.compile(model, patch=3)  # raised after the models are written

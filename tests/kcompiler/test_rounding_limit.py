@@ -7,7 +7,7 @@ import pytest
 from everywhere import NEVER_DENSE
 from networks import save
 
-from kcompiler import pipeline
+from kcompiler import verified
 from kcompiler.options import Options
 from kcompiler.passes.rewriting import store
 from kcompiler.pipeline import compile_file
@@ -39,14 +39,14 @@ def test_what_rounding_alone_exceeds_runs_whole_and_says_so(nothing_is_allowed, 
 
 
 def test_a_compiled_graph_that_does_not_load_gives_way_to_full_inference(monkeypatch, tmp_path):
-    write = pipeline.write_variant
+    write = verified.write_variant
 
     def broken(analysed, *given):
         if not analysed.choice.plan.all_dense:
             analysed.rewritten.graph.nodes[0].op = "Unheard"
         return write(analysed, *given)
 
-    monkeypatch.setattr(pipeline, "write_variant", broken)
+    monkeypatch.setattr(verified, "write_variant", broken)
     monkeypatch.setattr(store.onnx.checker, "check_model", lambda *given, **options: None)
     bundle = compile_file(save("residual", tmp_path / "model.onnx", 20, 24), OPTIONS)
     assert bundle.manifest.exact.whole
@@ -55,13 +55,13 @@ def test_a_compiled_graph_that_does_not_load_gives_way_to_full_inference(monkeyp
 
 def test_what_is_no_rounding_is_refused_as_a_defect(monkeypatch, tmp_path):
     """Regions without their activations: no bound on the rounding of transforms mends that."""
-    write = pipeline.write_variant
+    write = verified.write_variant
 
     def with_defect(analysed, *given):
         for node in analysed.rewritten.graph.nodes:
             node.op = "Identity" if node.op == "Relu" else node.op
         return write(analysed, *given)
 
-    monkeypatch.setattr(pipeline, "write_variant", with_defect)
+    monkeypatch.setattr(verified, "write_variant", with_defect)
     with pytest.raises(CheckFailed, match=r"disagrees with full inference.*This is a defect of kcompiler"):
         compile_file(save("residual", tmp_path / "model.onnx", 20, 24), OPTIONS)

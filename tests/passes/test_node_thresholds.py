@@ -10,11 +10,10 @@ from everywhere import NEVER_DENSE
 from networks import NETWORKS, Builder, save
 
 import kcompiler
-from kcompiler.analysis import analyse
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.plan import make_plan
 from kcompiler.passes.regions.propagate import Thresholds
-from kcompiler.pipeline import compile_file
+from kcompiler.pipeline import analyse, compile_file
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inputs.images import fill_image
 from kcompiler.runtime.measuring.check import sample_positions

@@ -8,8 +8,8 @@ from networks import CHANNELS, Builder
 from onnx import TensorProto, helper
 from source_file import HEIGHT, PATCH, WIDTH, assert_equals_source, mean_head, save_model
 
-from kcompiler.analysis import analyse
 from kcompiler.options import Options
+from kcompiler.pipeline import analyse
 
 OPSETS = [7, 8, 9, 10, 11, 12]
 

@@ -8,11 +8,10 @@ from capped import PATCH, capped_by_hand
 from networks import NETWORKS, save
 
 import kcompiler
-from kcompiler.analysis import analyse
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.plan import FROZEN, make_plan
 from kcompiler.passes.regions.propagate import Thresholds
-from kcompiler.pipeline import compile_file
+from kcompiler.pipeline import analyse, compile_file
 from kcompiler.runtime.bundle.manifest import FILES, MANIFEST
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inputs.images import fill_image

@@ -16,14 +16,13 @@ from onnx import save as save_onnx
 from onnxruntime import InferenceSession
 
 import kcompiler
-from kcompiler import analysis, pipeline
-from kcompiler.analysis import analyse
+from kcompiler import analysed, pipeline, verified
 from kcompiler.options import Options
 from kcompiler.passes.choosing import choice
 from kcompiler.passes.choosing.budget import Candidate, within_budget
 from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.passes.rewriting import microbatch
-from kcompiler.pipeline import compile_file
+from kcompiler.pipeline import analyse, compile_file
 from kcompiler.runtime.inputs.images import cover, fill_image
 from kcompiler.runtime.measuring.check import check, sample_positions
 
@@ -184,15 +183,16 @@ def test_compilation_falls_back_until_verification_is_content(tmp_path, monkeypa
     """What a verifier that finds transforms too inexact makes of a model is direct convolutions."""
     seen = []
 
-    class Strict(pipeline.Verifier):
+    class Strict(verified.Verifier):
         def compared(self):
             found = super().compared()
             seen.append(found)
-            direct = len(seen) == len(analysis.ERROR_BUDGETS)
+            direct = len(seen) == len(analysed.ERROR_BUDGETS)
             return found if direct else replace(found, output_error=2.0, agrees=False, reason="as told")
 
-    monkeypatch.setattr(pipeline, "Verifier", Strict)
-    monkeypatch.setattr(analysis, "ERROR_BUDGETS", (1.0, 0.0))
+    monkeypatch.setattr(verified, "Verifier", Strict)
+    for module in (analysed, pipeline):
+        monkeypatch.setattr(module, "ERROR_BUDGETS", (1.0, 0.0))
     bundle = compile_file(wide_chain(tmp_path / "model.onnx"), Options(patch=(8, 8)))
     assert len(seen) == 2
     assert lowerings(bundle) <= {"gemm", "regions"}
@@ -207,17 +207,18 @@ def test_a_quick_look_that_leaves_it_open_is_followed_by_a_close_one(tmp_path, m
     """Transforms that few positions show within bounds, but not well within, stay only if more positions show the same."""
     seen = []
 
-    class Doubtful(pipeline.Verifier):
+    class Doubtful(verified.Verifier):
         def compared(self):
             found = super().compared()
             seen.append(self.count)
             direct = lowerings(self._explainer().manifest) <= {"gemm", "regions"}
-            error = closely if self.count == pipeline.VERIFIED_CLOSELY else 0.6
+            error = closely if self.count == verified.VERIFIED_CLOSELY else 0.6
             return replace(found, output_error=0.1 if direct else error, map_error=0.0)
 
-    monkeypatch.setattr(pipeline, "Verifier", Doubtful)
-    monkeypatch.setattr(analysis, "ERROR_BUDGETS", (1.0, 0.0))
+    monkeypatch.setattr(verified, "Verifier", Doubtful)
+    for module in (analysed, pipeline):
+        monkeypatch.setattr(module, "ERROR_BUDGETS", (1.0, 0.0))
     bundle = compile_file(wide_chain(tmp_path / "model.onnx"), Options(patch=(8, 8)))
-    quick, close = pipeline.VERIFIED_POSITIONS, pipeline.VERIFIED_CLOSELY
+    quick, close = verified.VERIFIED_POSITIONS, verified.VERIFIED_CLOSELY
     assert seen == [quick, close] + [quick] * (not kept)
     assert (lowerings(bundle) <= {"gemm", "regions"}) is not kept

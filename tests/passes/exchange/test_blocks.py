@@ -12,6 +12,7 @@ from networks import Builder
 
 from kcompiler.options import Options
 from kcompiler.passes.exchange.blocks import fill_blocks
+from kcompiler.passes.exchange.order import exchanged
 
 
 def network(
@@ -56,7 +57,7 @@ def run(model: onnx.ModelProto) -> np.ndarray:
 def test_filled_blocks_give_the_same_outputs(head, attributes, bias):
     model = network(head, bias=bias, **attributes)
     source = gs.import_onnx(model)
-    graph = fill_blocks(source)
+    graph = exchanged(source, passes=[fill_blocks])
     conv, mean = (node for node in graph.nodes if node.op in ("Conv", head) and node.outputs[0].shape[1] == 64)
     assert (conv.op, mean.op) == ("Conv", head)
     assert [node.outputs[0].shape[1] for node in source.nodes if node.op == "Conv"] == [6, 62], "the source stays as it is"
@@ -90,7 +91,7 @@ def test_filled_blocks_give_the_same_outputs(head, attributes, bias):
 )
 def test_others_stay(model):
     graph = gs.import_onnx(model)
-    assert fill_blocks(graph) is graph
+    assert exchanged(graph, passes=[fill_blocks]) is graph
 
 
 def test_means_over_computed_axes_stay():
@@ -99,7 +100,7 @@ def test_means_over_computed_axes_stay():
     axes = gs.Variable("axes", np.int64, [2])
     graph.nodes.append(gs.Node("Abs", inputs=[mean.inputs[1]], outputs=[axes]))
     mean.inputs = [mean.inputs[0], axes]
-    assert fill_blocks(graph) is graph
+    assert exchanged(graph, passes=[fill_blocks]) is graph
 
 
 def test_nodes_that_are_named_stay():
@@ -107,8 +108,8 @@ def test_nodes_that_are_named_stay():
     *_, conv, activation, mean, _, _ = graph.nodes
     assert [node.op for node in (conv, activation, mean)] == ["Conv", "LeakyRelu", "GlobalAveragePool"]
     for node in (conv, activation, mean):
-        assert fill_blocks(graph, [node.name]) is graph
-    assert fill_blocks(graph, [graph.nodes[0].name]) is not graph
+        assert exchanged(graph, [node.name], passes=[fill_blocks]) is graph
+    assert exchanged(graph, [graph.nodes[0].name], passes=[fill_blocks]) is not graph
 
 
 @pytest.mark.parametrize("extents", ["tight", "static"])

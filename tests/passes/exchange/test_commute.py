@@ -12,6 +12,7 @@ from networks import Builder
 
 from kcompiler.options import Options
 from kcompiler.passes.exchange.commute import convolve_before_pooling, pool_before_convolving
+from kcompiler.passes.exchange.order import exchanged
 
 POOL = {"kernel_shape": [3, 2], "strides": [1, 1], "pads": [1, 0, 1, 1]}
 
@@ -39,13 +40,13 @@ def run(model: onnx.ModelProto) -> np.ndarray:
 @pytest.mark.parametrize("counted", [0, 1])
 def test_exchanged_nodes_give_the_same_outputs(bias, counted):
     model = network({**POOL, "count_include_pad": counted}, 4, bias=bias)
-    graph = convolve_before_pooling(gs.import_onnx(model))
+    graph = exchanged(gs.import_onnx(model), passes=[convolve_before_pooling])
     operators = [node.op for node in graph.nodes]
     assert operators.index("AveragePool") > 1
     assert operators[:2] == ["Conv", "Conv"]
-    exchanged = gs.export_onnx(graph)
-    onnx.checker.check_model(exchanged, full_check=True)
-    np.testing.assert_allclose(run(exchanged), run(model), rtol=1e-5, atol=1e-5)
+    found = gs.export_onnx(graph)
+    onnx.checker.check_model(found, full_check=True)
+    np.testing.assert_allclose(run(found), run(model), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -61,13 +62,13 @@ def test_exchanged_nodes_give_the_same_outputs(bias, counted):
 )
 def test_other_pairs_stay(model):
     graph = gs.import_onnx(model)
-    assert convolve_before_pooling(graph) is graph
+    assert exchanged(graph, passes=[convolve_before_pooling]) is graph
 
 
 def test_the_source_graph_stays_as_it_is():
     graph = gs.import_onnx(network(POOL, 4))
     before = [node.op for node in graph.nodes]
-    convolve_before_pooling(graph)
+    exchanged(graph, passes=[convolve_before_pooling])
     assert [node.op for node in graph.nodes] == before
     assert [node.name for node in graph.nodes] == [node.name for node in gs.import_onnx(network(POOL, 4)).nodes]
 
@@ -103,19 +104,19 @@ def pooled_behind(
 )
 def test_pools_to_fewer_cells_go_first(pool, bias):
     model = pooled_behind(pool, bias=bias)
-    graph = pool_before_convolving(gs.import_onnx(model))
+    graph = exchanged(gs.import_onnx(model), passes=[pool_before_convolving])
     operators = [node.op for node in graph.nodes]
     assert operators.index(model.graph.node[-3].op_type) == operators.index("Relu") + 1
-    exchanged = gs.export_onnx(graph)
-    onnx.checker.check_model(exchanged, full_check=True)
-    np.testing.assert_allclose(run(exchanged), run(model), rtol=1e-5, atol=1e-5)
+    found = gs.export_onnx(graph)
+    onnx.checker.check_model(found, full_check=True)
+    np.testing.assert_allclose(run(found), run(model), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_padding_that_counts_has_no_bias(bias):
     model = pooled_behind({**HALVING, "pads": [1, 1, 1, 1], "count_include_pad": 1}, bias=bias)
     source = gs.import_onnx(model)
-    graph = pool_before_convolving(source)
+    graph = exchanged(source, passes=[pool_before_convolving])
     assert (graph is source) == bias
     np.testing.assert_allclose(run(gs.export_onnx(graph)), run(model), rtol=1e-5, atol=1e-5)
 
@@ -133,24 +134,24 @@ def test_padding_that_counts_has_no_bias(bias):
 )
 def test_other_pairs_stay_behind(model):
     graph = gs.import_onnx(model)
-    assert pool_before_convolving(graph) is graph
+    assert exchanged(graph, passes=[pool_before_convolving]) is graph
 
 
 def test_pairs_that_are_named_stay():
     graph = gs.import_onnx(pooled_behind(HALVING))
     *_, conv, pool, _, _ = graph.nodes
     assert (conv.op, pool.op) == ("Conv", "AveragePool")
-    assert pool_before_convolving(graph, [conv.name]) is graph
-    assert pool_before_convolving(graph, [pool.name]) is graph
-    assert pool_before_convolving(graph) is not graph
+    assert exchanged(graph, [conv.name], passes=[pool_before_convolving]) is graph
+    assert exchanged(graph, [pool.name], passes=[pool_before_convolving]) is graph
+    assert exchanged(graph, passes=[pool_before_convolving]) is not graph
 
 
 def test_named_pairs_of_one_size_stay():
     graph = gs.import_onnx(network(POOL, 4))
     _, pool, conv, *_ = graph.nodes
     assert (pool.op, conv.op) == ("AveragePool", "Conv")
-    assert convolve_before_pooling(graph, [conv.name]) is graph
-    assert convolve_before_pooling(graph, [pool.name]) is graph
+    assert exchanged(graph, [conv.name], passes=[convolve_before_pooling]) is graph
+    assert exchanged(graph, [pool.name], passes=[convolve_before_pooling]) is graph
 
 
 @pytest.mark.parametrize("pool", [{}, {"kernel_shape": [2, 2], "strides": [2, 2]}], ids=["global", "halving"])

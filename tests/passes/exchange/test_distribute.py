@@ -12,6 +12,7 @@ from networks import Builder
 
 from kcompiler.options import Options
 from kcompiler.passes.exchange.distribute import convolve_before_joining, pool_before_joining
+from kcompiler.passes.exchange.order import exchanged
 
 
 def network(
@@ -43,11 +44,11 @@ def run(model: onnx.ModelProto) -> np.ndarray:
     ids=["one", "two readers", "axis from behind", "no bias", "strided", "two parts"],
 )  # fmt: skip
 def test_sums_give_the_same_outputs(model):
-    graph = convolve_before_joining(gs.import_onnx(model))
+    graph = exchanged(gs.import_onnx(model), passes=[convolve_before_joining])
     assert sum(node.op == "Concat" for node in graph.nodes) < sum(node.op_type == "Concat" for node in model.graph.node)
-    exchanged = gs.export_onnx(graph)
-    onnx.checker.check_model(exchanged, full_check=True)
-    np.testing.assert_allclose(run(exchanged), run(model), rtol=1e-5, atol=1e-5)
+    found = gs.export_onnx(graph)
+    onnx.checker.check_model(found, full_check=True)
+    np.testing.assert_allclose(run(found), run(model), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,13 @@ def test_sums_give_the_same_outputs(model):
 )
 def test_others_stay(model):
     graph = gs.import_onnx(model)
-    assert convolve_before_joining(graph) is graph
+    assert exchanged(graph, passes=[convolve_before_joining]) is graph
 
 
 def test_what_a_named_convolution_reads_stays():
     graph = gs.import_onnx(network(2, 2))
     name = next(node.name for node in reversed(graph.nodes) if node.op == "Conv")
-    assert convolve_before_joining(graph, {name}) is graph
+    assert exchanged(graph, {name}, passes=[convolve_before_joining]) is graph
 
 
 def test_alike_convolutions_keep_their_own_outputs():
@@ -71,14 +72,14 @@ def test_alike_convolutions_keep_their_own_outputs():
     first, second = [node for node in model.graph.node if node.op_type == "Conv"][-2:]
     second.input[1:] = first.input[1:]
     np.testing.assert_allclose(
-        run(gs.export_onnx(convolve_before_joining(gs.import_onnx(model)))), run(model), rtol=1e-5, atol=1e-5
+        run(gs.export_onnx(exchanged(gs.import_onnx(model), passes=[convolve_before_joining]))), run(model), rtol=1e-5, atol=1e-5
     )
 
 
 def test_the_source_graph_stays_as_it_is():
     graph = gs.import_onnx(network(4))
     before = [node.op for node in graph.nodes]
-    convolve_before_joining(graph)
+    exchanged(graph, passes=[convolve_before_joining])
     assert [node.op for node in graph.nodes] == before
     assert [node.outputs[0].name for node in graph.nodes] == [node.output[0] for node in network(4).graph.node]
 
@@ -108,12 +109,12 @@ def pooled(operator: str = "MaxPool", axis: int = 1, reader: str = "", **attribu
     ids=["largest", "axis from behind", "mean", "mean with padding", "norm", "ceiling"],
 )  # fmt: skip
 def test_pooled_parts_are_the_same_numbers(model):
-    graph = pool_before_joining(gs.import_onnx(model))
+    graph = exchanged(gs.import_onnx(model), passes=[pool_before_joining])
     operators = [node.op for node in graph.nodes]
     assert operators.index("Concat") == max(n for n, op in enumerate(operators) if op.endswith("Pool")) + 1
-    exchanged = gs.export_onnx(graph)
-    onnx.checker.check_model(exchanged, full_check=True)
-    np.testing.assert_allclose(run(exchanged), run(model), rtol=1e-6, atol=1e-6)
+    found = gs.export_onnx(graph)
+    onnx.checker.check_model(found, full_check=True)
+    np.testing.assert_allclose(run(found), run(model), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -123,15 +124,15 @@ def test_pooled_parts_are_the_same_numbers(model):
 )
 def test_other_pools_stay(model):
     graph = gs.import_onnx(model)
-    assert pool_before_joining(graph) is graph
+    assert exchanged(graph, passes=[pool_before_joining]) is graph
 
 
 @pytest.mark.parametrize("operator", ["MaxPool", "Concat"])
 def test_a_named_pair_stays(operator):
     graph = gs.import_onnx(pooled())
     (named,) = (node for node in graph.nodes if node.op == operator)
-    assert pool_before_joining(graph, [named.name]) is graph
-    assert pool_before_joining(graph) is not graph
+    assert exchanged(graph, [named.name], passes=[pool_before_joining]) is graph
+    assert exchanged(graph, passes=[pool_before_joining]) is not graph
 
 
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])

@@ -1,0 +1,110 @@
+"""What holds between stages: checked on every compilation, since each check takes one pass over the nodes.
+
+A broken spec is a defect of the stage in front of the border, found where it is made and not where it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.graphs.batch import reads, subgraphs
+from kcompiler.passes.plan import Plan
+from kcompiler.passes.rewriting.rewrite import Rewritten
+from kcompiler.runtime.bundle.manifest import FILL, OWN_NAMES, POSITIONS, TABLE
+
+OLDEST_OPSET = 18
+
+
+class BrokenSpec(AssertionError):
+    """A stage left what the next one does not take."""
+
+
+def check_normalised(graph: gs.Graph) -> None:
+    """After ``normalising``: one float32 image of known size, names that are unique and not ours, sorted, explicit pads.
+
+    Raises:
+        BrokenSpec: one of these does not hold.
+    """
+    _check(len(graph.inputs) == 1, f"{len(graph.inputs)} inputs, not the image alone")
+    image = graph.inputs[0]
+    _check(image.dtype == np.float32, f"the image {image.name} is {image.dtype}")
+    known = image.shape is not None and len(image.shape) == 4 and all(isinstance(size, int) for size in image.shape[1:])
+    _check(known, f"the image {image.name} has the shape {image.shape}")
+    _check(graph.opset >= OLDEST_OPSET, f"opset {graph.opset}")
+    for name in graph.tensors():
+        _check(name not in OWN_NAMES and not name.startswith(TABLE), f"{name} is the name of an input of compiled models")
+    _check_sorted(graph)
+    _check_names(graph)
+    for node in graph.nodes if not any(subgraphs(graph)) else ():
+        size_known = node.inputs and all(isinstance(size, int) for size in (node.inputs[0].shape or ["?"])[2:])
+        _check(not (size_known and node.attrs.get("auto_pad", "NOTSET") != "NOTSET"), f"{node.name} has auto_pad")
+
+
+def check_plan(graph: gs.Graph, plan: Plan) -> None:
+    """After ``plan``: a decision for each node in order, and what is incremental is made of what is incremental.
+
+    Raises:
+        BrokenSpec: one of these does not hold, or a region leaves its map.
+    """
+    _check([one.node for one in plan.decisions] == [node.name for node in graph.nodes], "decisions are of other nodes")
+    _check(plan.incremental <= set(plan.regions), "a value is incremental and has no region")
+    depends = {plan.image}
+    for node, decision in zip(graph.nodes, plan.decisions, strict=True):
+        read = [value.name for value in reads(node) if value.name in depends]
+        depends |= {value.name for value in node.outputs if read and not value.is_empty()}
+        _check(decision.incremental != bool(decision.reason), f"{node.name} is incremental, or has a reason not to be, not both")
+        if decision.incremental:
+            dense = [name for name in read if name not in plan.incremental and name not in plan.frozen]
+            _check(not dense, f"{node.name} is incremental and reads {dense}, which is not")
+            _check(node.outputs[0].name in plan.incremental, f"{node.name} is incremental, its output is not")
+    for name, region in plan.regions.items():
+        for spans in (region.y, region.x):
+            inside = (spans.start >= 0) & (spans.start <= spans.stop) & (spans.stop <= spans.size)
+            _check(bool(inside.all()), f"the region of {name} leaves its map of {spans.size} cells")
+
+
+def check_incremental(source: gs.Graph, rewritten: Rewritten) -> None:
+    """After ``rewriting``: positions, a fill and cached activations in, the source's outputs out, sorted, names that are unique.
+
+    Raises:
+        BrokenSpec: one of these does not hold.
+    """
+    graph = rewritten.graph
+    expected = {POSITIONS, FILL, *(TABLE + name for name in rewritten.cached)}
+    found = [value.name for value in graph.inputs]
+    _check(len(found) == len(set(found)) and set(found) <= expected, f"inputs are {found}, expected some of {sorted(expected)}")
+    outputs = [value.name for value in source.outputs]
+    _check([value.name for value in graph.outputs] == outputs, f"outputs are not the source's {outputs}")
+    if not any(subgraphs(graph)):
+        _check_sorted(graph)
+    _check_names(graph)
+
+
+def _check_names(graph: gs.Graph) -> None:
+    nodes = [node.name for node in graph.nodes]
+    _check(len(nodes) == len(set(nodes)), "two nodes have one name")
+    made = [value.name for node in graph.nodes for value in node.outputs if not value.is_empty()]
+    _check(len(made) == len(set(made)), "two nodes make values of one name")
+
+
+def _check_sorted(graph: gs.Graph) -> None:
+    """Every value that a node reads is an input, a constant or made before."""
+    made = {id(value) for value in graph.inputs}
+    for node in graph.nodes:
+        for value in _variables(node):
+            _check(id(value) in made, f"{node.name} reads {value.name}, which is made later or not at all")
+        made |= {id(value) for value in node.outputs}
+    for value in graph.outputs:
+        _check(id(value) in made or isinstance(value, gs.Constant), f"the output {value.name} is not made")
+
+
+def _variables(node: gs.Node) -> Iterator[gs.Variable]:
+    return (value for value in node.inputs if isinstance(value, gs.Variable) and not value.is_empty())
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise BrokenSpec(otherwise)
