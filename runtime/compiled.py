@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Self
 
@@ -60,11 +60,10 @@ class CompiledModel:
             raise UsageError(f"providers is {providers!r}, expected a list of names")
         self.machine = Machine(tuple(providers) if providers is not None else None, threads)
         self._memory = memory
-        assert self.engines, "made here, so that too little memory is said at once"
-
-    @cached_property
-    def engines(self) -> dict[str, Engine]:
+        self.engines = self._opened()
         """By variant name, the exact one first."""
+
+    def _opened(self) -> dict[str, Engine]:
         full = cache(partial(_full_inference, self._files, self.manifest))  # opened once for a machine, and only if needed
         return {
             variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)

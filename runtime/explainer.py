@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,14 @@ from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.bundle.targets import Score
 from kcompiler.runtime.compiled import CompiledModel
 from kcompiler.runtime.errors import ImageError
-from kcompiler.runtime.explanation import Explanation, explained, explained_targets
+from kcompiler.runtime.explanation import Explanation, explained
 from kcompiler.runtime.inputs.images import Fill
 from kcompiler.runtime.inputs.positions import Box, Edges, Stride, check_positions
 from kcompiler.runtime.inputs.preprocessing import Picture, read_picture
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import ProgressCallback
 from kcompiler.runtime.request import Quality, Request
+from kcompiler.runtime.several import Targets, explained_targets
 
 
 class Explainer(CompiledModel):
@@ -135,17 +136,17 @@ class Explainer(CompiledModel):
         for image in images:
             yield self.explain(image, **settings)
 
-    def explain_targets(
-        self, image: npt.ArrayLike, targets: Sequence[int | str] | int | Literal["all"], **settings: Any
-    ) -> list[HeatMap]:
+    def explain_targets(self, image: npt.ArrayLike, targets: Targets, **settings: Any) -> list[HeatMap]:
         """Exact maps of several outputs, from one evaluation of all positions.
 
         Args:
-            image: as for :meth:`explain`, whose other settings apply, but for ``target``, ``quality``, ``budget`` and ``resume``.
+            image: as for :meth:`explain`, whose other settings apply, but for ``target``, ``quality`` and ``budget``;
+                ``resume`` is a list of interrupted maps of some of the targets.
             targets: indices or labels; a number: as many of the largest outputs of the uncovered image, largest first; or "all".
 
         Raises:
             ImageError: the image does not fit the model or is not finite.
             UsageError: a setting out of range, or one that does not apply.
+            Interrupted: on Ctrl-C; its ``heat_maps`` are what was computed so far.
         """
         return explained_targets(self, image, targets, Request(**settings))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +22,14 @@ from kcompiler.runtime.sampling.tuned import check_budget, find_tuned, saturatio
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user interrupted an explanation; ``heat_map`` is the best map of what was computed."""
+    """The user interrupted an explanation; ``heat_map`` is the best map of what was computed.
 
-    def __init__(self, heat_map: HeatMap) -> None:
-        super().__init__(f"interrupted after {heat_map.evaluated} of {heat_map.scores.size} positions")
-        self.heat_map = heat_map
+    Of several targets ``heat_maps`` has one each, of which ``heat_map`` is the first.
+    """
+
+    def __init__(self, *heat_maps: HeatMap) -> None:
+        self.heat_map, self.heat_maps = heat_maps[0], heat_maps
+        super().__init__(f"interrupted after {self.heat_map.evaluated} of {self.heat_map.scores.size} positions")
 
 
 class Explanation:
@@ -59,7 +61,12 @@ class Explanation:
         self.unoccluded = model.targets.scores(engine.unoccluded(baseline, output), output)
         self.target = model.targets.largest(self.unoccluded) if wanted is None else wanted
         model.targets.check_seen(self.target, self.unoccluded)
-        known = _scores_to_resume(request.resume, self.grid, self.target, manifest.patch, score=self.kind, plan=plan)
+        known = None
+        if request.resume is not None:
+            if not isinstance(request.resume, HeatMap):
+                raise UsageError("resume is several maps, expected the one to go on with")
+            check_resumable(request.resume, self.grid, self.target, manifest.patch, score=self.kind, plan=plan)
+            known = scores_so_far(request.resume)
         column = model.targets.column(self.target, output)
         self.exploration = Exploration(engine, baseline, self.grid, plan, output=output, target=self.target, column=column,
                                        unoccluded=float(self.unoccluded[self.target]), known=known)  # fmt: skip
@@ -88,16 +95,23 @@ class Explanation:
     def _map(self, warnings: tuple[str, ...] = ()) -> HeatMap:
         exploration = self.exploration
         sampled = exploration.evaluated.reshape(self.grid.shape).copy()
-        return self._of(exploration.surface(), self.target, sampled, complete=exploration.done, warnings=warnings)
+        earlier = self.request.resume.seconds if isinstance(self.request.resume, HeatMap) else 0.0
+        return self.map_of(
+            self.target, exploration.surface(), sampled, complete=exploration.done, warnings=warnings, earlier=earlier
+        )
 
-    def whole_map(self, scores: FloatArray, target: int) -> HeatMap:
-        """The map of an output of which all scores are known, float32 [positions]."""
-        sampled = np.ones(self.grid.shape, np.bool_)
-        return self._of(scores.reshape(self.grid.shape), target, sampled, complete=True, warnings=())
-
-    def _of(self, scores: FloatArray, target: int, sampled: BoolArray, *, complete: bool, warnings: tuple[str, ...]) -> HeatMap:
+    def map_of(
+        self,
+        target: int,
+        scores: FloatArray,
+        sampled: BoolArray,
+        *,
+        complete: bool,
+        warnings: tuple[str, ...] = (),
+        earlier: float,
+    ) -> HeatMap:
+        """The map of ``scores`` [rows, cols] of a target, after so many seconds of ``earlier`` calls."""
         manifest, labels, unoccluded = self.model.manifest, self.model.targets.labels, self.unoccluded[target]
-        earlier = self.request.resume.seconds if self.request.resume is not None else 0.0
         return HeatMap(
             scores=np.float32(unoccluded) - scores if self.kind == "drop" else scores,
             unoccluded=float(unoccluded), target=target, label=labels[target] if labels else str(target),
@@ -124,51 +138,6 @@ def explained(model: CompiledModel, image: npt.ArrayLike, request: Request) -> H
     """See :meth:`Explainer.explain`."""
     *_, last = Explanation(model, image, request, anytime=False).maps(every_batch=False)
     return last
-
-
-def explained_targets(
-    model: CompiledModel, image: npt.ArrayLike, targets: Sequence[int | str] | int | Literal["all"], request: Request
-) -> list[HeatMap]:
-    """See :meth:`Explainer.explain_targets`."""
-    if request.target is not None or request.quality != "exact" or request.budget is not None or request.resume is not None:
-        raise UsageError("target, quality, budget and resume do not apply to the maps of several targets")
-    count = model.targets.count
-    if isinstance(targets, int) and not 1 <= targets <= count:
-        raise UsageError(f"targets is {targets}, expected 1 to {count} of the largest outputs, 'all', or a list")
-    if isinstance(targets, str) and targets != "all":
-        raise UsageError(f"targets is {targets!r}, expected 'all', a number, or a list of indices or labels")
-    one = Explanation(model, image, request, anytime=False)
-    if targets == "all":
-        indices = model.targets.seen(one.unoccluded).tolist()
-    elif isinstance(targets, int):
-        seen = model.targets.seen(one.unoccluded)
-        indices = seen[np.argsort(-one.unoccluded[seen], kind="stable")][:targets].tolist()
-    else:
-        indices = [model.targets.index(target) for target in targets]
-        for index in indices:
-            model.targets.check_seen(index, one.unoccluded)
-    scores = _scores_of(one, indices)
-    return [one.whole_map(column, index) for column, index in zip(scores, indices, strict=True)]
-
-
-def _scores_of(one: Explanation, indices: Sequence[int]) -> FloatArray:
-    """The scores of some classes at all positions, float32 [classes, positions], from one evaluation of each position."""
-    exploration, positions = one.exploration, one.grid.positions
-    columns = [one.model.targets.column(index, one.output) for index in indices]
-
-    def keep(outputs: FloatArray) -> FloatArray:
-        return np.stack([column.of(outputs) for column in columns], axis=-1)
-
-    scores = np.empty((len(positions), len(indices)), np.float32)
-    reporter = Reporter(one.request.progress, len(positions))
-    try:
-        for part, found in exploration.engine.run(exploration.baseline, positions, one.output, keep=keep):
-            scores[part] = found
-            reporter.advance(len(part))
-        reporter.finish()
-    finally:
-        reporter.close()
-    return scores.T
 
 
 def _plan(model: CompiledModel, request: Request, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:
@@ -200,16 +169,20 @@ def _known(model: CompiledModel, plan: SamplingPlan) -> SamplingPlan:
     return plan
 
 
-def _scores_to_resume(
-    resume: HeatMap | None, grid: Grid, target: int, patch: tuple[int, int], *, score: str, plan: SamplingPlan
-) -> FloatArray | None:
-    """Scores so far, float32 [positions], NaN where not evaluated."""
-    if resume is None:
-        return None
+def check_resumable(resume: HeatMap, grid: Grid, target: int, patch: tuple[int, int], *, score: str, plan: SamplingPlan) -> None:
+    """Whether ``resume`` is a map of the same kind.
+
+    Raises:
+        UsageError: it is not.
+    """
     if (
         (resume.target, resume.patch, resume.score, resume.plan.variant) != (target, patch, score, plan.variant)
         or not (np.array_equal(resume.ys, grid.ys) and np.array_equal(resume.xs, grid.xs))
     ):  # fmt: skip
         raise UsageError("the map to resume has another target, score, patch or positions than asked for now; start anew")
+
+
+def scores_so_far(resume: HeatMap) -> FloatArray:
+    """As the model gives them, float32 [positions], NaN where not evaluated."""
     scores = np.float32(resume.unoccluded) - resume.scores if resume.score == "drop" else resume.scores
     return np.where(resume.sampled, scores, np.float32(np.nan)).reshape(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,4 +30,4 @@ class Request:
     score: Score = "auto"
     budget: float | None = None
     progress: ProgressCallback | bool | None = None
-    resume: HeatMap | None = None
+    resume: HeatMap | Sequence[HeatMap] | None = None

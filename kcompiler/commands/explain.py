@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,10 @@ from kcompiler.commands.request import (
 )
 from kcompiler.runtime.bundle.files import check_replaceable
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.explanation import explained, explained_targets
+from kcompiler.runtime.explanation import explained
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.request import Request
+from kcompiler.runtime.several import explained_targets
 
 SUFFIXES = (".npy", ".png", ".json")
 
@@ -82,7 +84,7 @@ def explain_images(
         if compat is not None:
             explain_as(compat, explainer, request, path, out, top=top, resume=resume, force=force)
         elif top is not None:
-            _explain_largest(explainer, request, path, top, out, force=force)
+            _explain_largest(explainer, request, path, top, out, resume=resume, force=force)
         else:
             _explain_one(explainer, request, path, out, resume=resume, force=force)
 
@@ -102,10 +104,7 @@ def _explain_one(explainer: kcompiler.Explainer, request: Request, path: Path, o
         heat_map = explained(explainer, tensor, replace(request, progress=True, resume=earlier))
     except kcompiler.Interrupted as interrupted:
         interrupted.heat_map.save(out, path.stem, picture=pixels, details=details, force=True)
-        typer.echo(
-            f"{path}: {interrupted.heat_map.evaluated} positions kept in {out}; the same call with --resume goes on",
-            err=True,
-        )
+        typer.echo(_kept(path, interrupted, out), err=True)
         raise
     files = heat_map.save(out, path.stem, picture=pixels, details=details, force=force)
     typer.echo(f"{path}: {heat_map.title}; {_how(heat_map)} in {heat_map.seconds:.1f} s; {', '.join(map(str, files))}")
@@ -113,19 +112,38 @@ def _explain_one(explainer: kcompiler.Explainer, request: Request, path: Path, o
         typer.echo(f"{path}: warning: {warning}", err=True)
 
 
-def _explain_largest(explainer: kcompiler.Explainer, request: Request, path: Path, count: int, out: Path, *, force: bool) -> None:
+def _explain_largest(
+    explainer: kcompiler.Explainer, request: Request, path: Path, count: int, out: Path, *, resume: bool, force: bool
+) -> None:
     """Maps of the largest outputs, each in files of its own."""
     if request.target is not None or request.quality != "exact" or request.budget is not None:
         raise UsageError("--top makes exact maps of the largest outputs; leave out --target, --quality and --budget")
+    settings = {**settings_record(explainer.manifest, request, path), "top": count}
+    stems = sorted(one.stem for one in out.glob(f"{escape(path.stem)}.*.json")) if resume else []
+    earlier = [found for stem in stems if (found := _earlier(out, stem, settings)) is not None]
+    if len(earlier) == count and all(one.complete for one in earlier):
+        typer.echo(f"{path}: complete already")
+        return
     tensor, pixels = read_pair(explainer, path)
-    details = {
-        "settings": {**settings_record(explainer.manifest, request, path), "top": count},
-        "machine": machine_record(explainer),
-    }
-    heat_maps = explained_targets(explainer, tensor, count, replace(request, progress=True))
+    details = {"settings": settings, "machine": machine_record(explainer)}
+
+    def save(heat_map: HeatMap, *, force: bool) -> list[Path]:
+        return heat_map.save(out, f"{path.stem}.{heat_map.target}", picture=pixels, details=details, force=force)
+
+    try:
+        heat_maps = explained_targets(explainer, tensor, count, replace(request, progress=True, resume=earlier))
+    except kcompiler.Interrupted as interrupted:
+        for heat_map in interrupted.heat_maps:
+            save(heat_map, force=True)
+        typer.echo(_kept(path, interrupted, out), err=True)
+        raise
     for heat_map in heat_maps:
-        files = heat_map.save(out, f"{path.stem}.{heat_map.target}", picture=pixels, details=details, force=force)
+        files = save(heat_map, force=force or bool(earlier))
         typer.echo(f"{path}: {heat_map.title}; {', '.join(map(str, files))}")
+
+
+def _kept(path: Path, interrupted: kcompiler.Interrupted, out: Path) -> str:
+    return f"{path}: {interrupted.heat_map.evaluated} positions kept in {out}; the same call with --resume goes on"
 
 
 def _how(heat_map: HeatMap) -> str:

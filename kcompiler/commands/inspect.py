@@ -23,7 +23,14 @@ BAR = 12
 HALF = 0.5
 
 
+COMPILED_FOR = (
+    "patch", "input_shape", "layout", "bind", "output", "reduce", "reduce_over", "reduce_box", "class_axis",
+)  # fmt: skip
+"""Options that a bundle has been compiled for, and that say nothing to it any more."""
+
+
 def inspect_model(
+    context: typer.Context,
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX models, or bundles.", show_default=False)],
     patch: options.Patch = "16",
     input_shape: options.InputShape = None,
@@ -46,6 +53,15 @@ def inspect_model(
     """Show what becomes of each node: incremental or dense, how, over which region, why, and what that is predicted to give."""
     if picture is not None:
         _check_picture(picture, force=force)
+    sources = {name: context.get_parameter_source(name) for name in COMPILED_FOR}
+    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    for model in models:
+        if given and model.is_dir():
+            option = f"--{given[0].replace('_', '-')}"
+            raise UsageError(
+                f"{model}: is a bundle, and its report is of what it was compiled for; leave out {option}, or "
+                "inspect the ONNX model"
+            )
     reduction = (reduce, reduce_over, options.reduce_box(reduce_box), class_axis)
     reports = {model.name: _report(model, patch, input_shape, layout, bind, output, reduction) for model in models}
     if len(reports) != len(models):
@@ -86,8 +102,8 @@ def _report(
 ) -> Report:
     if model.is_dir():
         return read_manifest(model).report
-    from kcompiler.analysis import analyse
     from kcompiler.options import Options, reducing
+    from kcompiler.pipeline import analyse
 
     size, shape = options.patch_size(patch), options.input_shape(input_shape)
     chosen = Options(

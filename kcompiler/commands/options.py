@@ -157,18 +157,3 @@ def _number(text: str) -> int | float | None:
         except ValueError:
             continue
     return None
-
-
-def colour(text: str) -> tuple[float, ...]:
-    """ "128" or "128,110,90" as pixel values.
-
-    Raises:
-        UsageError: not one or three finite numbers.
-    """
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--fill is {text!r}, expected a pixel value or red,green,blue") from error
-    if len(numbers) not in (1, 3):
-        raise UsageError(f"--fill is {text!r}, expected a pixel value or red,green,blue")
-    return numbers

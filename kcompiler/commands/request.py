@@ -71,12 +71,30 @@ def parse_fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -
     if Path(text).is_file():
         picture: FloatArray = explainer.check_image(read_input(explainer, Path(text)))[0]
         return picture
-    recipe = explainer.manifest.preprocessing
+    pixels, recipe = _colour(text), explainer.manifest.preprocessing
     if recipe is None:
         raise UsageError(
             f"--fill is in pixel values, but {bundle} has no preprocessing to convert them by; compile with --preprocessing"
         )
-    return recipe.fill(options.colour(text))
+    return recipe.fill(pixels)
+
+
+FILLS = f"expected a pixel value, red,green,blue, {', '.join(NAMED)}, or a picture file that exists"
+
+
+def _colour(text: str) -> tuple[float, ...]:
+    """ "128" or "128,110,90" as pixel values.
+
+    Raises:
+        UsageError: not one or three finite numbers.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--fill is {text!r}, {FILLS}") from error
+    if len(numbers) not in (1, 3):
+        raise UsageError(f"--fill is {text!r}, {FILLS}")
+    return numbers
 
 
 def parse_quality(text: str) -> Quality:

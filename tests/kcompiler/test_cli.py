@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from kcompiler.commands.compat import as_monai_says
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
+from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.request import Request
 
 RECIPE = {"size": [24, 28], "resize": "stretch", "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3, "channel_order": "RGB",
@@ -74,6 +76,11 @@ def test_inspect_shows_the_nodes_and_the_ratios(work):
     report = json.loads(kcompiler("inspect", work / "model.onnx", "--json").stdout)
     assert report["redundancy_tight"] >= 1
     assert json.loads(kcompiler("inspect", work / "model.kc", "--json").stdout)["largest_error"] is not None
+
+
+def test_inspect_of_a_bundle_takes_nothing_that_it_was_compiled_for(work):
+    done = kcompiler("inspect", work / "model.kc", "--patch", "9", code=2)
+    assert "is a bundle, and its report is of what it was compiled for; leave out --patch" in " ".join(done.stderr.split())
 
 
 def test_inspect_draws_several_models(work, tmp_path):
@@ -145,6 +152,31 @@ def test_explain_writes_maps_of_the_largest_outputs(work, tmp_path):
     records = sorted((tmp_path / "out").glob("*.json"))
     assert len(records) == 2
     assert len({json.loads(record.read_text())["target"] for record in records}) == 2
+    again = (
+        "explain",
+        work / "model.kc",
+        work / "picture.png",
+        "-o",
+        tmp_path / "out",
+        "--stride",
+        "6",
+        "--top",
+        "2",
+        "--resume",
+    )
+    written = [record.stat().st_mtime_ns for record in records]
+    assert "complete already" in kcompiler(*again).stdout
+    assert [record.stat().st_mtime_ns for record in records] == written
+    scores = np.load(records[0].with_suffix(".npy"))
+    part = HeatMap.load(records[0])
+    sampled = np.arange(scores.size).reshape(scores.shape) % 2 == 0
+    partial = replace(part, sampled=sampled, complete=False, scores=np.where(sampled, scores, np.float32(np.nan)))
+    details = {key: json.loads(records[0].read_text())[key] for key in ("settings", "machine")}
+    partial.save(tmp_path / "out", records[0].stem, details=details, force=True)
+    assert "complete already" not in kcompiler(*again).stdout
+    np.testing.assert_allclose(np.load(records[0].with_suffix(".npy")), scores, rtol=1e-4, atol=1e-5)
+    done = kcompiler(*again[:-2], "3", "--resume", code=2)
+    assert "is of other settings" in done.stderr
 
 
 @pytest.mark.parametrize(("tool", "shape"), [("captum", (3, 24, 28)), ("monai", (1, 5, 24, 28)), ("xplique", (24, 28))])
@@ -163,6 +195,12 @@ def test_monai_steps_by_the_stride_asked_for(step):
     """Whatever binary fractions make of one less step over side."""
     mode, overlap = as_monai_says(Request(stride=int(step)), (5, 5))
     assert (mode, int(5 * (1 - overlap))) == ("gaussian", int(step))
+
+
+def test_fill_that_is_no_file_says_so(work, tmp_path):
+    done = kcompiler("explain", work / "model.kc", work / "picture.png", "-o", tmp_path / "out", "--fill", "nosuch.png", code=2)
+    assert "'nosuch.png', expected a pixel value" in " ".join(done.stderr.split())
+    assert "picture file that exists" in " ".join(done.stderr.split())
 
 
 def test_what_monai_cannot_do_is_refused(work, tmp_path):

@@ -111,6 +111,29 @@ def test_interrupted_map_is_kept_and_resumed(explainer, image):
         explainer.explain(image, stride=1, target=2, resume=partial)
 
 
+def test_interrupted_maps_of_several_targets_are_kept_and_resumed(explainer, image):
+    def stop(progress):
+        if progress.done > 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(kcompiler.Interrupted) as caught:
+        explainer.explain_targets(image, np.int64(2), stride=1, score="drop", progress=stop)
+    partial = caught.value.heat_maps
+    assert len(partial) == 2
+    assert all(100 < one.evaluated < one.scores.size and not one.complete for one in partial)
+    counted = []
+    resumed = explainer.explain_targets(image, 2, stride=1, score="drop", resume=partial, progress=counted.append)
+    assert counted[-1].total == partial[0].scores.size - partial[0].evaluated
+    for one, whole in zip(resumed, explainer.explain_targets(image, 2, stride=1, score="drop"), strict=True):
+        assert one.complete
+        assert one.target == whole.target
+        np.testing.assert_allclose(one.scores, whole.scores, rtol=1e-4, atol=1e-5)
+    with pytest.raises(kcompiler.UsageError, match="another target, score"):
+        explainer.explain_targets(image, 2, stride=2, score="drop", resume=partial)
+    with pytest.raises(kcompiler.UsageError, match="several maps"):
+        explainer.explain(image, stride=1, score="drop", resume=partial)
+
+
 def test_upsampled_map_meets_the_scores_at_patch_centres(explainer, image):
     heat_map = explainer.explain(image, stride=4, target=0)
     full_size = heat_map.upsample()

@@ -1,0 +1,110 @@
+"""Maps of several targets, from one evaluation of each position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.compiled import CompiledModel
+from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.explanation import Explanation, Interrupted, check_resumable, scores_so_far
+from kcompiler.runtime.maps.heatmap import HeatMap
+from kcompiler.runtime.progress import Reporter
+from kcompiler.runtime.request import Request
+
+Targets = Sequence[int | str] | int | Literal["all"]
+
+
+def explained_targets(model: CompiledModel, image: npt.ArrayLike, targets: Targets, request: Request) -> list[HeatMap]:
+    """See :meth:`Explainer.explain_targets`."""
+    if request.target is not None or request.quality != "exact" or request.budget is not None:
+        raise UsageError("target, quality and budget do not apply to the maps of several targets")
+    earlier = _by_target(request.resume)
+    _check(targets, model.targets.count)
+    explanation = Explanation(model, image, replace(request, resume=None), anytime=False)
+    return _Several(explanation, _indices(explanation, targets), earlier).maps()
+
+
+def _by_target(resume: HeatMap | Sequence[HeatMap] | None) -> dict[int, HeatMap]:
+    maps = () if resume is None else (resume,) if isinstance(resume, HeatMap) else resume
+    return {one.target: one for one in maps}
+
+
+def _check(targets: Targets, count: int) -> None:
+    if isinstance(targets, int | np.integer) and not 1 <= targets <= count:
+        raise UsageError(f"targets is {targets}, expected 1 to {count} of the largest outputs, 'all', or a list")
+    if isinstance(targets, str) and targets != "all":
+        raise UsageError(f"targets is {targets!r}, expected 'all', a number, or a list of indices or labels")
+
+
+def _indices(explanation: Explanation, targets: Targets) -> list[int]:
+    known, unoccluded = explanation.model.targets, explanation.unoccluded
+    if isinstance(targets, str):
+        return [int(index) for index in known.seen(unoccluded)]
+    if isinstance(targets, int | np.integer):
+        seen = known.seen(unoccluded)
+        return [int(index) for index in seen[np.argsort(-unoccluded[seen], kind="stable")][: int(targets)]]
+    indices = [known.index(target) for target in targets]
+    for index in indices:
+        known.check_seen(index, unoccluded)
+    return indices
+
+
+class _Several:
+    """Scores of several classes at all positions, under way.
+
+    Attributes:
+        scores: float32 [positions, classes], and ``known`` bool [positions, classes] where they are evaluated.
+    """
+
+    def __init__(self, explanation: Explanation, indices: Sequence[int], earlier: dict[int, HeatMap]) -> None:
+        self.explanation, self.indices = explanation, indices
+        shape = len(explanation.grid.positions), len(indices)
+        self.scores, self.known = np.full(shape, np.nan, np.float32), np.zeros(shape, np.bool_)
+        self.earlier = max((one.seconds for one in earlier.values()), default=0.0)
+        plan, patch = explanation.exploration.plan, explanation.model.manifest.patch
+        for column, index in enumerate(indices):
+            if index in earlier:
+                check_resumable(earlier[index], explanation.grid, index, patch, score=explanation.kind, plan=plan)
+                self.scores[:, column], self.known[:, column] = scores_so_far(earlier[index]), earlier[index].sampled.ravel()
+
+    def maps(self) -> list[HeatMap]:
+        """What is not known yet is evaluated.
+
+        Raises:
+            Interrupted: on Ctrl-C; carries what was computed so far.
+        """
+        explanation, exploration = self.explanation, self.explanation.exploration
+        columns = [explanation.model.targets.column(index, explanation.output) for index in self.indices]
+
+        def keep(outputs: FloatArray) -> FloatArray:
+            return np.stack([column.of(outputs) for column in columns], axis=-1)
+
+        fresh = np.flatnonzero(~self.known.all(axis=1))
+        positions = explanation.grid.positions[fresh]
+        reporter = Reporter(explanation.request.progress, len(fresh))
+        try:
+            for part, found in exploration.engine.run(exploration.baseline, positions, explanation.output, keep=keep):
+                self.scores[fresh[part]], self.known[fresh[part]] = found, True
+                reporter.advance(len(part))
+            reporter.finish()
+        except KeyboardInterrupt:
+            raise Interrupted(*self._maps()) from None
+        finally:
+            reporter.close()
+        return self._maps()
+
+    def _maps(self) -> list[HeatMap]:
+        shape = self.explanation.grid.shape
+        return [
+            self.explanation.map_of(
+                index, self.scores[:, column].reshape(shape), self.known[:, column].reshape(shape),
+                complete=bool(self.known[:, column].all()), earlier=self.earlier,
+            )
+            for column, index in enumerate(self.indices)
+        ]  # fmt: skip
