@@ -6,7 +6,7 @@ overlap share one picture all the same, so both run through the same models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from kcompiler.runtime.arrays import BoolArray, DoubleArray, FloatArray, IntArray
+from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
 
 Size = tuple[int, int]
@@ -118,7 +118,8 @@ class Conditional:
     """Prediction difference by conditional sampling: patches as likely as not, given the pixels around them.
 
     Pixels are taken to be normal, their correlation to fall exponentially along y and x as it does in the image from pixel to
-    pixel. ``ring`` pixels around the patch are conditioned on.
+    pixel. ``ring`` pixels around the patch are conditioned on (of which the nearest tell all: such lines are Markov chains).
+    Covariances along y and x are factors of the whole, so that nothing is larger than a line of the window by itself.
 
     Source: Zintgraf, Cohen, Adel, Welling, ICLR 2017, who learn the covariance from other images.
     """
@@ -138,13 +139,12 @@ class Conditional:
             top, left = min(self.ring, y), min(self.ring, x)
             bottom = min(self.ring, image.shape[1] - y - patch[0])
             right = min(self.ring, image.shape[2] - x - patch[1])
-            weights, spread = _conditional(patch, (top, left, bottom, right), steps)
-            window = centred[:, y - top : y + patch[0] + bottom, x - left : x + patch[1] + right]
-            around = _around(patch, (top, left, bottom, right))
+            known = centred[:, y - top : y + patch[0] + bottom, x - left : x + patch[1] + right].copy()
+            known[:, top : top + patch[0], left : left + patch[1]] = 0.0
+            rows, cols = _hidden(patch[0], top, bottom, steps[0]), _hidden(patch[1], left, right, steps[1])
             rng = np.random.default_rng([self.seed, sample, y, x])
-            drawn = mixing @ rng.standard_normal((len(image), patch[0] * patch[1])) @ spread.T
-            values = window[:, around] @ weights.T + drawn + mean[:, None]
-            result[number] = values.reshape(len(image), *patch)
+            drawn = np.tensordot(mixing, rng.standard_normal((len(image), *patch)), axes=1)
+            result[number] = mean[:, None, None] + rows.root @ drawn @ cols.root.T - rows.weights @ known @ cols.weights.T
         return result
 
 
@@ -232,29 +232,30 @@ def _correlations(centred: DoubleArray) -> tuple[float, float]:
     return round(min(max(along_y, 0.0), 0.999), 3), round(min(max(along_x, 0.0), 0.999), 3)
 
 
-def _around(patch: Size, ring: Sequence[int]) -> BoolArray:
-    """Which pixels of the patch and its ring (top, left, bottom, right) are of the ring."""
-    top, left, bottom, right = ring
-    mask = np.ones((top + patch[0] + bottom, left + patch[1] + right), np.bool_)
-    mask[top : top + patch[0], left : left + patch[1]] = False
-    return mask
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """The hidden pixels of a line, given those before and after: a factor of what a patch is.
+
+    Attributes:
+        root: [hidden, hidden], of their covariance given the known ones.
+        weights: [hidden, line]: less these times the line, its hidden pixels being zero, is their mean.
+    """
+
+    root: DoubleArray
+    weights: DoubleArray
 
 
-@lru_cache(maxsize=64)
-def _conditional(patch: Size, ring: tuple[int, int, int, int], steps: tuple[float, float]) -> tuple[DoubleArray, DoubleArray]:
-    """Of the patch given its ring: weights [pixels, ring pixels] of the mean, and a root [pixels, pixels] of the covariance."""
-    around = _around(patch, ring)
-    y, x = np.indices(around.shape).reshape(2, -1)
-    known, inside = np.flatnonzero(around), np.flatnonzero(~around)
+@lru_cache(maxsize=256)
+def _hidden(count: int, before: int, after: int, step: float) -> _Hidden:
+    """Of ``count`` pixels between known ones, in a line whose correlation falls by ``step`` from pixel to pixel.
 
-    def covariance(rows: IntArray, cols: IntArray) -> DoubleArray:
-        far_y, far_x = (np.abs(line[rows][:, None] - line[cols]).astype(np.float64) for line in (y, x))
-        result: DoubleArray = steps[0] ** far_y * steps[1] ** far_x
-        return result
-
-    own = covariance(inside, inside)
-    weights = np.linalg.solve(covariance(known, known) + 1e-9 * np.eye(len(known)), covariance(known, inside)).T
-    rest = own - weights @ covariance(known, inside)
-    values, vectors = np.linalg.eigh(rest)
-    root: DoubleArray = vectors * np.sqrt(np.maximum(values, 0.0))
-    return np.asarray(weights, np.float64), root
+    The precision (the inverse covariance) of a patch within its window is the product of those of the lines, and that of such a
+    line is tridiagonal.
+    """
+    length = before + count + after
+    precision = np.diag(np.full(length, 1 + step * step)) - step * (np.eye(length, k=1) + np.eye(length, k=-1))
+    precision[0, 0] = precision[-1, -1] = 1.0 if length > 1 else 1 - step * step
+    precision /= 1 - step * step
+    hidden = slice(before, before + count)
+    covariance: DoubleArray = np.linalg.inv(precision[hidden, hidden])
+    return _Hidden(np.linalg.cholesky(covariance), covariance @ precision[hidden])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from networks import save
 
 import kcompiler
+from kcompiler.runtime.inputs import fills
 from kcompiler.runtime.inputs.fills import NAMED, Blur, Conditional, Marginal, Noise, PatchFill, apart, collage
 from kcompiler.runtime.inputs.images import covering
 
@@ -100,6 +103,37 @@ def test_conditional_patches_go_on_from_what_is_around():
     assert np.abs(samples.mean(axis=0) - hidden).mean() < 0.5 * np.abs(marginal.mean(axis=0) - hidden).mean()
     assert samples.std(axis=0).mean() > 0
     np.testing.assert_array_equal(samples[1], fill.patches(smooth, positions, (6, 6), 1))
+
+
+@pytest.mark.parametrize(("place", "patch"), [((0, 0), (3, 2)), ((2, 4), (3, 2)), ((5, 9), (3, 3)), ((0, 4), (8, 3))])
+def test_conditional_patches_have_the_mean_and_covariance_of_the_window(place, patch):
+    """By the textbook, from the covariance of all pixels of the window."""
+    rng = np.random.default_rng(0)
+    image = np.cumsum(rng.standard_normal((2, 8, 12)), axis=2).astype(np.float32)
+    fill, (y, x), size = Conditional(ring=3), place, patch[0] * patch[1]
+    samples = np.stack([fill.patches(image, np.array([place]), patch, sample)[0] for sample in range(4000)])
+    centred = image - image.mean(axis=(1, 2), keepdims=True)
+    across, (along_y, along_x) = np.cov(centred.reshape(2, -1)), fills._correlations(centred.astype(np.float64))
+    top, left, bottom, right = max(y - 3, 0), max(x - 3, 0), min(y + patch[0] + 3, 8), min(x + patch[1] + 3, 12)
+    rows, cols = (axis.ravel() for axis in np.mgrid[top:bottom, left:right])
+    whole = along_y ** abs(rows[:, None] - rows) * along_x ** abs(cols[:, None] - cols)
+    inside = (y <= rows) & (rows < y + patch[0]) & (x <= cols) & (cols < x + patch[1])
+    weights = whole[np.ix_(inside, ~inside)] @ np.linalg.inv(whole[np.ix_(~inside, ~inside)])
+    mean = centred[:, rows[~inside], cols[~inside]] @ weights.T + image.mean(axis=(1, 2))[:, None]
+    covariance = np.kron(across, whole[np.ix_(inside, inside)] - weights @ whole[np.ix_(~inside, inside)])
+    deviations = np.sqrt(np.diag(covariance))
+    found = samples.reshape(-1, 2 * size)
+    assert (np.abs(found.mean(axis=0) - mean.ravel()) < 4.5 * deviations / np.sqrt(len(found))).all()
+    np.testing.assert_allclose(np.cov(found.T), covariance, atol=0.1 * deviations.max() ** 2)
+
+
+def test_conditional_patches_take_little_memory():
+    image = np.random.default_rng(0).standard_normal((1, 90, 90)).astype(np.float32)
+    tracemalloc.start()
+    Conditional().patches(image, np.array([[0, 0], [10, 10], [26, 26]]), (64, 64), 0)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4e6
 
 
 def test_constant_images_are_no_trouble():
