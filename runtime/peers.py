@@ -25,6 +25,8 @@ from kcompiler.runtime.maps.aggregate import covering
 SIGMA_SCALE = 0.125
 LEAST_IMPORTANCE = 1e-3
 TRUNCATED = 4.0
+AT_ONCE = 32
+"""Classes whose maps are summed together: all would fill the memory."""
 
 
 def captum(
@@ -127,12 +129,11 @@ def monai(
         raise UsageError(f"mode is {mode!r}, expected a number, 'gaussian', 'mean_img' or 'mean_patch'")
     else:
         fill = float(mode)
-    outputs = explainer.outputs(image, grid.positions, fill)
-    maps = []
-    for column in outputs.T:
-        total, weight = covering(column.reshape(grid.shape), grid.ys, grid.xs, patch, size, weights)
-        maps.append(total / weight)
-    found = np.stack(maps)[None].astype(np.float32)
+    scores = explainer.outputs(image, grid.positions, fill).T.reshape(-1, *grid.shape)
+    found = np.empty((1, len(scores), *size), np.float32)
+    for first in range(0, len(scores), AT_ONCE):
+        total, weight = covering(scores[first : first + AT_ONCE], grid.ys, grid.xs, patch, size, weights)
+        found[0, first : first + AT_ONCE] = total / weight
     return found, found.argmax(axis=1, keepdims=True)
 
 

@@ -49,17 +49,18 @@ def covering(
     image: tuple[int, int],
     weights: DoubleArray | None = None,
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Of each pixel, the sum of the scores of all patches that cover it, and how many do: float64 [H, W] both.
+    """Of each pixel, the sum of the scores of all patches that cover it, and how many do: float64 [..., H, W] and [H, W].
 
-    With ``weights`` [h, w] a patch counts as much as they say at its pixel.
+    Scores are [..., rows, cols]: of several maps at once. With ``weights`` [h, w] a patch counts as much as they say at a pixel.
     """
     weights = np.ones(patch) if weights is None else weights
-    total, weight = np.zeros(image), np.zeros(image)
+    scores = scores.astype(np.float64)
+    total, weight = np.zeros((*scores.shape[:-2], *image)), np.zeros(image)
     for row, y in enumerate(ys.tolist()):
         for col, x in enumerate(xs.tolist()):
             top, left = max(y, 0), max(x, 0)
             bottom, right = min(y + patch[0], image[0]), min(x + patch[1], image[1])
             part = weights[top - y : bottom - y, left - x : right - x]
-            total[top:bottom, left:right] += part * float(scores[row, col])
+            total[..., top:bottom, left:right] += part * scores[..., row, col, None, None]
             weight[top:bottom, left:right] += part
     return total, weight
