@@ -48,7 +48,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             manifest = manifest_of(analysed, options, exact, classes, folder)
             _write(folder, manifest)
             tried.append(comparison := _compared(*verifiers))
-            if comparison.agrees and comparison.output_error <= VERIFIED_SHARE:
+            if comparison.agrees and comparison.share <= VERIFIED_SHARE:
                 break
         if not comparison.agrees:
             raise CheckFailed(
@@ -83,7 +83,7 @@ def _given_up(analysed: Analysed, tried: Sequence[Comparison]) -> Iterator[str]:
     first, *more = tried
     if not more:
         return
-    found = first.reason or f"an error took {first.output_error:.0%} of what is allowed"
+    found = first.reason or f"an error took {first.share:.0%} of what is allowed"
     transforms = "transforms of less rounding" if analysed.choice.error else "no transforms of convolutions"
     yield f"{'runs whole' if analysed.choice.plan.all_dense else f'takes {transforms}'}: with the fastest algorithms {found}"
 
@@ -103,7 +103,7 @@ def _compared(quick: Verifier, close: Verifier) -> Comparison:
         comparison = quick.compared()
     except BundleError as error:  # that full inference loads was seen before
         return incomparable(f"the compiled graph does not load ({error})")
-    open_still = comparison.agrees and VERIFIED_AT_ONCE < comparison.output_error <= VERIFIED_SHARE
+    open_still = comparison.agrees and VERIFIED_AT_ONCE < comparison.share <= VERIFIED_SHARE
     return close.compared() if open_still else comparison
 
 

@@ -21,8 +21,9 @@ MAP_SHARE = 1e-3
 ROUNDING = 4.0
 """Up to so many times what the order of sums explains a disagreement may be rounding all the same; beyond, something is wrong."""
 
-NOISE_POSITIONS = 8
-"""Positions at which full inference runs with other sums: those of the largest errors, since some are noisier than others."""
+NOISE_POSITIONS, NOISE_ROUNDS = 8, 2
+"""Positions at which full inference runs with other sums: those of the largest errors, since some are noisier than others. Then
+those of the largest that are left, since a map that a ReLU cuts off shows noise at few positions only."""
 
 Reordered = Callable[[IntArray], Sequence[FloatArray]]
 """Computes full inference with its sums in other orders, [n, K] each, at positions of n numbers; called only where it decides."""
@@ -51,6 +52,11 @@ class Comparison:
     agrees: bool
     reason: str
     allowed: DoubleArray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def share(self) -> float:
+        """The largest error of an output or map over what that is allowed."""
+        return max(self.output_error, self.map_error)
 
     @property
     def rounding(self) -> bool:
@@ -102,12 +108,19 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     map_allowed = MAP_SHARE * np.ptp(full.astype(np.float64), axis=0) if len(full) > 1 else np.full(full.shape[1], np.inf)
     noise_error = np.inf
     shares = _shares(errors, np.minimum(output_allowed, map_allowed) + passed_on).max(axis=1)
-    if (shares > 1).any():
-        numbers = _largest(shares, NOISE_POSITIONS)
+    numbers = np.zeros(0, np.int64)
+    for _ in range(NOISE_ROUNDS):
+        disagreeing = np.setdiff1d(np.flatnonzero(shares > 1), numbers)
+        if not len(disagreeing):
+            break
+        numbers = np.union1d(numbers, disagreeing[_largest(shares[disagreeing], NOISE_POSITIONS)])
         noise = allowed_noise(full, [np.where(finite[numbers], found, 0) for found in reordered(numbers)], numbers)
-        output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)
-        too_large = errors > np.minimum(output_allowed, map_allowed) + passed_on
+        allowed = np.maximum(np.minimum(output_allowed, map_allowed), noise) + passed_on
+        shares = _shares(errors, allowed).max(axis=1)
+        too_large = errors > allowed
         noise_error = float(_shares(np.where(too_large, errors, 0), noise + passed_on).max())
+    if len(numbers):
+        output_allowed, map_allowed = np.maximum(output_allowed, noise), np.maximum(map_allowed, noise)
     output_shares, map_shares = _shares(errors, output_allowed + passed_on), _shares(errors, map_allowed + passed_on)
     reasons = []
     if not output_shares.max(initial=0) <= 1:

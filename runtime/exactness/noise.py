@@ -23,7 +23,7 @@ FALSE_ALARM = 1e-4
 MOST_DEVIATIONS = 10.0
 """An error of more is never explained by the order of sums. With few draws the quantile has no such end (a thousand deviations
 for two), and would excuse anything; to refuse a model for rounding costs it transforms, at worst its regions, not exactness."""
-STEPS, HEAD_STEPS, MOST_STEPS = 4, 2, 128
+STEPS, HEAD_STEPS, MOST_STEPS = 8, 2, 128
 """Steps of float32 at the largest number of a column that are never told apart: the last operations round to them. And steps at
 the largest of all columns, where that is more, but at most so many of its own: sums that cancel are of larger numbers."""
 QUIET = 0.5
@@ -54,10 +54,18 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: In
     from scipy.stats import t  # takes a while to import, and is seldom needed
 
     draws = np.stack(differences)  # [R, n, K]
-    variances = (draws**2).mean(axis=(0, 1)) + (steps / STEPS) ** 2 / 12  # no column is without the last rounding
-    moderate, freedom = moderated(variances, degrees_of_freedom(draws))
-    quantile = min(float(t.isf(FALSE_ALARM / (2 * full.size), freedom)), MOST_DEVIATIONS)
-    allowed: DoubleArray = np.maximum(quantile * np.sqrt(np.maximum(moderate, variances)), steps)
+    telling = (full[numbers] != 0) | (draws != 0).any(axis=0)  # what a ReLU cuts off shows no noise
+    counts = telling.sum(axis=0)
+    told = counts > 0
+    if not told.any():
+        return steps
+    draws, counts = draws[..., told], counts[told]
+    variances = (draws**2).sum(axis=(0, 1)) / (len(draws) * counts)
+    variances += (steps[told] / STEPS) ** 2 / 12  # no column is without the last rounding
+    moderate, freedom = moderated(variances, degrees_of_freedom(draws) * counts / draws.shape[1])
+    quantile = np.minimum(t.isf(FALSE_ALARM / (2 * full.size), freedom), MOST_DEVIATIONS)
+    allowed = steps.copy()
+    allowed[told] = np.maximum(quantile * np.sqrt(np.maximum(moderate, variances)), steps[told])
     return allowed
 
 
@@ -98,23 +106,23 @@ def degrees_of_freedom(draws: DoubleArray) -> float:
     return float(count * positions / (1 + (positions - 1) * correlation**2))
 
 
-def moderated(variances: DoubleArray, freedom: float) -> tuple[DoubleArray, float]:
-    """Variances [K] of ``freedom`` degrees of freedom each, drawn towards what they have in common.
+def moderated(variances: DoubleArray, freedom: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+    """Variances [K] of ``freedom`` [K] degrees of freedom, drawn towards what they have in common.
 
     The variances of columns are taken to be scaled inverse chi-squared around a common value, with as many degrees of freedom as
     make the observed spread of their logarithms: without end where they are alike, next to none where they are not.
 
     Returns:
-        the posterior means [K], and their degrees of freedom (infinite where all columns are alike).
+        the posterior means [K], and their degrees of freedom [K] (infinite where all columns are alike).
     """
     from scipy.special import digamma, polygamma
 
-    logarithms = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
     if len(variances) < 2:
         return variances, freedom
-    spread = float(np.var(logarithms, ddof=1) - polygamma(1, freedom / 2))
+    logarithms = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
+    spread = float(np.var(logarithms, ddof=1) - polygamma(1, freedom / 2).mean())
     if spread <= 0:
-        return np.full_like(variances, np.exp(logarithms.mean())), np.inf
+        return np.full_like(variances, np.exp(logarithms.mean())), np.full_like(variances, np.inf)
     prior = 2 * _trigamma_inverse(spread)
     common = np.exp(logarithms.mean() + digamma(prior / 2) - np.log(prior / 2))
     return (prior * common + freedom * variances) / (prior + freedom), prior + freedom

@@ -257,5 +257,5 @@ def _hidden(count: int, before: int, after: int, step: float) -> _Hidden:
     precision[0, 0] = precision[-1, -1] = 1.0 if length > 1 else 1 - step * step
     precision /= 1 - step * step
     hidden = slice(before, before + count)
-    covariance: DoubleArray = np.linalg.inv(precision[hidden, hidden])
-    return _Hidden(np.linalg.cholesky(covariance), covariance @ precision[hidden])
+    covariance = np.asarray(np.linalg.inv(precision[hidden, hidden]), np.float64)
+    return _Hidden(np.asarray(np.linalg.cholesky(covariance), np.float64), covariance @ precision[hidden])

@@ -91,6 +91,17 @@ def test_zeros_are_allowed_next_to_nothing():
     assert allowed_noise(zeros, [zeros]).tolist() == [0, 0]
 
 
+def test_positions_at_which_a_relu_cuts_a_column_off_do_not_dilute_its_noise():
+    rng = np.random.default_rng(10)
+    for _ in range(40):
+        full, reordered, compiled = heads(rng, 100, DEVIATION, 0.0)
+        seen = np.zeros(full.shape, np.bool_)
+        seen[:, :50] = True
+        seen[rng.integers(0, POSITIONS, 50), np.arange(50, 100)] = True  # half of the columns at one position each
+        full, compiled, *reordered = (np.where(seen, one, 0).astype(one.dtype) for one in (full, compiled, *reordered))
+        assert (np.abs(compiled - full).max(axis=0) <= allowed_noise(full, reordered)).all()
+
+
 def test_boxes_do_not_excuse_scores():
     """Of a detector: coordinates in the hundreds, scores near zero, each with the noise of their own size."""
     rng = np.random.default_rng(8)
@@ -125,12 +136,12 @@ def test_degrees_of_freedom_are_those_of_a_mean_square(shared, positions):
 def test_moderation_is_total_for_equal_variances_and_none_for_unlike_ones():
     rng = np.random.default_rng(7)
     drawn = rng.chisquare(8, 5000) / 8
-    moderate, freedom = moderated(drawn, 8)
-    assert freedom > 100
+    moderate, freedom = moderated(drawn, np.full(5000, 8.0))
+    assert (freedom > 100).all()
     assert np.ptp(moderate) < 0.3
     unlike = np.exp(rng.normal(0, 3, 5000)) * drawn
-    moderate, freedom = moderated(unlike, 8)
-    assert freedom < 9
+    moderate, freedom = moderated(unlike, np.full(5000, 8.0))
+    assert (freedom < 9).all()
     large = unlike > np.median(unlike)
     np.testing.assert_allclose(np.log(moderate[large] / unlike[large]), 0, atol=0.2)
 
