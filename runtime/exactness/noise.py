@@ -23,7 +23,7 @@ FALSE_ALARM = 1e-4
 MOST_DEVIATIONS = 10.0
 """An error of more is never explained by the order of sums. With few draws the quantile has no such end (a thousand deviations
 for two), and would excuse anything; to refuse a model for rounding costs it transforms, at worst its regions, not exactness."""
-STEPS, HEAD_STEPS, MOST_STEPS = 8, 2, 128
+STEPS, HEAD_STEPS, MOST_STEPS = 8, 2, 1024
 """Steps of float32 at the largest number of a column that are never told apart: the last operations round to them. And steps at
 the largest of all columns, where that is more, but at most so many of its own: sums that cancel are of larger numbers."""
 QUIET = 0.5
