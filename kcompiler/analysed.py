@@ -71,16 +71,18 @@ class Analysed:
         for chooser, budget, batch in self._further():
             choice = chooser.choose(budget, batch, options.dense_share)
             if choice.lowerings != last.choice.lowerings:
-                graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
-                last = replace(last, choice=choice, rewritten=graph)
+                last = self.by(choice, options)
                 yield last
+
+    def by(self, choice: Choice, options: Options) -> Analysed:
+        """The same, rewritten by another choice."""
+        graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
+        return replace(self, choice=choice, rewritten=graph)
 
     def whole(self, options: Options, why: str) -> Analysed:
         """The same, run by full inference."""
         chooser = self.chooser.running_whole(why)
-        choice = chooser.choose(0.0)
-        graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
-        return replace(self, chooser=chooser, choice=choice, rewritten=graph)
+        return replace(self, chooser=chooser).by(chooser.choose(0.0), options)
 
     def _further(self) -> Iterator[tuple[Chooser, float, int | None]]:
         """Choosers, budgets and batches; for the last one a batch is chosen anew, as no transformed weights are to be read."""

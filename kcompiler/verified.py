@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kcompiler.analysed import Analysed
 from kcompiler.options import Options, check_labels
+from kcompiler.passes.choosing.choice import Choice
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
 from kcompiler.runtime.bundle.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, Variant, file_record
@@ -21,7 +23,17 @@ VERIFIED_POSITIONS, VERIFIED_CLOSELY = 36, 72
 where an error found at the first is over VERIFIED_AT_ONCE of what is allowed."""
 VERIFIED_AT_ONCE, VERIFIED_SHARE = 0.4, 0.8
 """What an error that is found may have of what is allowed: a sample does not show the largest of all, and a smaller one less."""
+HARDLY_FURTHER = 1.1
+"""An error that much larger is as good as one of less rounding."""
 DEFECT = "{}; nothing was written. This is a defect of kcompiler: please report it with the model"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A choice that was written, and how far it was from full inference."""
+
+    choice: Choice
+    comparison: Comparison
 
 
 def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Manifest:
@@ -33,7 +45,7 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
     """
     own_output = analysed.graph.outputs[0].name
     approximate: list[Variant] = []
-    tried: list[Comparison] = []
+    tried: list[Tried] = []
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
         classes = verify_normalised(
@@ -42,14 +54,26 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
         )  # fmt: skip
         check_labels(options, classes, two_classes=analysed.head.two_classes(classes))
         verifiers, mark = (Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY)), weights.mark()
-        for analysed in _attempts(analysed, options, tried):  # noqa: B020 - the one verified is the one that stays
+
+        def write(attempt: Analysed) -> Manifest:
             weights.rewind(mark)
-            exact = write_variant(analysed, "exact", (BASELINE, INCREMENTAL), options, folder, weights)
-            manifest = manifest_of(analysed, options, exact, classes, folder)
+            exact = write_variant(attempt, "exact", (BASELINE, INCREMENTAL), options, folder, weights)
+            manifest = manifest_of(attempt, options, exact, classes, folder)
             _write(folder, manifest)
-            tried.append(comparison := _compared(*verifiers))
-            if comparison.agrees and comparison.share <= VERIFIED_SHARE:
+            return manifest
+
+        for attempt in _attempts(analysed, options, tried):
+            manifest = write(attempt)
+            tried.append(Tried(attempt.choice, _compared(*verifiers)))
+            if tried[-1].comparison.agrees and tried[-1].comparison.share <= VERIFIED_SHARE:
                 break
+        settled = _settled(tried)
+        if settled is tried[-1]:
+            analysed = attempt
+        else:
+            analysed = analysed.by(settled.choice, options)
+            manifest = write(analysed)
+        comparison = settled.comparison
         if not comparison.agrees:
             raise CheckFailed(
                 DEFECT.format(f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason})")
@@ -71,17 +95,30 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
     return manifest
 
 
-def _attempts(analysed: Analysed, options: Options, tried: Sequence[Comparison]) -> Iterator[Analysed]:
+def _attempts(analysed: Analysed, options: Options, tried: Sequence[Tried]) -> Iterator[Analysed]:
     """Ever more exact ones; at the end by full inference, where that is no defect: see :func:`_beyond_regions`."""
     yield from analysed.ever_more_exact(options)
-    if not tried[-1].agrees and _beyond_regions(tried[-1]):
-        yield analysed.whole(options, f"with regions recomputed, {tried[-1].reason}")
+    last = tried[-1].comparison
+    if not last.agrees and _beyond_regions(last):
+        yield analysed.whole(options, f"with regions recomputed, {last.reason}")
 
 
-def _given_up(analysed: Analysed, tried: Sequence[Comparison]) -> Iterator[str]:
+def _settled(tried: Sequence[Tried]) -> Tried:
+    """The last one, which is the first that keeps a margin, if any does.
+
+    If none does, transforms are not what uses it up: the fastest that agrees and is hardly further off than the last.
+    """
+    last = tried[-1]
+    if not last.comparison.agrees or last.comparison.share <= VERIFIED_SHARE:
+        return last
+    limit = HARDLY_FURTHER * last.comparison.share
+    return next(one for one in tried if one.comparison.agrees and one.comparison.share <= limit)
+
+
+def _given_up(analysed: Analysed, tried: Sequence[Tried]) -> Iterator[str]:
     """What became of the fastest algorithms, if they were not exact enough."""
-    first, *more = tried
-    if not more:
+    first = tried[0].comparison
+    if analysed.choice is tried[0].choice:
         return
     found = first.reason or f"an error took {first.share:.0%} of what is allowed"
     transforms = "transforms of less rounding" if analysed.choice.error else "no transforms of convolutions"
