@@ -14,6 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.values import has_one_reader
 from kcompiler.passes.regions.channels import summed_axes
 
 BLOCK = 16
@@ -50,7 +51,7 @@ def _chain(graph: gs.Graph, mean: gs.Node, kept: Collection[str]) -> list[gs.Nod
 
 def _before(graph: gs.Graph, value: gs.Tensor) -> Iterator[gs.Node]:
     """The nodes that lead to ``value`` and nowhere else, from the last to the first that is no activation."""
-    while len(value.inputs) == len(value.outputs) == 1 and not any(output is value for output in graph.outputs):
+    while len(value.inputs) == 1 and has_one_reader(graph, value):
         (node,) = value.inputs
         yield node
         if node.op not in ACTIVATIONS:

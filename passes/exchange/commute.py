@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.exchange.linear import across_channels, halves_alone
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.values import has_one_reader
 
 FEWEST_CHANNELS = 32
 """Of a convolution that pools are worth going before: pooling what it reads moves about as much as computing so many takes."""
@@ -39,7 +40,7 @@ def _pair(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
     before, after = pool.inputs[0].shape, pooled.shape
     if before is None or after is None or before[2:] != after[2:]:  # the convolution would have more cells to compute
         return False
-    if len(pooled.outputs) != 1 or any(output is pooled for output in graph.outputs):
+    if not has_one_reader(graph, pooled):
         return False
     conv = pooled.outputs[0]
     return (

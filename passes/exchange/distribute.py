@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.exchange.linear import across_channels, halves_alone
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.values import is_output
 
 FEWER = 2
 """Times that the channels of the parts outnumber those to sum: bringing a number to another region and adding it takes about
@@ -70,7 +71,7 @@ def _joins_channels(join: gs.Node) -> bool:
 
 def _distributes(graph: gs.Graph, join: gs.Node, kept: Collection[str]) -> bool:
     """Whether ``join`` is a Concat of channels, and only 1x1 convolutions to far fewer channels read it."""
-    if not _joins_channels(join) or join.name in kept or any(output is join.outputs[0] for output in graph.outputs):
+    if not _joins_channels(join) or join.name in kept or is_output(graph, join.outputs[0]):
         return False
     convs = join.outputs[0].outputs
     if not convs or not all(across_channels(conv, join.outputs[0]) and conv.name not in kept for conv in convs):

@@ -6,6 +6,8 @@ from math import prod
 
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.graphs.values import has_one_reader, known_sizes
+
 
 def across_channels(conv: gs.Node, value: gs.Tensor) -> bool:
     """Whether ``conv`` multiplies the channels of each cell of ``value`` by a constant matrix, and reads nothing around it."""
@@ -22,9 +24,7 @@ def across_channels(conv: gs.Node, value: gs.Tensor) -> bool:
 def halves_alone(graph: gs.Graph, pool: gs.Node) -> bool:
     """Whether ``pool`` leaves at most half as many cells of what one node gives and nothing else reads."""
     value = pool.inputs[0]
-    before, after = value.shape, pool.outputs[0].shape
-    if before is None or after is None or not all(isinstance(size, int) for size in (*before[1:], *after[1:])):
+    before, after = known_sizes(value.shape), known_sizes(pool.outputs[0].shape)
+    if before is None or after is None or 2 * prod(after[1:]) > prod(before[1:]):
         return False
-    if 2 * prod(after[2:]) > prod(before[2:]) or len(value.inputs) != 1 or len(value.outputs) != 1:
-        return False
-    return not any(output is value for output in graph.outputs)
+    return len(value.inputs) == 1 and has_one_reader(graph, value)

@@ -12,8 +12,9 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import subgraphs
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.values import is_output, known_sizes
 from kcompiler.passes.normalising.context import Context
-from kcompiler.passes.normalising.reshapes import known, straighten
+from kcompiler.passes.normalising.reshapes import straighten
 
 FURTHER_OUTPUTS = ("LayerNormalization", "MaxPool", "Dropout")
 """Operators all of whose outputs but the first may be left away."""
@@ -37,7 +38,7 @@ def canonical(graph: gs.Graph, context: Context) -> bool:
 
 def _drop_unread(graph: gs.Graph, node: gs.Node) -> None:
     """Outputs that nobody reads, as the means of a layer normalisation: rules are for nodes of one output."""
-    while len(node.outputs) > 1 and not node.outputs[-1].outputs and not any(v is node.outputs[-1] for v in graph.outputs):
+    while len(node.outputs) > 1 and not node.outputs[-1].outputs and not is_output(graph, node.outputs[-1]):
         node.outputs.pop()
 
 
@@ -69,7 +70,7 @@ def free_resizes(graph: gs.Graph, context: Context) -> bool:
 
 def _resize(emit: Emitter, node: gs.Node) -> bool:
     by_sizes = len(node.inputs) > 3 and not node.inputs[3].is_empty()
-    before, after = known(node.inputs[0].shape), known(node.outputs[0].shape)
+    before, after = known_sizes(node.inputs[0].shape), known_sizes(node.outputs[0].shape)
     if not by_sizes or "axes" in node.attrs or before is None or after is None:
         return False
     if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -82,7 +83,7 @@ def _resize(emit: Emitter, node: gs.Node) -> bool:
 
 def _reshape(emit: Emitter, node: gs.Node) -> None:
     """To computed sizes, all of which but the batch inference knows: to constants."""
-    shape, before = known(node.outputs[0].shape), node.inputs[0].shape
+    shape, before = known_sizes(node.outputs[0].shape), node.inputs[0].shape
     if isinstance(node.inputs[1], gs.Constant) or shape is None or before is None:
         return
     if node.outputs[0].shape[0] == before[0] and 0 not in shape:

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.graphs.batch import BatchError, subgraphs
 from kcompiler.passes.graphs.quantised import MICROSOFT, quantised_later
 from kcompiler.passes.graphs.shapes import STANDARD
+from kcompiler.passes.graphs.values import is_output
 from kcompiler.passes.normalising.context import Context
 from kcompiler.passes.normalising.unfuse import FUSED, unfuse
 from kcompiler.runtime.inference.sessions import onnxruntime
@@ -76,7 +77,7 @@ def merge_equal(graph: gs.Graph, context: Context) -> bool:
         return False
     known: dict[tuple[int, ...], gs.Tensor] = {}
     for node in graph.nodes:
-        if node.op != "DequantizeLinear" or any(node.outputs[0] is output for output in graph.outputs):
+        if node.op != "DequantizeLinear" or is_output(graph, node.outputs[0]):
             continue
         first = known.setdefault(tuple(id(value) for value in node.inputs), node.outputs[0])
         for reader in list(node.outputs[0].outputs) if first is not node.outputs[0] else []:

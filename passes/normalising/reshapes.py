@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.values import has_one_reader, is_output, known_sizes
 from kcompiler.passes.regions.cells import MERGES, POINTWISE
 from kcompiler.passes.regions.channels import TO_FIRST, TO_LAST
 
@@ -42,13 +43,6 @@ def straighten(graph: gs.Graph, emit: Emitter) -> None:
     graph.cleanup().toposort()
 
 
-def known(shape: Sequence[object] | None) -> list[int] | None:
-    """Sizes behind the batch, if all are known."""
-    if shape is None or not shape or not all(isinstance(size, int) for size in shape[1:]):
-        return None
-    return [int(size) for size in shape[1:]]  # type: ignore[call-overload]
-
-
 def _chains(graph: gs.Graph, last: gs.Node) -> Iterator[list[gs.Node]]:
     """The chains from a map that end with ``last``, which gives a map: the shortest first."""
     steps: list[gs.Node] = []
@@ -65,7 +59,7 @@ def _chains(graph: gs.Graph, last: gs.Node) -> Iterator[list[gs.Node]]:
 
 
 def _is_map(value: gs.Tensor) -> bool:
-    sizes = known(value.shape)
+    sizes = known_sizes(value.shape)
     return sizes is not None and len(sizes) == 3 and 0 < math.prod(sizes) <= CELLS
 
 
@@ -75,7 +69,7 @@ def _data(node: gs.Node) -> gs.Tensor:
 
 def _sole(graph: gs.Graph, node: gs.Node) -> bool:
     """Whether one node alone reads what ``node`` gives."""
-    return len(node.outputs) == 1 and len(node.outputs[0].outputs) == 1 and not any(v is node.outputs[0] for v in graph.outputs)
+    return len(node.outputs) == 1 and has_one_reader(graph, node.outputs[0])
 
 
 def _is_number(value: gs.Tensor) -> bool:
@@ -86,7 +80,7 @@ def _moves(node: gs.Node) -> bool:
     """Whether ``node`` moves or takes numbers of each image by itself, in a way that does not depend on them."""
     if len(node.inputs) == 0 or len(node.outputs) != 1 or isinstance(node.inputs[0], gs.Constant):
         return False
-    before, after = known(node.inputs[0].shape), known(node.outputs[0].shape)
+    before, after = known_sizes(node.inputs[0].shape), known_sizes(node.outputs[0].shape)
     if before is None or after is None:
         return False
     if node.op == "Transpose":
@@ -111,7 +105,7 @@ def _cell_by_cell(node: gs.Node) -> bool:
 
 def _amounts_to(emit: Emitter, steps: Sequence[gs.Node]) -> list[Step] | None:
     """The operators that move cells as the chain does, if it is one of the known forms."""
-    sizes = known(_data(steps[0]).shape) or []
+    sizes = known_sizes(_data(steps[0]).shape) or []
     numbers: Cells = np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
     moved = numbers
     for step in steps:
@@ -120,7 +114,7 @@ def _amounts_to(emit: Emitter, steps: Sequence[gs.Node]) -> list[Step] | None:
         elif step.op == "Gather":
             index, axis = np.ravel(step.inputs[1].values), step.attrs["axis"] % len(step.inputs[0].shape)
             moved = moved.take(index, axis - 1)
-        moved = moved.reshape(known(step.outputs[0].shape) or [])
+        moved = moved.reshape(known_sizes(step.outputs[0].shape) or [])
     found = (form(emit, numbers, moved) for form in (_nothing, _channels, _transposition, _to_depth, _to_space))
     return next((one for one in found if one is not None), None)
 
@@ -199,7 +193,7 @@ def _gather(emit: Emitter, taken: list[int], maps: Cells) -> list[Step]:
 def _replace(graph: gs.Graph, emit: Emitter, steps: Sequence[gs.Node], found: Sequence[Step]) -> None:
     """The nodes of ``found`` and the chain's cell by cell, from the chain's source to its output."""
     source, target = _data(steps[0]), steps[-1].outputs[0]
-    target.shape = [source.shape[0], *(known(target.shape) or [])]
+    target.shape = [source.shape[0], *(known_sizes(target.shape) or [])]
     computing = [step for step in steps if not _moves(step)]
     steps[-1].outputs.clear()
     value = source
@@ -210,7 +204,7 @@ def _replace(graph: gs.Graph, emit: Emitter, steps: Sequence[gs.Node], found: Se
         value = _after(emit, step.op, inputs, step.attrs, (step.outputs[0].dtype, target.shape))
     if value is not source:
         value.inputs[0].outputs = [target]
-    elif any(one is target for one in graph.outputs):
+    elif is_output(graph, target):
         graph.nodes.append(gs.Node("Identity", emit.fresh("Identity"), inputs=[source], outputs=[target]))
     else:
         for reader in list(target.outputs):
