@@ -11,14 +11,16 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import reads, subgraphs
+from kcompiler.passes.normalising.pads import WINDOWED
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rewriting.rewrite import Rewritten
 from kcompiler.runtime.bundle.manifest import FILL, OWN_NAMES, POSITIONS, TABLE
+from kcompiler.runtime.errors import CheckFailed
 
 OLDEST_OPSET = 18
 
 
-class BrokenSpec(AssertionError):
+class BrokenSpec(CheckFailed):
     """A stage left what the next one does not take."""
 
 
@@ -39,6 +41,8 @@ def check_normalised(graph: gs.Graph) -> None:
     _check_sorted(graph)
     _check_names(graph)
     for node in graph.nodes if not any(subgraphs(graph)) else ():
+        if node.op not in WINDOWED:
+            continue
         size_known = node.inputs and all(isinstance(size, int) for size in (node.inputs[0].shape or ["?"])[2:])
         _check(not (size_known and node.attrs.get("auto_pad", "NOTSET") != "NOTSET"), f"{node.name} has auto_pad")
 
@@ -107,4 +111,4 @@ def _variables(node: gs.Node) -> Iterator[gs.Variable]:
 
 def _check(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise BrokenSpec(otherwise)
+        raise BrokenSpec(f"{otherwise}. This is a defect of kcompiler: please report it with the model")

@@ -66,7 +66,7 @@ class _Several:
         self.explanation, self.indices = explanation, indices
         shape = len(explanation.grid.positions), len(indices)
         self.scores, self.known = np.full(shape, np.nan, np.float32), np.zeros(shape, np.bool_)
-        self.earlier = max((one.seconds for one in earlier.values()), default=0.0)
+        self.earlier = max((earlier[index].seconds for index in indices if index in earlier), default=0.0)
         plan, patch = explanation.exploration.plan, explanation.model.manifest.patch
         for column, index in enumerate(indices):
             if index in earlier:

@@ -119,27 +119,36 @@ def _explain_largest(
     if request.target is not None or request.quality != "exact" or request.budget is not None:
         raise UsageError("--top makes exact maps of the largest outputs; leave out --target, --quality and --budget")
     settings = {**settings_record(explainer.manifest, request, path), "top": count}
-    stems = sorted(one.stem for one in out.glob(f"{escape(path.stem)}.*.json")) if resume else []
+    targets = [number for one in out.glob(f"{escape(path.stem)}.*.json") if (number := _target(one.stem, path.stem)) is not None]
+    stems = [f"{path.stem}.{number}" for number in sorted(targets)] if resume else []
     earlier = [found for stem in stems if (found := _earlier(out, stem, settings)) is not None]
+    ours = {one.target for one in earlier}
     if len(earlier) == count and all(one.complete for one in earlier):
         typer.echo(f"{path}: complete already")
         return
     tensor, pixels = read_pair(explainer, path)
     details = {"settings": settings, "machine": machine_record(explainer)}
 
-    def save(heat_map: HeatMap, *, force: bool) -> list[Path]:
-        return heat_map.save(out, f"{path.stem}.{heat_map.target}", picture=pixels, details=details, force=force)
+    def save(heat_map: HeatMap) -> list[Path]:
+        stem, replaced = f"{path.stem}.{heat_map.target}", force or heat_map.target in ours
+        return heat_map.save(out, stem, picture=pixels, details=details, force=replaced)
 
     try:
         heat_maps = explained_targets(explainer, tensor, count, replace(request, progress=True, resume=earlier))
     except kcompiler.Interrupted as interrupted:
         for heat_map in interrupted.heat_maps:
-            save(heat_map, force=True)
+            save(heat_map)
         typer.echo(_kept(path, interrupted, out), err=True)
         raise
     for heat_map in heat_maps:
-        files = save(heat_map, force=force or bool(earlier))
+        files = save(heat_map)
         typer.echo(f"{path}: {heat_map.title}; {', '.join(map(str, files))}")
+
+
+def _target(name: str, stem: str) -> int | None:
+    """The target in the name of a map of --top for pictures of a stem; None if it is another's."""
+    number = name.removeprefix(f"{stem}.")
+    return int(number) if number.isdecimal() and number != name else None
 
 
 def _kept(path: Path, interrupted: kcompiler.Interrupted, out: Path) -> str:
@@ -160,8 +169,11 @@ def _how(heat_map: HeatMap) -> str:
 def _keep_inputs(images: list[Path], out: Path) -> None:
     """Results may replace results, never what is to be explained."""
     results = {(out / f"{path.stem}{suffix}").absolute() for path in images for suffix in SUFFIXES}
+    stems = {path.stem for path in images}
     for path in images:
-        if path.absolute() in results or any(result.exists() and result.samefile(path) for result in results if path.exists()):
+        result_of_top = path.absolute().parent == out.absolute() and any(_target(path.stem, stem) is not None for stem in stems)
+        same = path.absolute() in results or any(one.exists() and one.samefile(path) for one in results if path.exists())
+        if result_of_top or same:
             raise UsageError(f"{path}: would be overwritten by its own results; choose another folder")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from everywhere import NEVER_DENSE
@@ -104,3 +105,13 @@ def test_what_is_not_an_incremental_graph_is_found(analysed, broken):
     broken(graph)
     with pytest.raises(BrokenSpec):
         check_incremental(analysed.graph, replace(analysed.rewritten, graph=graph))
+
+
+def test_padding_by_name_of_an_operator_that_runs_dense_is_left_to_it(tmp_path):
+    b = Builder()
+    weights = b.weight(4, 3, 3, 3)
+    maps = b.conv("image", 4, pads=[1, 1, 1, 1])
+    wide = b.node("ConvTranspose", maps, weights, channels=3, strides=[2, 2], auto_pad="SAME_UPPER")
+    onnx.save(b.model(b.relu(wide), 12, 12), tmp_path / "model.onnx")
+    bundle = compile_file(tmp_path / "model.onnx", Options(patch=(3, 3), dense_share=NEVER_DENSE))
+    assert "ConvTranspose" in {node.operator for node in bundle.report.nodes if not node.incremental}
