@@ -9,11 +9,11 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from everywhere import NEVER_DENSE
-from networks import save
+from networks import Builder, save
 
 from kcompiler.options import Options
 from kcompiler.passes.spec import BrokenSpec, check_incremental, check_normalised, check_plan
-from kcompiler.pipeline import analyse
+from kcompiler.pipeline import analyse, compile_file
 
 
 @pytest.fixture
