@@ -99,20 +99,20 @@ def _attempts(analysed: Analysed, options: Options, tried: Sequence[Tried]) -> I
     """Ever more exact ones; at the end by full inference, where that is no defect: see :func:`_beyond_regions`."""
     yield from analysed.ever_more_exact(options)
     last = tried[-1].comparison
-    if not last.agrees and _beyond_regions(last):
+    if not any(one.comparison.agrees for one in tried) and _beyond_regions(last):
         yield analysed.whole(options, f"with regions recomputed, {last.reason}")
 
 
 def _settled(tried: Sequence[Tried]) -> Tried:
-    """The last one, which is the first that keeps a margin, if any does.
+    """The last one if it is the first that keeps a margin, or if none agrees.
 
-    If none does, transforms are not what uses it up: the fastest that agrees and is hardly further off than the last.
+    Otherwise transforms are not what uses the margin up: the fastest that is hardly further off than any.
     """
-    last = tried[-1]
-    if not last.comparison.agrees or last.comparison.share <= VERIFIED_SHARE:
-        return last
-    limit = HARDLY_FURTHER * last.comparison.share
-    return next(one for one in tried if one.comparison.agrees and one.comparison.share <= limit)
+    agreeing = [one for one in tried if one.comparison.agrees]
+    if not agreeing or agreeing[-1].comparison.share <= VERIFIED_SHARE:
+        return tried[-1]
+    limit = HARDLY_FURTHER * min(one.comparison.share for one in agreeing)
+    return next(one for one in agreeing if one.comparison.share <= limit)
 
 
 def _given_up(analysed: Analysed, tried: Sequence[Tried]) -> Iterator[str]:

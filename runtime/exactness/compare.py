@@ -21,6 +21,8 @@ MAP_SHARE = 1e-3
 ROUNDING = 4.0
 """Up to so many times what the order of sums explains a disagreement may be rounding all the same; beyond, something is wrong."""
 
+DOUBTFUL = 0.8
+"""Share of the first terms from which on noise is measured: errors at other positions may be larger."""
 NOISE_POSITIONS, NOISE_ROUNDS = 8, 2
 """Positions at which full inference runs with other sums: those of the largest errors, since some are noisier than others. Then
 those of the largest that are left, since a map that a ReLU cuts off shows noise at few positions only."""
@@ -110,10 +112,10 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     shares = _shares(errors, np.minimum(output_allowed, map_allowed) + passed_on).max(axis=1)
     numbers = np.zeros(0, np.int64)
     for _ in range(NOISE_ROUNDS):
-        disagreeing = np.setdiff1d(np.flatnonzero(shares > 1), numbers)
-        if not len(disagreeing):
+        doubtful = np.setdiff1d(np.flatnonzero(shares > DOUBTFUL), numbers)
+        if not len(doubtful):
             break
-        numbers = np.union1d(numbers, disagreeing[_largest(shares[disagreeing], NOISE_POSITIONS)])
+        numbers = np.union1d(numbers, doubtful[_largest(shares[doubtful], NOISE_POSITIONS)])
         noise = allowed_noise(full, [np.where(finite[numbers], found, 0) for found in reordered(numbers)], numbers)
         allowed = np.maximum(np.minimum(output_allowed, map_allowed), noise) + passed_on
         shares = _shares(errors, allowed).max(axis=1)

@@ -20,7 +20,8 @@ DISAGREES = None
         ([0.9, 0.92, 0.88], 0),  # transforms do not matter: the fastest
         ([DISAGREES, 0.9, 0.88], 1),
         ([0.99, 0.93, 0.85], 1),  # they do, somewhat
-        ([0.9, DISAGREES], 1),  # a defect, or one that full inference will follow
+        ([0.9, DISAGREES], 0),
+        ([DISAGREES, DISAGREES], 1),  # a defect, unless it is of rounding: then full inference follows
     ],
 )
 def test_the_fastest_stays_that_is_as_exact_as_any(shares, kept):

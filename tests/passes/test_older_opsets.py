@@ -24,7 +24,7 @@ def trunk(b):
 
 
 def has_logits(path, folder):
-    return analyse(path, Options(patch=PATCH), folder).logits is not None
+    return analyse(path, Options(patch=PATCH), folder).head.logits is not None
 
 
 def dense(nodes):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kcompiler.runtime.sampling import field as module
 from kcompiler.runtime.sampling.field import NUGGET, Field, correlation
-from kcompiler.runtime.sampling.sampling import field as module
 
 
 def in_one_go(shape, lengths, cells, values, level):
