@@ -14,6 +14,7 @@ from kcompiler.passes.choosing.report import make_report
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rewriting.rewrite import Rewritten, incremental_graph
 from kcompiler.passes.source.load import Source
+from kcompiler.passes.spec import check_incremental, check_plan
 from kcompiler.runtime.bundle.manifest import LARGEST_BATCH, Calibration
 from kcompiler.runtime.bundle.report import Report
 
@@ -76,8 +77,7 @@ class Analysed:
 
     def by(self, choice: Choice, options: Options) -> Analysed:
         """The same, rewritten by another choice."""
-        graph = incremental_graph(self.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
-        return replace(self, choice=choice, rewritten=graph)
+        return replace(self, choice=choice, rewritten=rewritten_by(self.graph, choice, options))
 
     def whole(self, options: Options, why: str) -> Analysed:
         """The same, run by full inference."""
@@ -88,3 +88,11 @@ class Analysed:
         """Choosers, budgets and batches; for the last one a batch is chosen anew, as no transformed weights are to be read."""
         yield from ((self.chooser, budget, self.choice.batch) for budget in ERROR_BUDGETS[1:])
         yield self.chooser.preferring({"Conv": SAME_SUMS}), 0.0, None
+
+
+def rewritten_by(graph: gs.Graph, choice: Choice, options: Options) -> Rewritten:
+    """The incremental graph of ``graph`` by a choice, its plan and itself checked by their specs."""
+    check_plan(graph, choice.plan)
+    rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
+    check_incremental(graph, rewritten)
+    return rewritten

@@ -21,7 +21,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from kcompiler.analysed import ERROR_BUDGETS, Analysed
+from kcompiler.analysed import ERROR_BUDGETS, Analysed, rewritten_by
 from kcompiler.bundle import Bundle
 from kcompiler.head import explained_head
 from kcompiler.options import Options, check_options
@@ -31,10 +31,9 @@ from kcompiler.passes.exchange.order import exchanged
 from kcompiler.passes.graphs.batch import BatchError, subgraphs
 from kcompiler.passes.lowering.work import DEFAULT_RATES
 from kcompiler.passes.normalising.normalise import normalise
-from kcompiler.passes.rewriting.rewrite import incremental_graph
 from kcompiler.passes.source.load import load
 from kcompiler.passes.source.outputs import select_output
-from kcompiler.passes.spec import check_incremental, check_normalised, check_plan
+from kcompiler.passes.spec import check_normalised
 from kcompiler.runtime.bundle.manifest import Calibration
 from kcompiler.runtime.inference.sessions import Machine
 from kcompiler.thresholds import check_node_thresholds
@@ -92,10 +91,8 @@ def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Ana
     choice, calibration = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share), None
     if options.calibrate:
         choice, calibration = calibrated(chooser, choice, machine, options)
-    check_plan(graph, choice.plan)
 
-    rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
-    check_incremental(graph, rewritten)
+    rewritten = rewritten_by(graph, choice, options)
     return Analysed(
         source=source, operators=operators, head=head, normalised=normalised, graph=graph, one_by_one=bool(one_by_one),
         chooser=chooser, choice=choice, rewritten=rewritten, calibration=calibration,

@@ -12,7 +12,6 @@ from kcompiler.options import Approximation, Options
 from kcompiler.passes.choosing import costs
 from kcompiler.passes.choosing.choice import Chooser, geometries
 from kcompiler.passes.rewriting.baseline import baseline_graph
-from kcompiler.passes.rewriting.rewrite import incremental_graph
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.source.inputs import bound_record
 from kcompiler.runtime.bundle.manifest import FILES, FORMAT, PATCH_KEY, Geometry, Manifest, Variant, file_record, patch_text
@@ -38,8 +37,7 @@ def write_approximate(
         return []
     if choice.plan.all_dense or (approximation.integers and not choice.integers):
         return []
-    rewritten = incremental_graph(analysed.graph, choice.plan, options.extents, choice.lowerings, choice.batch)
-    approximate = replace(analysed, chooser=chooser, choice=choice, rewritten=rewritten)
+    approximate = replace(analysed, chooser=chooser).by(choice, options)
     name = approximation.name
     files = f"baseline-{name}.onnx", f"incremental-{name}.onnx"
     return [write_variant(approximate, name, files, options, folder, weights)]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.regions.propagate import EXACT, Propagation, Step, Thresholds, propagate
-from kcompiler.passes.regions.region import Region
+from kcompiler.passes.regions.propagate import EXACT, Propagation, Regions, Step, Thresholds, propagate
 
 FROZEN = "is frozen: kept as for the uncovered image"
 
@@ -23,31 +21,19 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The analysis of one graph for one patch size.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Regions):
+    """The regions of one graph for one patch size, and which of them are recomputed.
 
     Attributes:
-        image: name of the image input.
-        patch: (height, width) in pixels.
-        regions: per value name, the region wherever rules reach, also behind dense nodes.
         incremental: names of the values kept as regions, the image among them.
         decisions: per node, in graph order.
         all_dense: whether the source graph is kept whole, and runs on covered images.
-        thresholds: that capped the regions.
-        frozen: channels of the gates that are frozen, by value name.
-        needed: names of the nodes that something is made of that is not frozen.
     """
 
-    image: str
-    patch: tuple[int, int]
-    regions: Mapping[str, Region]
     incremental: frozenset[str]
     decisions: tuple[Decision, ...]
-    all_dense: bool
-    thresholds: Thresholds = EXACT
-    frozen: Mapping[str, int] = field(default_factory=dict)
-    needed: frozenset[str] = frozenset()
+    all_dense: bool = False
 
 
 def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = 1.0, thresholds: Thresholds = EXACT) -> Plan:
@@ -72,8 +58,8 @@ def plan_for(propagation: Propagation, dense_share: float = 1.0) -> Plan:
         else:
             decisions.append(Decision(step.node, step.operator, not reason, reason))
     return Plan(
-        propagation.image, propagation.patch, propagation.regions, frozenset(incremental), tuple(decisions), all_dense=False,
-        thresholds=propagation.thresholds, frozen=propagation.frozen, needed=propagation.needed,
+        image=propagation.image, patch=propagation.patch, regions=propagation.regions, thresholds=propagation.thresholds,
+        frozen=propagation.frozen, needed=propagation.needed, incremental=frozenset(incremental), decisions=tuple(decisions),
     )  # fmt: skip
 
 
@@ -82,8 +68,9 @@ def whole_plan(propagation: Propagation, reason: str) -> Plan:
     image = propagation.image
     decisions = tuple(Decision(step.node, step.operator, incremental=False, reason=reason) for step in propagation.steps)
     return Plan(
-        image, propagation.patch, {image: propagation.regions[image]}, frozenset({image}), decisions, all_dense=True,
-        needed=frozenset(step.node for step in propagation.steps),
+        image=image, patch=propagation.patch, regions={image: propagation.regions[image]}, thresholds=EXACT, frozen={},
+        needed=frozenset(step.node for step in propagation.steps), incremental=frozenset({image}), decisions=decisions,
+        all_dense=True,
     )  # fmt: skip
 
 

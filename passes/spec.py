@@ -11,6 +11,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import reads, subgraphs
+from kcompiler.passes.graphs.values import known_sizes
 from kcompiler.passes.normalising.pads import WINDOWED
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rewriting.rewrite import Rewritten
@@ -33,8 +34,7 @@ def check_normalised(graph: gs.Graph) -> None:
     _check(len(graph.inputs) == 1, f"{len(graph.inputs)} inputs, not the image alone")
     image = graph.inputs[0]
     _check(image.dtype == np.float32, f"the image {image.name} is {image.dtype}")
-    known = image.shape is not None and len(image.shape) == 4 and all(isinstance(size, int) for size in image.shape[1:])
-    _check(known, f"the image {image.name} has the shape {image.shape}")
+    _check(len(known_sizes(image.shape) or ()) == 3, f"the image {image.name} has the shape {image.shape}")
     _check(graph.opset >= OLDEST_OPSET, f"opset {graph.opset}")
     for name in graph.tensors():
         _check(name not in OWN_NAMES and not name.startswith(TABLE), f"{name} is the name of an input of compiled models")

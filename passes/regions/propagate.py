@@ -61,15 +61,14 @@ class Step:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Propagation:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regions:
     """The regions of one graph for one patch size.
 
     Attributes:
         image: name of the image input.
         patch: (height, width) in pixels.
-        regions: per value name, wherever rules reach.
-        steps: per node, in graph order.
+        regions: per value name, wherever rules reach, also behind dense nodes.
         thresholds: that capped the regions.
         frozen: channels of the gates that are frozen, by value name.
         needed: names of the nodes that something is made of that is not frozen.
@@ -78,10 +77,16 @@ class Propagation:
     image: str
     patch: tuple[int, int]
     regions: Mapping[str, Region]
-    steps: tuple[Step, ...]
     thresholds: Thresholds
     frozen: Mapping[str, int]
     needed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Propagation(Regions):
+    """The regions, and per node, in graph order, what decides whether it is incremental."""
+
+    steps: tuple[Step, ...]
 
 
 def propagate(graph: gs.Graph, patch: tuple[int, int], thresholds: Thresholds = EXACT) -> Propagation:
@@ -106,7 +111,10 @@ def propagate(graph: gs.Graph, patch: tuple[int, int], thresholds: Thresholds = 
                 reason = _enter(node, regions, depends, thresholds, frozen)
                 share = mean_share(regions[output]) if not reason else 0.0
         steps.append(Step(node.name, node.op, output, read, share, reason))
-    return Propagation(image.name, patch, regions, tuple(steps), thresholds, frozen, _needed(graph, frozen))
+    return Propagation(
+        image=image.name, patch=patch, regions=regions, thresholds=thresholds, frozen=frozen, needed=_needed(graph, frozen),
+        steps=tuple(steps),
+    )  # fmt: skip
 
 
 def _gates(node: gs.Node, regions: Mapping[str, Region], depends: Set[str]) -> dict[str, int]:

@@ -202,6 +202,27 @@ def test_compilation_falls_back_until_verification_is_content(tmp_path, monkeypa
     assert weights == (direct.folder / "weights.bin").stat().st_size, "nothing is left of what was rejected"
 
 
+def test_transforms_that_do_not_use_up_the_margin_are_written_again(tmp_path, monkeypatch):
+    """No attempt keeps the margin, the first as little as the last: the bundle is that of the first."""
+    model, seen = wide_chain(tmp_path / "model.onnx"), []
+    usual = compile_file(model, Options(patch=(8, 8)))
+
+    class Flat(verified.Verifier):
+        def compared(self):
+            seen.append(lowerings(self._explainer().manifest))
+            return replace(super().compared(), output_error=0.1, map_error=0.9)
+
+    monkeypatch.setattr(verified, "Verifier", Flat)
+    bundle = compile_file(model, Options(patch=(8, 8)))
+    assert len(seen) > 1
+    assert seen[-1] <= {"gemm", "regions"}
+    assert lowerings(bundle) == seen[0]
+    assert any(name.startswith("winograd") for name in seen[0])
+    for name in ("full.onnx", "baseline.onnx", "incremental.onnx", "weights.bin"):
+        assert (bundle.folder / name).read_bytes() == (usual.folder / name).read_bytes()
+    assert not [note for note in bundle.report.notes if "takes" in note]
+
+
 @pytest.mark.parametrize(("closely", "kept"), [(0.9, False), (0.7, True)])
 def test_a_quick_look_that_leaves_it_open_is_followed_by_a_close_one(tmp_path, monkeypatch, closely, kept):
     """Transforms that few positions show within bounds, but not well within, stay only if more positions show the same."""
