@@ -71,7 +71,7 @@ class Analysed:
         yield last
         for chooser, budget, batch in self._further():
             choice = chooser.choose(budget, batch, options.dense_share)
-            if choice.lowerings != last.choice.lowerings:
+            if choice.layouts.lowerings != last.choice.layouts.lowerings:
                 last = self.by(choice, options)
                 yield last
 
@@ -93,6 +93,6 @@ class Analysed:
 def rewritten_by(graph: gs.Graph, choice: Choice, options: Options) -> Rewritten:
     """The incremental graph of ``graph`` by a choice, its plan and itself checked by their specs."""
     check_plan(graph, choice.plan)
-    rewritten = incremental_graph(graph, choice.plan, options.extents, choice.lowerings, choice.batch)
+    rewritten = incremental_graph(graph, choice.plan, options.extents, choice.layouts)
     check_incremental(graph, rewritten)
     return rewritten

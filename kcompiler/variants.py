@@ -73,7 +73,7 @@ def write_variant(
         batch=choice.batch,
         few=choice.few,
         weight_bytes=weight_bytes,
-        bytes_per_position=costs.bytes_per_position(analysed.graph, plan, rewritten.lowerings),
+        bytes_per_position=costs.bytes_per_position(analysed.graph, plan, choice.layouts.lowerings),
         bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
         predicted_speedup=choice.full_seconds / choice.seconds,
         geometries=tuple(Geometry(work=w, heights=y, widths=x) for w, y, x in geometries(analysed.graph, plan)),

@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.analysed import Analysed
 from kcompiler.options import Options
+from kcompiler.passes.choosing.layouts import Placement
 from kcompiler.passes.lowering import winograd
 from kcompiler.passes.lowering.filtering import Filtering
 from kcompiler.passes.plan import Plan
@@ -89,7 +90,9 @@ class Subject:
         """The model rewritten anew: from another graph or plan, or while something of the compiler is replaced."""
         plan = plan or self.analysed.plan
         choice = replace(self.analysed.choice, plan=plan)
-        made = incremental_graph(graph or self.analysed.graph, plan, self.options.extents, choice.lowerings, choice.batch)
+        graph = graph or self.analysed.graph
+        layouts = Placement(graph, plan).layouts(plan, choice.layouts.lowerings, choice.batch)
+        made = incremental_graph(graph, plan, self.options.extents, layouts)
         altered = replace(self.analysed, choice=choice, rewritten=made)
         explainer = _written(altered, self.options, Path(tempfile.mkdtemp(dir=self.folder)) / "bundle")
         return Mutant(what, explainer.exact, explainer.exact.baseline(self.reference.image, self.reference.fill))

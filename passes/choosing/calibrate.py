@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.choosing.layouts import Placement
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.graphs.quantised import INTEGERS
 from kcompiler.passes.lowering.heads import only_summed
@@ -111,6 +112,7 @@ class Measured:
     def __init__(self, graph: gs.Graph, plan: Plan, machine: Machine, extents: str) -> None:
         """For the nodes of ``graph`` on the regions of ``plan``."""
         self.graph, self.plan, self.machine, self.extents = graph, plan, machine, extents
+        self.placement = Placement(graph, plan)
         self.known: dict[object, float] = {}
         self.seconds: dict[str, dict[str, float]] = {}
 
@@ -138,7 +140,7 @@ class Measured:
         summed = only_summed(node.outputs[0], regions[-1])
         key = (node.op, weights, repr(sorted(node.attrs.items())), alike, summed, lowering.name, len(batches[0]))
         if key not in self.known:
-            graph = node_graph(self.graph, self.plan, node, self.extents, lowering.name)
+            graph = node_graph(self.graph, self.plan, node, self.extents, self.placement.alone(node, lowering.name))
             rng = np.random.default_rng(0)
             feeds = {value.name: _random(rng, value) for value in graph.inputs if value.name != POSITIONS}
             inputs = [{POSITIONS: np.ascontiguousarray(batch)} for batch in batches]

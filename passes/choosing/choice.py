@@ -15,10 +15,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.choosing.costs import flops
+from kcompiler.passes.choosing.layouts import Placement
 from kcompiler.passes.choosing.prices import Priced, Prices, predicted
 from kcompiler.passes.lowering import select
+from kcompiler.passes.lowering.layout import Layouts
 from kcompiler.passes.lowering.select import LOWERINGS
-from kcompiler.passes.lowering.table import Lowering, Windows
+from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.lowering.work import DEFAULT_RATES, Rates
 from kcompiler.passes.plan import Plan, plan_for, whole_plan
 from kcompiler.passes.regions.propagate import EXACT, Thresholds, mean_share, propagate
@@ -51,7 +53,8 @@ class Choice:
 
     Attributes:
         plan: with the dense tail.
-        lowerings: name of the lowering by node name, of incremental nodes.
+        priced: name of the cheapest lowering by node name, of incremental nodes.
+        layouts: the lowerings that are emitted, and how the regions are held.
         batch: positions in a batch.
         seconds: predicted, a position.
         full_seconds: predicted for full inference.
@@ -60,7 +63,8 @@ class Choice:
     """
 
     plan: Plan
-    lowerings: Mapping[str, str]
+    priced: Mapping[str, str]
+    layouts: Layouts
     batch: int
     seconds: float
     full_seconds: float
@@ -70,7 +74,7 @@ class Choice:
     @property
     def integers(self) -> bool:
         """Whether any product is of 8-bit integers."""
-        return any(one.integer for known in LOWERINGS.values() for one in known if one.name in self.lowerings.values())
+        return any(one.integer for known in LOWERINGS.values() for one in known if one.name in self.layouts.lowerings.values())
 
 
 def geometries(graph: gs.Graph, plan: Plan) -> list[tuple[float, tuple[int, ...], tuple[int, ...]]]:
@@ -128,6 +132,7 @@ class Chooser:
         step = max(1, len(positions) // SAMPLED_POSITIONS) | 1  # odd, so that every alignment to the strides is met
         self.positions: IntArray = positions[::step]
         self.extents = Extents.of(geometries(graph, self.everything), patch)
+        self._placement = Placement(graph, self.everything, self._allowed)
 
     @cached_property
     def _plans(self) -> list[Plan]:
@@ -166,18 +171,18 @@ class Chooser:
     def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
         """By what each takes where activations lie in caches or in memory by the size of the batch."""
         choices = {size: self._for_batch(size, budget, dense_share) for size in (SMALL_BATCH, *BATCHES)}
-        seconds = {size: self._at(size, caches=True).seconds(one.plan, one.lowerings) for size, one in choices.items()}
+        seconds = {size: self._at(size, caches=True).seconds(one.plan, one.priced) for size, one in choices.items()}
         best = next(size for size in BATCHES if seconds[size] <= ALIKE * min(seconds[other] for other in BATCHES))
         return choices[SMALL_BATCH if seconds[SMALL_BATCH] <= SMALL_GAIN * seconds[best] else best]
 
     def _parts(self, choice: Choice) -> tuple[float, float]:
         """Seconds that a batch takes (weights read, operators started), and that each position adds, from two sizes."""
-        small, large = (self._at(size).seconds(choice.plan, choice.lowerings) for size in (FEW, choice.batch))
+        small, large = (self._at(size).seconds(choice.plan, choice.priced) for size in (FEW, choice.batch))
         each = (large * choice.batch - small * FEW) / (choice.batch - FEW)
         return max(small - each, 0.0) * FEW, each
 
     def _whole(self, reason: str) -> Choice:
-        return Choice(whole_plan(self.propagation, reason), {}, WHOLE_BATCH, 1.0, 1.0, 0.0)
+        return Choice(whole_plan(self.propagation, reason), {}, Layouts({}, {}), WHOLE_BATCH, 1.0, 1.0, 0.0)
 
     def same_regions(self, other: Chooser) -> bool:
         """Whether the thresholds of the two leave the same regions."""
@@ -214,7 +219,8 @@ class Chooser:
         batches = self.batches(size)
         return Priced(self.graph, self.everything, batches, size, self.rates, prices, self._allowed, caches=caches)
 
-    def _allowed(self, node: gs.Node, windows: Windows) -> list[Lowering]:
+    def _allowed(self, node: gs.Node) -> list[Lowering]:
+        windows = select.windows(node, self.everything.regions[node.outputs[0].name])
         known = select.candidates(node, windows, self.prefer, integers=self.integers)
         return [lowering for lowering in known if not (self.direct and lowering.rounding(windows))]
 
@@ -227,11 +233,11 @@ class Chooser:
             chosen = priced.fastest(plan, budget)
             lowerings = {name: candidate.lowering.name for name, candidate in chosen.items()}
             error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))
-            choice = Choice(plan, lowerings, size, priced.seconds(plan, lowerings), full, error)
+            choice = Choice(plan, lowerings, Layouts({}, {}), size, priced.seconds(plan, lowerings), full, error)
             if best is None or choice.seconds < best.seconds:
                 best = choice
         assert best is not None
-        return best
+        return replace(best, layouts=self._placement.layouts(best.plan, best.priced, size))
 
 
 def _few(choice: Choice, once: float, each: float) -> int:

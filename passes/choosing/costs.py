@@ -9,8 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.quantised import WEIGHTS
-from kcompiler.passes.lowering.select import RESAMPLING, shape_of
-from kcompiler.passes.lowering.table import Lowering
+from kcompiler.passes.lowering.select import RESAMPLING, by_name, shape_of
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.geometry import Spans
 from kcompiler.passes.regions.region import Region
@@ -78,7 +77,7 @@ def _redundancy(graph: gs.Graph, shares: Mapping[str, float]) -> float:
     return sum(count for count, _ in full) / recomputed if recomputed else 1.0
 
 
-def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, Lowering]) -> int:
+def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, str]) -> int:
     """Estimate of the memory a position takes at the worst node: what it reads, twice (read and copied), and what it computes."""
     largest = 1.0
     incremental = {decision.node for decision in plan.decisions if decision.incremental}
@@ -89,7 +88,7 @@ def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, Lowe
         if node.name in lowerings:
             region = plan.regions[node.outputs[0].name]
             h, w = (np.array([spans.lengths.max()]) for spans in (region.y, region.x))
-            held = max(held, read + lowerings[node.name].work(shape_of(node, plan, h, w, 1)).held)
+            held = max(held, read + by_name(node, lowerings[node.name]).work(shape_of(node, plan, h, w, 1)).held)
         largest = max(largest, held)
     # An output that is a region is pasted into its map, brought into order and fetched.
     pasted = (3.0 * _cells(plan, value, True) for value in graph.outputs if value.name in plan.incremental)

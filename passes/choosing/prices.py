@@ -14,7 +14,7 @@ from kcompiler.passes.choosing.costs import flops
 from kcompiler.passes.graphs.quantised import INTEGERS, ON_INTEGERS
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head
-from kcompiler.passes.lowering.table import Lowering, Windows
+from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.lowering.work import FLOAT_BYTES, Rates, Work, read_again
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.region import Region
@@ -46,7 +46,7 @@ class Priced:
         size: int,
         rates: Rates,
         prices: Prices,
-        allowed: Callable[[gs.Node, Windows], Sequence[Lowering]],
+        allowed: Callable[[gs.Node], Sequence[Lowering]],
         *,
         caches: bool = False,
     ) -> None:
@@ -76,7 +76,7 @@ class Priced:
 
     def _candidates(self, node: gs.Node, region: Region) -> list[Candidate]:
         shape = select.shape_of(node, self.everything, *self._extents(region), self.size)
-        known = self.allowed(node, shape.windows)
+        known = self.allowed(node)
         works = [(lowering, in_bytes_of(node.outputs[0], lowering.work(shape))) for lowering in known]
         predictions = [(lowering, self.rates.seconds(work, self.at)) for lowering, work in works]
         seconds = self.prices(node, self.batches, predictions)

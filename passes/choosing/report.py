@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.choosing import costs
 from kcompiler.passes.choosing.choice import Choice
-from kcompiler.passes.plan import Decision, Plan, make_plan
+from kcompiler.passes.plan import Decision, make_plan
 from kcompiler.passes.rewriting.rewrite import Rewritten
 from kcompiler.runtime.bundle.report import UPDATED, NodeReport, Redundancy, Report
 
@@ -37,7 +37,7 @@ def make_report(
         redundancy_paper=costs.redundancy_paper(normalised, bound),
         redundancy_tight=costs.redundancy_tight(normalised, bound, STRIDE),
         redundancy_stride=STRIDE,
-        bytes_per_position=costs.bytes_per_position(graph, plan, rewritten.lowerings),
+        bytes_per_position=costs.bytes_per_position(graph, plan, choice.layouts.lowerings),
         bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
         table_bytes=costs.table_bytes(plan, rewritten.cached),
         redundancies=_redundancies(normalised),
@@ -46,7 +46,7 @@ def make_report(
         predicted_speedup=choice.full_seconds / choice.seconds,
         transform_error=choice.error,
         largest_error=None,
-        nodes=tuple(_node(node, decision, plan, rewritten) for node, decision in nodes),
+        nodes=tuple(_node(node, decision, choice, rewritten) for node, decision in nodes),
     )
 
 
@@ -65,15 +65,15 @@ def _operators(graph: gs.Graph) -> dict[str, int]:
     return dict(Counter(node.op for node in graph.nodes).most_common())
 
 
-def _node(node: gs.Node, decision: Decision, plan: Plan, rewritten: Rewritten) -> NodeReport:
-    region = plan.regions.get(node.outputs[0].name)
+def _node(node: gs.Node, decision: Decision, choice: Choice, rewritten: Rewritten) -> NodeReport:
+    region = choice.plan.regions.get(node.outputs[0].name)
     shape = node.outputs[0].shape
     is_map = shape is not None and len(shape) == 4 and all(isinstance(size, int) for size in shape[2:])
     return NodeReport(
         node=node.name,
         operator=node.op,
         incremental=decision.incremental,
-        lowering=rewritten.lowerings[node.name].name if decision.incremental else "",
+        lowering=choice.layouts.lowerings[node.name] if decision.incremental else "",
         reason=UPDATED if node.name in rewritten.heads else decision.reason,
         map=(shape[2], shape[3]) if is_map else None,
         extent=(int(region.y.lengths.max()), int(region.x.lengths.max())) if region is not None else None,

@@ -27,7 +27,7 @@ LOWEST_ROW = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RowNumbers:
     """Where the rows of an updated region lie: cell (y, x) of region b in row ``y[y] + x[x] + b * step``.
 
     Attributes:
@@ -42,13 +42,13 @@ class Layout:
     nothing: int = 0
 
 
-def plain_layout(emit: Emitter, box: Box) -> Layout:
+def plain_rows(emit: Emitter, box: Box) -> RowNumbers:
     """Region by region, line by line."""
     y, x = (first_of(emit, np.arange(axis.size), axis.extent(emit), [-1]) for axis in (box.y, box.x))
-    return Layout(emit("Mul", y, box.x.extent(emit)), x, emit("Mul", box.y.extent(emit), box.x.extent(emit)))
+    return RowNumbers(emit("Mul", y, box.x.extent(emit)), x, emit("Mul", box.y.extent(emit), box.x.extent(emit)))
 
 
-def tiled_layout(emit: Emitter, box: Box, tile: tuple[int, int]) -> Layout:
+def tiled_rows(emit: Emitter, box: Box, tile: tuple[int, int]) -> RowNumbers:
     """Tiles side by side, element by element: [tile height, tile width, 1 + batch * tiles y * tiles x]; the last tiles overhang.
 
     The first tile belongs to no region: it is what tiles read where nothing changes, so no row of zeros has to be joined on.
@@ -57,7 +57,7 @@ def tiled_layout(emit: Emitter, box: Box, tile: tuple[int, int]) -> Layout:
     step = emit("Mul", tiles_y, tiles_x)
     element = emit("Add", emit("Mul", box.y.places.batch, step), emit.int32([1]))
     y = _tiled(emit, box.y, tile[0], emit("Mul", element, emit.int32([tile[1]])), tiles_x)
-    return Layout(y, _tiled(emit, box.x, tile[1], element, None), step, nothing=1)
+    return RowNumbers(y, _tiled(emit, box.x, tile[1], element, None), step, nothing=1)
 
 
 def _tiled(emit: Emitter, axis: Axis, tile: int, element_step: gs.Tensor, tile_step: gs.Tensor | None) -> gs.Variable:
@@ -67,10 +67,10 @@ def _tiled(emit: Emitter, axis: Axis, tile: int, element_step: gs.Tensor, tile_s
     return emit("Add", emit("Mul", element, element_step), tiles)
 
 
-def row_index(emit: Emitter, value: Box, layout: Layout, y: Reads, x: Reads, pad_row: int) -> gs.Variable:
-    """Rows of the union table of a value whose updated region ``value`` lies in ``layout``, for all pairs of reads: int32."""
-    base = value.y.size * value.x.size + PAD_ROWS + layout.nothing
-    return emit("Max", cached_index(emit, value, y, x, pad_row), updated_index(emit, value, layout, y, x, base))
+def row_index(emit: Emitter, value: Box, numbers: RowNumbers, y: Reads, x: Reads, pad_row: int) -> gs.Variable:
+    """Rows of a value's union table, whose updated region ``value`` has rows of ``numbers``, for all pairs of reads: int32."""
+    base = value.y.size * value.x.size + PAD_ROWS + numbers.nothing
+    return emit("Max", cached_index(emit, value, y, x, pad_row), updated_index(emit, value, numbers, y, x, base))
 
 
 def cached_index(emit: Emitter, value: Box, y: Reads, x: Reads, pad_row: int) -> gs.Variable:
@@ -82,10 +82,10 @@ def cached_index(emit: Emitter, value: Box, y: Reads, x: Reads, pad_row: int) ->
     return cached
 
 
-def updated_index(emit: Emitter, value: Box, layout: Layout, y: Reads, x: Reads, base: int) -> gs.Variable:
+def updated_index(emit: Emitter, value: Box, numbers: RowNumbers, y: Reads, x: Reads, base: int) -> gs.Variable:
     """Rows of the updated region, the first one being row ``base``, for all pairs of reads; far below zero outside of it."""
-    along_y = emit("Add", _updated_offsets(emit, value.y, y, layout.y), y.by_region(emit, layout.step, base))
-    return emit("Add", along_y, _updated_offsets(emit, value.x, x, layout.x))
+    along_y = emit("Add", _updated_offsets(emit, value.y, y, numbers.y), y.by_region(emit, numbers.step, base))
+    return emit("Add", along_y, _updated_offsets(emit, value.x, x, numbers.x))
 
 
 def cell_index(emit: Emitter, box: Box) -> gs.Variable:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.lowering.layout import as_read, rows_as_read, rows_shared
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering
@@ -16,16 +17,14 @@ from kcompiler.passes.regions.channels import REDUCTIONS, selected
 
 def concatenate(site: Site) -> Updated:
     """Branches brought to the union box, then side by side along the channels."""
-    tile = site.shared_tile()
     operands = [operand for operand in site.inputs if operand is not None]
-    rows = [site.aligned_rows(operand, tile) for operand in operands]
-    return site.computed(rows=site.emit("Concat", *rows, axis=1), tile=tile, zeros=site.zeros(operands, tile))
+    rows = [site.aligned_rows(operand) for operand in operands]
+    return site.computed(rows=site.emit("Concat", *rows, axis=1), zeros=site.zeros(operands))
 
 
 def _on_rows(site: Site, operator: str, *inputs: gs.Tensor, **attributes: Any) -> Updated:
     """``operator`` on the region's rows, in the order that they are in."""
-    value = site.value
-    return site.computed(rows=site.emit(operator, as_rows(site.emit, value), *inputs, **attributes), tile=value.tile)
+    return site.computed(rows=site.emit(operator, as_rows(site.emit, site.value), *inputs, **attributes))
 
 
 def normalise_channels(site: Site) -> Updated:
@@ -49,7 +48,7 @@ def local_response_normalization(site: Site) -> Updated:
     emit, value = site.emit, site.value
     cells = emit("Reshape", as_rows(emit, value), emit.int64([-1, value.channels, 1, 1]))
     rows = emit("Reshape", emit("LRN", cells, **site.node.attrs), emit.int64([-1, value.channels]))
-    return site.computed(rows=rows, tile=value.tile)
+    return site.computed(rows=rows)
 
 
 def reduce_channels(site: Site) -> Updated:
@@ -73,7 +72,7 @@ def take_channels(site: Site) -> Updated:
     else:
         columns = emit("Transpose", as_rows(emit, value), perm=[1, 0])
         rows = emit("Transpose", emit("Gather", columns, emit.int64(wanted), axis=0), perm=[1, 0])
-    return site.computed(rows=rows, tile=value.tile, zeros=value.zeros)
+    return site.computed(rows=rows, zeros=value.zeros)
 
 
 def transpose(site: Site) -> Updated:
@@ -97,16 +96,16 @@ def multiply_channels(site: Site) -> Updated:
     """Rows times the matrix."""
     value = site.value
     rows = site.emit("MatMul", as_rows(site.emit, value), site.constant(site.node.inputs[1]))
-    return site.computed(rows=rows, tile=value.tile, zeros=value.zeros)
+    return site.computed(rows=rows, zeros=value.zeros)
 
 
 LOWERINGS = (
-    Lowering("channels", ("Concat",), concatenate),
-    Lowering("rows", ("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), normalise_channels),
-    Lowering("rows", ("LayerNormalization",), layer_normalization),
-    Lowering("rows", ("LRN",), local_response_normalization),
-    Lowering("rows", REDUCTIONS, reduce_channels),
-    Lowering("rows", ("Gather",), take_channels),
-    Lowering("as it is", ("Transpose",), transpose),
-    Lowering("gemm", ("MatMul",), multiply_channels, work=_product_work),
+    Lowering("channels", ("Concat",), concatenate, rows_shared),
+    Lowering("rows", ("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), normalise_channels, rows_as_read),
+    Lowering("rows", ("LayerNormalization",), layer_normalization, rows_as_read),
+    Lowering("rows", ("LRN",), local_response_normalization, rows_as_read),
+    Lowering("rows", REDUCTIONS, reduce_channels, rows_as_read),
+    Lowering("rows", ("Gather",), take_channels, as_read),
+    Lowering("as it is", ("Transpose",), transpose, as_read),
+    Lowering("gemm", ("MatMul",), multiply_channels, rows_as_read, work=_product_work),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
+from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, channels_first
+from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, Windows
@@ -52,7 +53,6 @@ def _regions_work(shape: Shape) -> Work:
 def conv_as_gemm(site: Site) -> Updated:
     """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 takes the rows as they are.
 
-    A region held as maps is convolved by it as it is: ONNX Runtime's blocked layout is faster than making rows for a Gemm.
     What scales the channels of rows goes into the weights.
     The weights are brought from [M, C, kh, kw] to [kh * kw * C, M] by nodes on the constant, which ONNX Runtime folds
     when it loads the session: the bundle stores them once.
@@ -63,26 +63,28 @@ def conv_as_gemm(site: Site) -> Updated:
     scaled: Scaled | None = None
     depth = y.kernel * x.kernel * operand.updated.channels
     if site.cell_by_cell:
-        if operand.updated.maps is not None:
-            return _convolved(site, operand.updated.maps)
-        known, tile = operand.updated.scaled, operand.updated.tile
+        known = operand.updated.scaled
         scaled = known if known is not None and known.centred else None
         rows = scaled.rows if scaled is not None else as_rows(emit, operand.updated)
-        if tile is not None and _better_in_plain_order(site, tile):
-            rows, tile = operand.updated.in_plain_order(emit, rows), None
+        if site.layout.tile is None:
+            rows = operand.updated.in_plain_order(emit, rows)
     else:
-        rows, tile = emit("Reshape", site.patches(operand), emit.int64([-1, depth])), None
+        rows = emit("Reshape", site.patches(operand), emit.int64([-1, depth]))
     columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
     matrix = emit("Reshape", columns, emit.int64([depth, site.channels]))
     if scaled is not None:
         matrix = emit("Mul", matrix, emit.constant(scaled.factor.astype(np.float32)[:, None], f"{weights.name}/factors"))
     products = emit("Gemm", rows, matrix, *_bias(site, scaled))
-    return site.computed(rows=products, tile=tile)
+    return site.computed(rows=products)
 
 
-def _better_in_plain_order(site: Site, tile: Tile) -> bool:
-    """Whether to leave the order of tiles: rows that overhang cost products, and later nodes read what is wider behind anew."""
-    return site.channels > site.operand.updated.channels or site.overhang(tile) * site.channels > REORDERING
+def _layout_of_products(around: Surroundings) -> Layout:
+    """The order of the rows read, where it pays: rows that overhang cost products, and wider ones are read anew behind."""
+    if not around.cell_by_cell:
+        return ROWS
+    tile = around.first.layout.tile
+    wider = around.channels > around.first.channels
+    return ROWS if wider or around.overhang(tile) * around.channels > REORDERING else Layout(tile=tile)
 
 
 def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
@@ -98,16 +100,11 @@ def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
 
 def conv_on_regions(site: Site) -> Updated:
     """The convolution itself, without padding, over the regions as they are or gathered (padding comes as rows of zeros)."""
-    return _convolved(site, site.maps())
-
-
-def _convolved(site: Site, maps: gs.Tensor) -> Updated:
-    """The convolution, without padding, of ``maps`` [batch, C, h, w]."""
     y, x = site.windows
     return site.computed(
         maps=site.emit(
             "Conv",
-            maps,
+            site.maps(),
             *(site.constant(value) for value in site.node.inputs[1:] if not value.is_empty()),
             kernel_shape=[y.kernel, x.kernel],
             strides=[y.stride, x.stride],
@@ -119,6 +116,7 @@ def _convolved(site: Site, maps: gs.Tensor) -> Updated:
 
 
 LOWERINGS = (
-    Lowering("gemm", ("Conv",), conv_as_gemm, applies=_ungrouped, work=_gemm_work),
-    Lowering("regions", ("Conv",), conv_on_regions, work=_regions_work),
+    Lowering("gemm", ("Conv",), conv_as_gemm, _layout_of_products, applies=_ungrouped, work=_gemm_work, on_maps="regions"),
+    Lowering("regions", ("Conv",), conv_on_regions, channels_first, work=_regions_work),
 )
+"""A region held as maps is convolved as it is: ONNX Runtime's blocked layout is faster than making rows for a Gemm."""

@@ -9,7 +9,8 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.emission.index import PAD_ROWS
 from kcompiler.passes.graphs.quantised import quantised_behind
-from kcompiler.passes.lowering.operand import Tile, Updated, cached_rows
+from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, as_read, channels_first, rows_shared
+from kcompiler.passes.lowering.operand import Updated, cached_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, Windows
@@ -73,16 +74,27 @@ def batch_normalization(site: Site) -> Updated:
 def merge_regions(site: Site) -> Updated:
     """Elementwise over branches brought to the union box, or with constants."""
     operands = [operand for operand in site.inputs if operand is not None]
-    if len(operands) == 1 and not any(_varies(site, value) for value in site.node.inputs):
-        value = site.in_place(operands[0])
+    if _is_alone(site):
+        value = site.brought_in_place(operands[0])
         return _on_layout(site, value, lambda value, shape: _elementwise(site, [value], shape), _scaled_by_constant(site, value))
-    tile = site.shared_tile()
-    rows = _elementwise(site, [site.aligned_rows(o, tile) for o in operands], PER_ROW, tile)
-    zeros = site.node.op in ZERO_FOR_ZEROS and len(operands) == len(site.inputs) and site.zeros(operands, tile)
-    return site.computed(rows=rows, tile=tile, zeros=zeros)
+    rows = _elementwise(site, [site.aligned_rows(operand) for operand in operands], PER_ROW)
+    zeros = site.node.op in ZERO_FOR_ZEROS and len(operands) == len(site.inputs) and site.zeros(operands)
+    return site.computed(rows=rows, zeros=zeros)
 
 
-def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...], tile: Tile | None = None) -> gs.Tensor:
+def _is_alone(around: Surroundings) -> bool:
+    """Whether one region meets nothing but numbers that are the same for all cells."""
+    return len(around.regions) == 1 and not any(_varies(around, value) for value in around.node.inputs)
+
+
+def _layout_of_merge(around: Surroundings) -> Layout:
+    if not _is_alone(around):
+        return rows_shared(around)
+    (held,) = around.regions
+    return held.layout if held.aligned else ROWS
+
+
+def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...]) -> gs.Tensor:
     """The node on ``values`` (its inputs that are regions, in order) and its constants brought to ``shape``."""
     regions = iter(values)
     inputs = []
@@ -92,30 +104,30 @@ def _elementwise(site: Site, values: list[gs.Tensor], shape: tuple[int, ...], ti
         elif (gate := site.gate(source)) is not None:
             inputs.append(site.emit("Reshape", gate, site.emit.int64([1, -1] if shape == PER_ROW else [-1, 1, 1])))
         elif _varies(site, source):
-            inputs.append(site.as_typed(_from_cell_to_cell(site, source, tile), source))
+            inputs.append(site.as_typed(_from_cell_to_cell(site, source), source))
         else:
             inputs.append(_channels(site, np.asarray(source.values), shape))
     return site.as_held(site.emit(site.node.op, *inputs, **site.node.attrs))
 
 
-def _channels_last(site: Site, constant: gs.Constant) -> AnyArray:
+def _channels_last(around: Surroundings, constant: gs.Constant) -> AnyArray:
     """[1, h, w, c], each of them 1 or the output's."""
     numbers = np.asarray(constant.values)
     aligned = numbers.reshape((1,) * (4 - numbers.ndim) + numbers.shape)
-    return aligned if site.last else aligned.transpose(0, 2, 3, 1)
+    return aligned if around.last else aligned.transpose(0, 2, 3, 1)
 
 
-def _varies(site: Site, value: gs.Tensor) -> bool:
+def _varies(around: Surroundings, value: gs.Tensor) -> bool:
     """Whether it is a constant that is not the same for all cells."""
-    return isinstance(value, gs.Constant) and _channels_last(site, value).shape[1:3] != (1, 1)
+    return isinstance(value, gs.Constant) and _channels_last(around, value).shape[1:3] != (1, 1)
 
 
-def _from_cell_to_cell(site: Site, constant: gs.Constant, tile: Tile | None) -> gs.Tensor:
+def _from_cell_to_cell(site: Site, constant: gs.Constant) -> gs.Tensor:
     """The rows of a constant map in the places of the region."""
     numbers = _channels_last(site, constant).astype(np.float32)
     whole = np.broadcast_to(numbers, (1, site.output.y.size, site.output.x.size, numbers.shape[3]))
     table = np.concatenate([whole.reshape(-1, numbers.shape[3]), np.zeros((PAD_ROWS, numbers.shape[3]), np.float32)])
-    return cached_rows(site.emit, site.output, tile, site.emit.constant(table, f"{site.node.name}/map"))
+    return cached_rows(site.emit, site.output, site.layout.tile, site.emit.constant(table, f"{site.node.name}/map"))
 
 
 def _scaled(value: Updated, factor: DoubleArray | float, offset: DoubleArray | float) -> Scaled | None:
@@ -143,7 +155,7 @@ def _on_layout(
         kept = value.cached is not None and site.node.op not in NOT_ALWAYS_FINITE
         cached = compute(value.cached, PER_ROW) if kept else None
         zeros = value.zeros and site.node.op in ZERO_FOR_ZERO
-        return site.computed(rows=compute(value.rows, PER_ROW), tile=value.tile, cached=cached, zeros=zeros, scaled=scaled)
+        return site.computed(rows=compute(value.rows, PER_ROW), cached=cached, zeros=zeros, scaled=scaled)
     assert value.maps is not None
     return site.computed(maps=compute(value.maps, PER_MAP))
 
@@ -154,8 +166,8 @@ def _channels(site: Site, numbers: AnyArray, shape: tuple[int, ...]) -> gs.Const
 
 
 LOWERINGS = (
-    Lowering("pointwise", tuple(operator for operator in POINTWISE if operator != "BatchNormalization"), apply_pointwise),
-    Lowering("operator", ("BatchNormalization",), batch_normalization_itself, applies=_rounds_to_steps),
-    Lowering("scale and shift", ("BatchNormalization",), batch_normalization, applies=_rounds_to_none),
-    Lowering("merge", MERGES, merge_regions),
+    Lowering("pointwise", tuple(one for one in POINTWISE if one != "BatchNormalization"), apply_pointwise, as_read),
+    Lowering("operator", ("BatchNormalization",), batch_normalization_itself, channels_first, applies=_rounds_to_steps),
+    Lowering("scale and shift", ("BatchNormalization",), batch_normalization, as_read, applies=_rounds_to_none),
+    Lowering("merge", MERGES, merge_regions, _layout_of_merge),
 )

@@ -16,7 +16,7 @@ from kcompiler.passes.regions.channels import summed_axes
 from kcompiler.passes.regions.region import Region
 
 POOLED = 1024
-"""Cells of a map up to which a region of it that is held as maps is pooled: a pool adds up one by one."""
+"""Cells of a map up to which a region of it that is held as maps is pooled: a pool adds up cell by cell."""
 
 
 def is_head(node: gs.Node, region: Region) -> bool:
@@ -53,6 +53,11 @@ def only_summed(value: gs.Tensor, region: Region) -> bool:
     return bool(value.outputs) and all(
         is_head(node, region) or (node.op in POINTWISE and only_summed(node.outputs[0], region)) for node in value.outputs
     )
+
+
+def is_pooled(region: Region) -> bool:
+    """Whether :func:`region_sum` takes a region of this map as it is where it is held as maps."""
+    return region.y.size * region.x.size <= POOLED
 
 
 def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region) -> gs.Variable:

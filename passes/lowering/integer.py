@@ -11,7 +11,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.lowering.operand import Tile, Updated, as_rows
+from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, rows_as_read
+from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.tiles import added_to_cached
@@ -42,22 +43,25 @@ def conv_in_integers(site: Site) -> Updated:
     emit = site.emit
     weights = np.asarray(site.node.inputs[1].values)
     matrix = weights.transpose(2, 3, 1, 0).reshape(-1, site.channels)
-    changes, tile = _changes(site, len(matrix))
+    changes = _changes(site, len(matrix))
     codes, scales = quantised(matrix)
     values, scale, zero = emit.several("DynamicQuantizeLinear", 3, changes)
     products = emit("MatMulInteger", values, emit.constant(codes, f"{site.node.name}/codes"), zero)
     both = emit("Mul", scale, emit.constant(scales, f"{site.node.name}/scales"))
     added = emit("Mul", emit("Cast", products, to=TensorProto.FLOAT), both)
-    return added_to_cached(site, added, tile)
+    return added_to_cached(site, added)
 
 
-def _changes(site: Site, depth: int) -> tuple[gs.Tensor, Tile | None]:
-    """The change under the window of every output cell, [rows, depth], and the order of the rows."""
-    emit, operand, (y, x) = site.emit, site.operand, site.windows
-    value = operand.updated
-    if y.kernel == x.kernel == y.stride == x.stride == 1 and site.aligned(operand, value.tile):
-        return emit("Sub", as_rows(emit, value), operand.cached_rows(emit)), value.tile
-    return emit("Reshape", site.changed_patches(operand), emit.int64([-1, depth])), None
+def _layout(around: Surroundings) -> Layout:
+    return rows_as_read(around) if around.cell_by_cell else ROWS
+
+
+def _changes(site: Site, depth: int) -> gs.Tensor:
+    """The change under the window of every output cell, [rows, depth]."""
+    emit, operand = site.emit, site.operand
+    if site.cell_by_cell:
+        return emit("Sub", as_rows(emit, operand.updated), operand.cached_rows(emit))
+    return emit("Reshape", site.changed_patches(operand), emit.int64([-1, depth]))
 
 
 def quantised(matrix: AnyArray) -> tuple[AnyArray, AnyArray]:
@@ -68,4 +72,4 @@ def quantised(matrix: AnyArray) -> tuple[AnyArray, AnyArray]:
     return np.rint(numbers / scales).astype(np.int8), scales.astype(np.float32)
 
 
-LOWERINGS = (Lowering("int8 gemm", ("Conv",), conv_in_integers, applies=_applies, work=_work, integer=True),)
+LOWERINGS = (Lowering("int8 gemm", ("Conv",), conv_in_integers, _layout, applies=_applies, work=_work, integer=True),)

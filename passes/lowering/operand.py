@@ -12,21 +12,19 @@ from onnx import TensorProto
 from kcompiler.passes.emission.box import Box
 from kcompiler.passes.emission.index import (
     ZERO_ROW,
-    Layout,
+    RowNumbers,
     cached_index,
     cell_index,
-    plain_layout,
+    plain_rows,
     row_index,
-    tiled_layout,
+    tiled_rows,
     updated_index,
 )
 from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.lowering.layout import Layout, Tile
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.regions.geometry import Window
-
-Tile = tuple[int, int]
-"""(height, width) in outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Updated:
         maps: [batch, C, h, w], or None.
         tile: (height, width) of the tiles that rows are ordered by; None is region by region, line by line: [batch * h * w, C].
         cached: rows of the cached activation in the same places and order, where they were needed to compute the region.
-        zeros: whether the rows in front that belong to no region (:attr:`Layout.nothing`) are zeros for sure, as they are in
+        zeros: whether the rows in front that belong to no region (:attr:`RowNumbers.nothing`) are zeros for sure, as they are in
             the cached activation.
         scaled: ``rows`` as scaled and shifted rows before them, where they are known as that.
     """
@@ -54,16 +52,21 @@ class Updated:
     zeros: bool = False
     scaled: Scaled | None = None
 
-    def layout(self, emit: Emitter) -> Layout:
-        return plain_layout(emit, self.box) if self.tile is None else tiled_layout(emit, self.box, self.tile)
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.rows is None, self.tile)
+
+    def row_numbers(self, emit: Emitter) -> RowNumbers:
+        """Of its cells among its rows."""
+        return plain_rows(emit, self.box) if self.tile is None else tiled_rows(emit, self.box, self.tile)
 
     def in_plain_order(self, emit: Emitter, rows: gs.Tensor) -> gs.Tensor:
         """``rows``, ordered as these, region by region, line by line."""
         if self.tile is None:
             return rows
         y, x = (contiguous_reads(emit, Window.identity(axis.size), axis) for axis in (self.box.y, self.box.x))
-        layout = self.layout(emit)
-        index = updated_index(emit, self.box, layout, y, x, base=layout.nothing)
+        numbers = self.row_numbers(emit)
+        index = updated_index(emit, self.box, numbers, y, x, base=numbers.nothing)
         return emit("Gather", rows, emit("Reshape", index, emit.int64([-1])), axis=0)
 
 
@@ -82,35 +85,59 @@ def in_regions(emit: Emitter, value: Updated, rows: gs.Tensor) -> gs.Variable:
 
 
 @dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Some of a batch's positions.
+
+    Attributes:
+        number: which of the micro-batches.
+        sizes: int64 [micro-batches], positions in each; ``count`` of them.
+    """
+
+    number: int
+    sizes: gs.Tensor
+    count: int
+
+    def of(self, emit: Emitter, index: gs.Tensor) -> gs.Tensor:
+        """Its part of ``index``, which has the batch as its first axis."""
+        return emit.several("Split", self.count, index, self.sizes)[self.number]
+
+
+@dataclass(frozen=True, slots=True)
 class Operand:
     """An incremental input of a node: its updated region, and how to get the cached map around it.
 
     Attributes:
         updated: the region.
         cached: returns the cached rows [H * W + 2, C] (the first call makes them an input of the graph).
+        part: the micro-batch that is read for, if not the batch.
     """
 
     updated: Updated
     cached: Callable[[], gs.Tensor]
+    part: MicroBatch | None = None
 
     def read(self, emit: Emitter, y: Reads, x: Reads, pad_row: int = ZERO_ROW, *, sparse: bool = False) -> gs.Variable:
         """The cells read, of the cached map with the updated region in it: [*shape that the reads broadcast to, C].
 
         ``sparse`` where a batch reads a small part of the map: that part is copied to stand beside the updated rows, not the map.
         """
-        value, layout = self.updated, self.updated.layout(emit)
+        union, index = self._union(emit, y, x, pad_row, sparse=sparse)
+        return emit("Gather", union, index if self.part is None else self.part.of(emit, index), axis=0)
+
+    def _union(self, emit: Emitter, y: Reads, x: Reads, pad_row: int, *, sparse: bool) -> tuple[gs.Variable, gs.Variable]:
+        """A table that has all cells read, [rows, C], and the row of each."""
+        value, numbers = self.updated, self.updated.row_numbers(emit)
         if not sparse:
             union = emit("Concat", self.cached(), as_rows(emit, value), axis=0)
-            return emit("Gather", union, row_index(emit, value.box, layout, y, x, pad_row), axis=0)
+            return union, row_index(emit, value.box, numbers, y, x, pad_row)
         cached = emit("Reshape", cached_index(emit, value.box, y, x, pad_row), emit.int64([-1]))
         count = emit("Squeeze", emit("Shape", cached))
-        updated = updated_index(emit, value.box, layout, y, x, base=layout.nothing)
+        updated = updated_index(emit, value.box, numbers, y, x, base=numbers.nothing)
         read = emit("Reshape", emit("Range", emit.int64(0), count, emit.int64(1)), emit("Shape", updated))
         index = emit(
             "Max", emit("Cast", read, to=TensorProto.INT32), emit("Add", updated, emit("Cast", count, to=TensorProto.INT32))
         )
-        union = emit("Concat", emit("Gather", self.cached(), cached, axis=0), as_rows(emit, value), axis=0)
-        return emit("Gather", union, index, axis=0)
+        return emit("Concat", emit("Gather", self.cached(), cached, axis=0), as_rows(emit, value), axis=0), index
 
     def cached_rows(self, emit: Emitter) -> gs.Tensor:
         """The cached activation in the places and the order of the updated rows."""
@@ -120,12 +147,12 @@ class Operand:
     def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
         """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
         value = self.updated
-        changes, layout = emit("Sub", as_rows(emit, value), self.cached_rows(emit)), value.layout(emit)
-        joined = not layout.nothing or not (value.zeros or value.cached is not None)
+        changes, numbers = emit("Sub", as_rows(emit, value), self.cached_rows(emit)), value.row_numbers(emit)
+        joined = not numbers.nothing or not (value.zeros or value.cached is not None)
         if joined:
             zeros = emit.constant(np.zeros((1, value.channels), np.float32), "nothing")
             changes = emit("Concat", zeros, changes, axis=0)
-        index = updated_index(emit, value.box, layout, y, x, base=layout.nothing + joined)
+        index = updated_index(emit, value.box, numbers, y, x, base=numbers.nothing + joined)
         return emit("Gather", changes, emit("Max", index, emit.int32(0)), axis=0)
 
 

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.emission.index import LOWEST_ROW, ZERO_ROW
 from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.lowering.layout import MAPS, ROWS, Layout, Surroundings, channels_first, rows_in_plain_order
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering
@@ -79,13 +80,19 @@ def max_pool_on_regions(site: Site) -> Updated:
 def average_pool_on_regions(site: Site) -> Updated:
     """The mean with zeros for padding, then over the number of cells that count."""
     emit, (y, x) = site.emit, _counts(site)
-    means = site.computed(maps=_on_regions(site, ZERO_ROW))
-    taps = [window.kernel for window in site.windows]
-    if all(set(counts) == {size} for counts, size in zip((y, x), taps, strict=True)):
-        return means
+    means = _on_regions(site, ZERO_ROW)
+    if site.layout.maps:
+        return site.computed(maps=means)
     cells = (contiguous_reads(emit, Window.identity(a.size), a) for a in (site.output.y, site.output.x))
-    counted = emit("Mul", _shares(emit, y, x, *cells), emit.constant(np.array(taps[0] * taps[1], np.float32)))
-    return site.computed(rows=emit("Mul", as_rows(emit, means), counted))
+    taps = np.prod([window.kernel for window in site.windows])
+    counted = emit("Mul", _shares(emit, y, x, *cells), emit.constant(np.array(taps, np.float32)))
+    return site.computed(rows=emit("Mul", as_rows(emit, Updated(site.output, site.channels, maps=means)), counted))
+
+
+def _layout_of_means(around: Surroundings) -> Layout:
+    """Channels first as they come, but where windows at the borders count fewer cells."""
+    taps = [window.kernel for window in around.windows]
+    return MAPS if all(set(counts) == {size} for counts, size in zip(_counts(around), taps, strict=True)) else ROWS
 
 
 def _sums(window: Window, tile: int) -> DoubleArray:
@@ -105,15 +112,19 @@ def _tiled_work(size: int, shape: Shape) -> Work:
 
 def _tiled_mean(size: int, site: Site) -> Updated:
     """The change of the sums, over tiles of ``size`` x ``size`` outputs, as matrix products."""
-    emit, tile, (y, x) = site.emit, (size, size), _counts(site)
+    emit, (y, x) = site.emit, _counts(site)
     along_y, along_x = (_sums(window, size) for window in site.windows)
-    cells = site.operand.read_changes(emit, *site.tiles(tile))
+    cells = site.operand.read_changes(emit, *site.tiles())
     if _uniform(y, x):
-        return added_to_cached(site, apply_along_both(emit, along_y / y[0], along_x / x[0], cells, "pool"), tile)
+        return added_to_cached(site, apply_along_both(emit, along_y / y[0], along_x / x[0], cells, "pool"))
     sums = emit("Reshape", apply_along_both(emit, along_y, along_x, cells, "pool"), emit.int64([-1, site.channels]))
     box = site.output
-    outputs = tile_reads(emit, (Window.identity(box.y.size), Window.identity(box.x.size)), box, tile)
-    return added_to_cached(site, emit("Mul", sums, _shares(emit, y, x, *outputs)), tile)
+    outputs = tile_reads(emit, (Window.identity(box.y.size), Window.identity(box.x.size)), box, (size, size))
+    return added_to_cached(site, emit("Mul", sums, _shares(emit, y, x, *outputs)))
+
+
+def _in_tiles(size: int, around: Surroundings) -> Layout:
+    return Layout(tile=(size, size))
 
 
 def _windows(site: Site, pad_row: int) -> gs.Variable:
@@ -123,12 +134,12 @@ def _windows(site: Site, pad_row: int) -> gs.Variable:
     return site.emit("Reshape", site.patches(site.operand, pad_row), shape)
 
 
-def _counts(site: Site) -> tuple[IntArray, IntArray]:
+def _counts(around: Surroundings) -> tuple[IntArray, IntArray]:
     """Per output along y and x, the cells its window counts (``count_include_pad``, clipped windows of ``ceil_mode``)."""
-    pads = site.attribute("pads", [0, 0, 0, 0])
+    pads = around.attribute("pads", [0, 0, 0, 0])
     assert isinstance(pads, list)
-    before, after = (pads[:2], pads[2:]) if site.attribute("count_include_pad", 0) else ([0, 0], [0, 0])
-    y, x = (window.counted_taps(b, a) for window, b, a in zip(site.windows, before, after, strict=True))
+    before, after = (pads[:2], pads[2:]) if around.attribute("count_include_pad", 0) else ([0, 0], [0, 0])
+    y, x = (window.counted_taps(b, a) for window, b, a in zip(around.windows, before, after, strict=True))
     return y, x
 
 
@@ -146,13 +157,19 @@ def _shares(emit: Emitter, counts_y: IntArray, counts_x: IntArray, y: Reads, x: 
 
 
 LOWERINGS = (
-    Lowering("window max", ("MaxPool",), max_pool, work=_windows_work),
-    Lowering("window mean", ("AveragePool",), average_pool, work=_windows_work),
-    Lowering("window norm", ("LpPool",), norm_pool, work=_windows_work),
-    Lowering("regions", ("MaxPool",), max_pool_on_regions, work=_regions_work),
-    Lowering("regions", ("AveragePool",), average_pool_on_regions, work=_regions_work),
+    Lowering("window max", ("MaxPool",), max_pool, rows_in_plain_order, work=_windows_work),
+    Lowering("window mean", ("AveragePool",), average_pool, rows_in_plain_order, work=_windows_work),
+    Lowering("window norm", ("LpPool",), norm_pool, rows_in_plain_order, work=_windows_work),
+    Lowering("regions", ("MaxPool",), max_pool_on_regions, channels_first, work=_regions_work),
+    Lowering("regions", ("AveragePool",), average_pool_on_regions, _layout_of_means, work=_regions_work),
     *(
-        Lowering(f"tiled mean {size}", ("AveragePool",), partial(_tiled_mean, size), work=partial(_tiled_work, size))
+        Lowering(
+            f"tiled mean {size}",
+            ("AveragePool",),
+            partial(_tiled_mean, size),
+            partial(_in_tiles, size),
+            work=partial(_tiled_work, size),
+        )
         for size in TILES
     ),
 )

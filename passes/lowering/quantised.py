@@ -10,6 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.quantised import domain_of
+from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, as_read, channels_first, rows_as_read, rows_shared
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, Windows
@@ -87,9 +88,8 @@ def conv_as_gemm(site: Site) -> Updated:
     emit, node, (y, x) = site.emit, site.node, site.windows
     _, scale, zero, weights, weights_scale, weights_zero, output_scale, output_zero, *bias = node.inputs
     depth = y.kernel * x.kernel * site.operand.updated.channels
-    tile = None
     if site.cell_by_cell:
-        rows, tile = as_rows(emit, site.operand.updated), site.operand.updated.tile
+        rows = as_rows(emit, site.operand.updated)
     else:
         rows = emit("Reshape", site.patches(site.operand), emit.int64([-1, depth]))
     columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
@@ -97,7 +97,11 @@ def conv_as_gemm(site: Site) -> Updated:
     before, behind = _parameters(site, [weights_scale, weights_zero]), _parameters(site, [output_scale, output_zero])
     (added,) = _parameters(site, bias) or [None]
     inputs = [rows, *_parameters(site, [scale, zero]), matrix, *before, added, *behind]
-    return site.computed(rows=emit("QGemm", *inputs, domain=domain_of("QGemm")), tile=tile)
+    return site.computed(rows=emit("QGemm", *inputs, domain=domain_of("QGemm")))
+
+
+def _layout_of_products(around: Surroundings) -> Layout:
+    return rows_as_read(around) if around.cell_by_cell else ROWS
 
 
 def _pool_work(shape: Shape) -> Work:
@@ -121,7 +125,7 @@ def average_pool_on_regions(site: Site) -> Updated:
 
 def convert_cells(site: Site) -> Updated:
     """The operator itself, on whichever layout the region is in."""
-    value, node = site.operand.updated, site.node
+    value, node = site.value, site.node
     parameters = _parameters(site, node.inputs[1:])
     attributes = {name: number for name, number in node.attrs.items() if name != "axis"}  # of scales that there is one of
 
@@ -129,39 +133,38 @@ def convert_cells(site: Site) -> Updated:
         return site.emit(node.op, held, *parameters, domain=domain_of(node.op), **attributes)
 
     if value.rows is not None:
-        return site.computed(rows=apply(value.rows), tile=value.tile)
+        return site.computed(rows=apply(value.rows))
     assert value.maps is not None
     return site.computed(maps=apply(value.maps))
 
 
 def merge_regions(site: Site) -> Updated:
     """Two regions brought to the union box, or one and a number a channel."""
-    emit, tile = site.emit, site.shared_tile()
+    emit = site.emit
     inputs: list[gs.Tensor | None] = []
     for place, (operand, value) in enumerate(zip(site.inputs, site.node.inputs, strict=True)):
         if operand is not None:
-            inputs.append(site.aligned_rows(operand, tile))
+            inputs.append(site.aligned_rows(operand))
         elif place in OPERANDS:
             inputs.append(emit.constant(np.asarray(value.values).reshape(1, -1), value.name))
         else:
             inputs += _parameters(site, [value])
-    return site.computed(rows=emit(site.node.op, *inputs, domain=domain_of(site.node.op)), tile=tile)
+    return site.computed(rows=emit(site.node.op, *inputs, domain=domain_of(site.node.op)))
 
 
 def concatenate(site: Site) -> Updated:
     """Branches brought to the union box, then side by side along the channels."""
-    tile = site.shared_tile()
     inputs: list[gs.Tensor | None] = []
     for operand, value in zip(site.inputs, site.node.inputs, strict=True):
-        inputs += [site.aligned_rows(operand, tile)] if operand is not None else _parameters(site, [value])
-    return site.computed(rows=site.emit("QLinearConcat", *inputs, domain=domain_of("QLinearConcat"), axis=1), tile=tile)
+        inputs += [site.aligned_rows(operand)] if operand is not None else _parameters(site, [value])
+    return site.computed(rows=site.emit("QLinearConcat", *inputs, domain=domain_of("QLinearConcat"), axis=1))
 
 
 LOWERINGS = (
-    Lowering("regions", ("QLinearConv",), conv_on_regions, work=_conv_work),
-    Lowering("gemm", ("QLinearConv",), conv_as_gemm, applies=_ungrouped, work=_gemm_work),
-    Lowering("regions", ("QLinearAveragePool",), average_pool_on_regions, work=_pool_work),
-    Lowering("as it is", SOLO, convert_cells),
-    Lowering("merge", MERGES, merge_regions),
-    Lowering("channels", ("QLinearConcat",), concatenate),
+    Lowering("regions", ("QLinearConv",), conv_on_regions, channels_first, work=_conv_work),
+    Lowering("gemm", ("QLinearConv",), conv_as_gemm, _layout_of_products, applies=_ungrouped, work=_gemm_work),
+    Lowering("regions", ("QLinearAveragePool",), average_pool_on_regions, channels_first, work=_pool_work),
+    Lowering("as it is", SOLO, convert_cells, as_read),
+    Lowering("merge", MERGES, merge_regions, rows_shared),
+    Lowering("channels", ("QLinearConcat",), concatenate, rows_shared),
 )

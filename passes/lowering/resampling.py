@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.emission.box import Axis, first_of
 from kcompiler.passes.emission.reads import chosen_reads
 from kcompiler.passes.lowering.channels import take_channels
+from kcompiler.passes.lowering.layout import Layout, Surroundings, as_read, rows_in_plain_order
 from kcompiler.passes.lowering.operand import Operand, Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering
@@ -39,7 +40,16 @@ def resample(site: Site) -> Updated:
 
 def crop_or_select(site: Site) -> Updated:
     """Cells or channels: whichever axes it is along."""
-    return take_channels(site) if sliced_axes(site.node) == {site.region.channel_axis} else resample(site)
+    return take_channels(site) if _selects(site) else resample(site)
+
+
+def _selects(around: Surroundings) -> bool:
+    """Whether it takes channels, of all cells."""
+    return sliced_axes(around.node) == {around.region.channel_axis}
+
+
+def _layout_of_slice(around: Surroundings) -> Layout:
+    return as_read(around) if _selects(around) else rows_in_plain_order(around)
 
 
 def space_to_depth(site: Site) -> Updated:
@@ -80,8 +90,8 @@ def _by_output(site: Site, axis: Axis, values: AnyArray) -> gs.Variable:
 
 
 LOWERINGS = (
-    Lowering("taps", ("Pad", "Resize"), resample, work=_gathered),
-    Lowering("taps or channels", ("Slice",), crop_or_select, work=_gathered),
-    Lowering("blocks", ("SpaceToDepth",), space_to_depth, work=_gathered),
-    Lowering("blocks", ("DepthToSpace",), depth_to_space, work=_gathered),
+    Lowering("taps", ("Pad", "Resize"), resample, rows_in_plain_order, work=_gathered),
+    Lowering("taps or channels", ("Slice",), crop_or_select, _layout_of_slice, work=_gathered),
+    Lowering("blocks", ("SpaceToDepth",), space_to_depth, rows_in_plain_order, work=_gathered),
+    Lowering("blocks", ("DepthToSpace",), depth_to_space, rows_in_plain_order, work=_gathered),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.lowering.layout import Layout, Surroundings
 from kcompiler.passes.lowering.operand import Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.work import Shape, Work
@@ -38,9 +39,11 @@ class Lowering:
     Attributes:
         name: as the report shows it.
         operators: that it computes.
-        emit: emits it.
+        emit: emits it, in the layout that ``layout`` gives.
+        layout: of the region that it computes, by what surrounds the node.
         applies: whether it can compute a node (with these windows) at all.
         work: what it takes.
+        on_maps: name of the lowering in its place where the region that is read cell by cell is held as maps.
         integer: whether products are of 8-bit integers, for approximate variants only.
         rounding: rms error relative to the output's, in units of float32's rounding, over what a direct evaluation has.
     """
@@ -48,7 +51,9 @@ class Lowering:
     name: str
     operators: tuple[str, ...]
     emit: Emit
+    layout: Callable[[Surroundings], Layout]
     applies: Holds = always
     work: Callable[[Shape], Work] = copied
     rounding: Callable[[Windows], float] = no_rounding
+    on_maps: str = ""
     integer: bool = False

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.emit import Emitter
-from kcompiler.passes.lowering.operand import Tile, Updated
+from kcompiler.passes.lowering.operand import Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.runtime.arrays import DoubleArray
 
@@ -23,8 +23,8 @@ def apply_along_both(emit: Emitter, y: DoubleArray, x: DoubleArray, value: gs.Te
     return emit("MatMul", emit.constant(x.astype(np.float32), name), flat) if x.size > 1 else flat
 
 
-def added_to_cached(site: Site, changes: gs.Tensor, tile: Tile | None) -> Updated:
-    """The output's region: what was cached, and what ``changes`` (in the order of ``tile``) add to it."""
+def added_to_cached(site: Site, changes: gs.Tensor) -> Updated:
+    """The output's region: what was cached, and what ``changes`` (in the order of its layout) add to it."""
     rows = site.emit("Reshape", changes, site.emit.int64([-1, site.channels]))
-    cached = site.cached_output(tile)
-    return site.computed(rows=site.emit("Add", cached, rows), tile=tile, cached=cached, zeros=True)
+    cached = site.cached_output()
+    return site.computed(rows=site.emit("Add", cached, rows), cached=cached, zeros=True)

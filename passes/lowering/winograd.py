@@ -17,7 +17,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.lowering.filtering import LARGEST, Filtering, filtering
-from kcompiler.passes.lowering.operand import Tile, Updated
+from kcompiler.passes.lowering.layout import Layout, Surroundings
+from kcompiler.passes.lowering.operand import Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
@@ -109,24 +110,23 @@ def _rounding_of_values(size: int, windows: Windows) -> float:
 
 def winograd(size: int, site: Site) -> Updated:
     """The convolution of the change on tiles of ``size`` outputs an axis."""
-    tile = _tile(size, site)
-    cells = site.operand.read_changes(site.emit, *site.tiles(tile))
-    return added_to_cached(site, _on_tiles(size, site, cells), tile)
+    cells = site.operand.read_changes(site.emit, *site.tiles())
+    return added_to_cached(site, _on_tiles(size, site, cells))
 
 
 def winograd_of_values(size: int, site: Site) -> Updated:
     """The convolution of the updated input, and of the cached around it."""
-    emit, tile = site.emit, _tile(size, site)
-    convolved = _on_tiles(size, site, site.tile_cells(site.operand, tile))
+    emit = site.emit
+    convolved = _on_tiles(size, site, site.tile_cells(site.operand))
     rows = emit("Reshape", convolved, emit.int64([-1, site.channels]))
     for bias in (value for value in site.node.inputs[2:] if not value.is_empty()):
         rows = emit("Add", rows, site.constant(bias))
-    return site.computed(rows=rows, tile=tile)
+    return site.computed(rows=rows)
 
 
-def _tile(size: int, site: Site) -> Tile:
-    y, x = algorithms(site.windows, size)
-    return y.outputs, x.outputs
+def _in_tiles(size: int, around: Surroundings) -> Layout:
+    y, x = algorithms(around.windows, size)
+    return Layout(tile=(y.outputs, x.outputs))
 
 
 def _on_tiles(size: int, site: Site, cells: gs.Tensor) -> gs.Variable:
@@ -153,11 +153,11 @@ LOWERINGS = tuple(
     for size in SQUARE
     for lowering in (
         Lowering(
-            f"winograd {size}", ("Conv",), partial(winograd, size),
+            f"winograd {size}", ("Conv",), partial(winograd, size), partial(_in_tiles, size),
             applies=partial(_applies, size), work=partial(_work, size), rounding=partial(_rounding, size),
         ),
         Lowering(
-            f"winograd {size} of values", ("Conv",), partial(winograd_of_values, size),
+            f"winograd {size} of values", ("Conv",), partial(winograd_of_values, size), partial(_in_tiles, size),
             applies=partial(_widens, size), work=partial(_work_of_values, size), rounding=partial(_rounding_of_values, size),
         ),
     )

@@ -18,6 +18,8 @@ CACHE_BYTES = 1 << 20
 """Of a core: level 2 of current server processors has 1 or 2 MiB."""
 MEMORY_BYTES = 16 * CACHE_BYTES
 """What a core's share of all caches does not hold."""
+COPIES = 2.0
+"""Passes over the cells read that it takes more to copy them before the updated rows are joined on."""
 STRIPE, SLAB = 128, 256
 """Columns and depth that a matrix product takes at a time. A 1x1 convolution in the blocked layout, both reorders included, takes
 0.69 to 0.98 of a Gemm's time at depths of 1024 and 2048, 0.94 to 1.07 at 256 (784 rows or more, 128 columns or more). Predicted:
@@ -73,7 +75,8 @@ class Shape:
     @property
     def union(self) -> float:
         """Numbers moved to join the updated region and the cached map, or only the cells read of it: both are copied."""
-        return 2 * (self.reads * self.channels + min(self.table / self.batch, 2 * self.reads * self.channels))
+        read = self.reads * self.channels
+        return 2 * (read + (COPIES * read if joins_reads(self.table, read, self.batch) else self.table / self.batch))
 
     def tiles(self, tile: tuple[int, int]) -> float:
         """Tiles of outputs that cover the region."""
@@ -138,6 +141,11 @@ class Rates:
             + FLOAT_BYTES * (work.moved * passes + work.loaded * READ_ONLY) / self.moved
             + work.nodes * self.node
         )
+
+
+def joins_reads(numbers: float, reads: float, batch: int) -> bool:
+    """Whether a batch copies what it reads of a map of ``numbers`` to stand beside the updated rows, not the whole map."""
+    return numbers > COPIES * batch * reads
 
 
 def read_again(flops: float, rows: float, depth: float) -> float:

@@ -44,6 +44,12 @@ class Region:
         """(height, width)."""
         return self.y.size, self.x.size
 
+    @property
+    def mean_extent(self) -> tuple[float, float]:
+        """(height, width), the mean over all positions of whole patches."""
+        y, x = (float(spans.lengths[spans.whole].mean()) for spans in (self.y, self.x))
+        return y, x
+
     def union(self, other: Region) -> Region:
         return replace(self, y=self.y.union(other.y), x=self.x.union(other.x))
 

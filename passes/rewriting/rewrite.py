@@ -6,8 +6,7 @@ from the frontier of the plan on it pastes them into full maps and runs the sour
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -17,23 +16,18 @@ from kcompiler.passes.emission.box import Axis, Box, first_of, region_axis
 from kcompiler.passes.emission.index import cell_index, within
 from kcompiler.passes.emission.places import Places
 from kcompiler.passes.emission.reads import contiguous_reads
-from kcompiler.passes.exchange.blocks import ACTIVATIONS, BLOCK
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, only_summed, region_sum, updated_head
-from kcompiler.passes.lowering.operand import Operand, Updated, as_rows
+from kcompiler.passes.lowering.layout import Held, Layouts
+from kcompiler.passes.lowering.operand import MicroBatch, Operand, Updated, as_rows
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Lowering
-from kcompiler.passes.lowering.work import FLOAT_BYTES
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.geometry import Window
 from kcompiler.passes.regions.region import Region
 from kcompiler.passes.rewriting.baseline import table_shape, table_type
-from kcompiler.passes.rewriting.microbatch import in_microbatches
+from kcompiler.passes.rewriting.microbatch import join_at_once, joined, microbatches
 from kcompiler.runtime.bundle.manifest import FILL, POSITIONS, TABLE
-
-GO_ON_BLOCKED = ("Add", "Sum", "Mul", "Concat", "BatchNormalization", *ACTIVATIONS)
-"""Operators that ONNX Runtime runs in its blocked layout where their inputs are in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +38,17 @@ class Rewritten:
         graph: inputs ``positions`` int64 [batch, 2] (y, x), ``fill`` float32 [H * W, C] (rows of the image that covers),
             and the cached activations; outputs as the source model.
         cached: names of the source values that the baseline pass must leave as tables.
-        lowerings: per incremental node name, the lowering chosen.
         heads: names of the nodes that read a whole map, but are updated by what changed in it.
     """
 
     graph: gs.Graph
     cached: tuple[str, ...]
-    lowerings: Mapping[str, Lowering]
     heads: frozenset[str] = frozenset()
 
 
 class _Rewriter:
-    def __init__(self, source: gs.Graph, plan: Plan, extents: str, chosen: Mapping[str, str], emit: Emitter) -> None:
-        self.source, self.plan, self.chosen, self.emit = source, plan, chosen, emit
+    def __init__(self, source: gs.Graph, plan: Plan, extents: str, layouts: Layouts, emit: Emitter) -> None:
+        self.source, self.plan, self.layouts, self.emit = source, plan, layouts, emit
         self.positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
         self.positions_y = self.emit("Gather", self.positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", self.positions, self.emit.int64(1), axis=1)
@@ -69,19 +61,20 @@ class _Rewriter:
         self.updated: dict[str, Updated] = {}
         self.dense: dict[str, gs.Tensor] = {}
         self.tables: dict[str, gs.Variable] = {}
-        self.lowerings: dict[str, Lowering] = {}
         self.heads: set[str] = set()
-        self.gathered: dict[str, float] = {}
+        self.joined: list[gs.Tensor] = []
 
-    def run(self, batch: int) -> Rewritten:
+    def run(self) -> Rewritten:
         self._cover_image()
         for node, decision in zip(self.source.nodes, self.plan.decisions, strict=True):
-            if node.name not in self.plan.needed:
+            if node.name not in self.plan.needed or node.outputs[0].name in self.updated:
                 continue
-            if decision.incremental:
-                self._lower(node)
-            else:
+            if not decision.incremental:
                 self._keep(node)
+            elif node.name in self.layouts.microbatches:
+                self._lower_in_microbatches(node)
+            else:
+                self._lower(node)
         graph = self.emit.graph
         for output in self.source.outputs:
             value = self._full(output)
@@ -89,9 +82,9 @@ class _Rewriter:
             value.name = output.name
             value.shape = output.shape
             graph.outputs.append(value)
-        in_microbatches(self.emit, self.positions, self.gathered, batch)
+        join_at_once(self.joined)
         self._finish()
-        return Rewritten(graph, tuple(self.tables), self.lowerings, frozenset(self.heads))
+        return Rewritten(graph, tuple(self.tables), frozenset(self.heads))
 
     def run_whole(self) -> Rewritten:
         """The graph under construction is a copy of the source, whole; its image becomes the covered image."""
@@ -101,7 +94,7 @@ class _Rewriter:
         covered = self._cover_whole(image)
         covered.inputs[0].outputs = [image]  # the very tensor that nodes read, and bodies of nodes from around them
         graph.nodes = graph.nodes[kept:] + graph.nodes[:kept]  # no sorting: it would not see what bodies read from around them
-        return Rewritten(graph, tuple(self.tables), {})
+        return Rewritten(graph, tuple(self.tables))
 
     def run_node(self, node: gs.Node) -> gs.Graph:
         """One node alone: the regions that it reads are cut out of their cached maps; its own is summed if only sums are read."""
@@ -184,10 +177,10 @@ class _Rewriter:
         index = emit("Where", inside_y, ours, copied)
         return emit("Gather", union, index, axis=0)
 
-    def _operand(self, value: gs.Tensor) -> Operand | None:
+    def _operand(self, value: gs.Tensor, part: MicroBatch | None = None) -> Operand | None:
         if value.name not in self.updated:
             return None
-        return Operand(self.updated[value.name], lambda: self._table(value.name))
+        return Operand(self.updated[value.name], lambda: self._table(value.name), part)
 
     def _table(self, name: str) -> gs.Variable:
         if name not in self.tables:
@@ -201,23 +194,35 @@ class _Rewriter:
             return None
         return self.emit("Gather", self._table(value.name), self.emit.int64([0]), axis=0)
 
-    def _lower(self, node: gs.Node) -> None:
-        output = node.outputs[0].name
-        region = self.plan.regions[output]
-        windows = select.windows(node, region)
-        chosen = select.by_name(node, self.chosen[node.name])
-        inputs = tuple(self._operand(value) for value in node.inputs)
-        mean = float(region.y.lengths[region.y.whole].mean()), float(region.x.lengths[region.x.whole].mean())
-        read = next(self.plan.regions[value.name] for value in node.inputs if value.name in self.updated)
+    def _lower(self, node: gs.Node, part: MicroBatch | None = None) -> None:
+        """The region of the node's output, of all positions or those of a micro-batch."""
+        name = node.outputs[0].name
+        region, inputs = self.plan.regions[name], tuple(self._operand(value, part) for value in node.inputs)
+        output = self._box(region)
+        reads = tuple(
+            Held(one.updated.layout, one.updated.channels, one.updated.box == output) if one is not None else None
+            for one in inputs
+        )
         site = Site(
-            self.emit, node, inputs, self._box(region), region.channels, read, region.last, windows,
-            lambda: self._table(output), mean, self._gate,
+            node=node, reads=reads, windows=select.windows(node, region), last=region.last, channels=region.channels,
+            region=next(self.plan.regions[value.name] for value in node.inputs if value.name in self.updated),
+            mean_extent=region.mean_extent, emit=self.emit, inputs=inputs, output=output, layout=self.layouts.values[name],
+            cached=lambda: self._table(name), gate=self._gate,
         )  # fmt: skip
-        updated = self.updated[output] = chosen.emit(site)
-        self.lowerings[node.name] = chosen
-        depthwise = node.op == "Conv" and node.attrs.get("group", 1) == read.channels
-        if depthwise and updated.maps is not None and not site.cell_by_cell:
-            self.gathered[updated.maps.name] = 2 * FLOAT_BYTES * read.channels * float(np.prod(site.mean_reads))
+        self.updated[name] = select.by_name(node, self.layouts.lowerings[node.name]).emit(site)
+
+    def _lower_in_microbatches(self, first: gs.Node) -> None:
+        """A chain of nodes, micro-batch by micro-batch; what the last one gives is rows of the batch."""
+        chain = self.layouts.microbatches[first.name]
+        nodes = [node for node in self.source.nodes if node.name in chain.nodes]
+        last = nodes[-1].outputs[0].name
+        parts = []
+        for part in microbatches(self.emit, self.positions, chain.count):
+            for node in nodes:
+                self._lower(node, part)
+            parts.append(as_rows(self.emit, self.updated[last]))
+        self.joined.append(joined(self.emit, parts))
+        self.updated[last] = replace(self.updated[last], rows=self.joined[-1], maps=None)
 
     def _keep(self, node: gs.Node) -> None:
         """A node of the dense tail: on full maps, as it is in the source, unless it can be updated by what changed."""
@@ -249,36 +254,21 @@ class _Rewriter:
         whole = rows if region.last else self.emit("Transpose", rows, perm=[0, 3, 1, 2])
         if self.source_tensors[name].dtype == np.bool_:
             return self.emit("Cast", whole, to=TensorProto.BOOL)
-        return self.emit("AveragePool", whole, kernel_shape=[1, 1]) if self._better_blocked(name) else whole
-
-    def _better_blocked(self, name: str) -> bool:
-        """Whether ONNX Runtime would run what reads a pasted map in its blocked layout, were the map in it.
-
-        Convolutions and pools take any map there, other nodes only go on in it. A mean over windows of one cell is a pool that
-        changes nothing (a maximum does: minus infinity).
-        """
-        region = self.plan.regions[name]
-        dense = (node for node in self.source_tensors[name].outputs if node.outputs[0].name not in self.plan.incremental)
-        in_floats = table_type(self.source_tensors[name]) == np.float32
-        return in_floats and not region.last and region.channels % BLOCK == 0 and any(node.op in GO_ON_BLOCKED for node in dense)
+        return self.emit("AveragePool", whole, kernel_shape=[1, 1]) if name in self.layouts.blocked else whole
 
 
-def incremental_graph(source: gs.Graph, plan: Plan, extents: str, lowerings: Mapping[str, str], batch: int) -> Rewritten:
-    """Rewrites ``source`` (normalised) by ``plan``, for any number of positions, best for ``batch`` at once.
-
-    ``lowerings`` names one for every incremental node.
-    """
+def incremental_graph(source: gs.Graph, plan: Plan, extents: str, layouts: Layouts) -> Rewritten:
+    """Rewrites ``source`` (normalised) by ``plan``, every incremental node as ``layouts`` has it, for any number of positions."""
     if plan.all_dense:
-        return _Rewriter(source, plan, extents, lowerings, Emitter(source.copy())).run_whole()
+        return _Rewriter(source, plan, extents, layouts, Emitter(source.copy())).run_whole()
     empty = gs.Graph(name="incremental", opset=source.opset, import_domains=source.import_domains)
-    return _Rewriter(source, plan, extents, lowerings, Emitter(empty, reserved=source.tensors())).run(batch)
+    return _Rewriter(source, plan, extents, layouts, Emitter(empty, reserved=source.tensors())).run()
 
 
-def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, lowering: str) -> gs.Graph:
-    """One node of ``source`` alone, by ``lowering``: to measure what it takes.
+def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, layouts: Layouts) -> gs.Graph:
+    """One node of ``source`` alone, as ``layouts`` has it: to measure what it takes.
 
     Inputs are ``positions`` and the cached activations that it reads, as in the incremental graph.
     """
     empty = gs.Graph(name="node", opset=source.opset, import_domains=source.import_domains)
-    chosen = {node.name: lowering}
-    return _Rewriter(source, plan, extents, chosen, Emitter(empty, reserved=source.tensors())).run_node(node)
+    return _Rewriter(source, plan, extents, layouts, Emitter(empty, reserved=source.tensors())).run_node(node)

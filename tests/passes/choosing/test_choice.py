@@ -18,10 +18,9 @@ from onnxruntime import InferenceSession
 import kcompiler
 from kcompiler import analysed, pipeline, verified
 from kcompiler.options import Options
-from kcompiler.passes.choosing import choice
+from kcompiler.passes.choosing import choice, layouts
 from kcompiler.passes.choosing.budget import Candidate, within_budget
 from kcompiler.passes.lowering.select import LOWERINGS
-from kcompiler.passes.rewriting import microbatch
 from kcompiler.pipeline import analyse, compile_file
 from kcompiler.runtime.inputs.images import cover, fill_image
 from kcompiler.runtime.measuring.check import check, sample_positions
@@ -104,14 +103,14 @@ def test_calibration_tells_maps_of_other_channels_apart(tmp_path):
 
 def test_1x1_convolutions_take_maps_as_they_are(tmp_path, monkeypatch):
     """What a depthwise convolution leaves as maps is not made rows of (here in one batch, not in several micro-batches)."""
-    monkeypatch.setattr(microbatch, "CACHE_BYTES", 1 << 40)
+    monkeypatch.setattr(layouts, "CACHE_BYTES", 1 << 40)
     builder = Builder()
     x = builder.conv("image", 32, 3, pads=[1, 1, 1, 1])
     x = builder.relu(builder.conv(x, 32, 3, pads=[1, 1, 1, 1], group=32))
     x = builder.conv(builder.relu(builder.conv(x, 64, 1)), 32, 3, pads=[1, 1, 1, 1])
     save_onnx(builder.model(builder.node("GlobalAveragePool", x), 96, 96), tmp_path / "model.onnx")
     bundle = kcompiler.compile(tmp_path / "model.onnx", patch=8)
-    assert [node.lowering for node in bundle.report.nodes if node.operator == "Conv"][1:3] == ["regions", "gemm"]
+    assert [node.lowering for node in bundle.report.nodes if node.operator == "Conv"][1:3] == ["regions", "regions"]
     graph = gs.import_onnx(load_onnx(bundle.folder / "incremental.onnx", load_external_data=False))
     (pointwise,) = (node for node in graph.nodes if node.op == "Conv" and node.attrs["kernel_shape"] == [1, 1])
     assert [pointwise.i().op, pointwise.i().i().op] == ["Relu", "Conv"], "no Transpose between"
@@ -173,8 +172,8 @@ def test_tighter_budgets_end_without_transforms_and_then_with_the_operator_itsel
     assert len(set(errors)) == len(errors) > 1
     assert errors[-1] == 0
     convolutions = [node.name for node in analysed.graph.nodes if node.op == "Conv"]
-    assert "gemm" in {tighter[-1].lowerings[name] for name in convolutions}
-    assert {last.lowerings[name] for name in convolutions} == {"regions"}
+    assert "gemm" in {tighter[-1].layouts.lowerings[name] for name in convolutions}
+    assert {last.layouts.lowerings[name] for name in convolutions} == {"regions"}
     assert {one.batch for one in tighter} == {analysed.choice.batch}
     assert last.batch == analysed.chooser.preferring({"Conv": "regions"}).choose(0.0).batch
 

@@ -1,0 +1,164 @@
+"""Layouts: before anything is emitted, how the region of each value is held, and what emission depends on beside the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import log2
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from kcompiler.passes.exchange.blocks import ACTIVATIONS, BLOCK
+from kcompiler.passes.graphs.quantised import INTEGERS
+from kcompiler.passes.graphs.values import is_output
+from kcompiler.passes.lowering import select
+from kcompiler.passes.lowering.heads import is_head, is_pooled
+from kcompiler.passes.lowering.layout import ROWS, Held, Layout, Layouts, MicroBatches, Surroundings
+from kcompiler.passes.lowering.table import Lowering
+from kcompiler.passes.lowering.work import CACHE_BYTES, FLOAT_BYTES
+from kcompiler.passes.plan import Plan
+from kcompiler.passes.regions.region import Region
+
+LARGEST_WEIGHTS = 4 * CACHE_BYTES
+"""Of the convolutions of micro-batches together: they are read again by each."""
+FEWEST, MOST = 4, 16
+"""Micro-batches of a batch. Two gained nothing, and each has nodes of its own."""
+GO_ON_BLOCKED = ("Add", "Sum", "Mul", "Concat", "BatchNormalization", *ACTIVATIONS)
+"""Operators that ONNX Runtime runs in its blocked layout where their inputs are in it."""
+
+Allowed = Callable[[gs.Node], Sequence[Lowering]]
+"""The lowerings that may compute a node."""
+
+
+class Placement:
+    """Layouts for one graph and its regions, by plans and lowerings that may vary."""
+
+    def __init__(self, graph: gs.Graph, everything: Plan, allowed: Allowed | None = None) -> None:
+        """For ``graph`` and the regions of ``everything``; what takes a lowering's place must be ``allowed``, if anything is."""
+        self._graph, self._regions, self._allowed = graph, everything.regions, allowed
+        self._tensors = graph.tensors()
+        self._cells = {name: _cells(region) for name, region in everything.regions.items()}
+        self._known: dict[object, tuple[str, Layout]] = {}
+
+    def layouts(self, plan: Plan, lowerings: Mapping[str, str], batch: int) -> Layouts:
+        """Of what ``plan`` recomputes by ``lowerings`` (names by incremental node), for batches of ``batch`` positions."""
+        nodes = [
+            node
+            for node, decision in zip(self._graph.nodes, plan.decisions, strict=True)
+            if decision.incremental and node.name in plan.needed
+        ]
+        values, settled = {plan.image: ROWS}, dict(lowerings)
+        for node in nodes:
+            settled[node.name], values[node.outputs[0].name] = self._settled(node, values, lowerings[node.name])
+        chains = {chain.nodes[0]: chain for node in nodes for chain in self._microbatches(node, values, settled, plan, batch)}
+        blocked = frozenset(name for name in values if self._better_blocked(name, plan))
+        return Layouts(settled, values, chains, blocked)
+
+    def alone(self, node: gs.Node, lowering: str) -> Layouts:
+        """Of ``node`` by ``lowering``, where it is given its regions as rows."""
+        given = {value.name: ROWS for value in node.inputs if value.name in self._regions}
+        name, layout = self._settled(node, given, lowering)
+        return Layouts({node.name: name}, {node.outputs[0].name: layout})
+
+    def surroundings(self, node: gs.Node, values: Mapping[str, Layout]) -> Surroundings:
+        """Of an incremental node that reads ``values``."""
+        output = node.outputs[0].name
+        region = self._regions[output]
+        reads = tuple(
+            Held(values[value.name], self._regions[value.name].channels, self._cells[value.name] == self._cells[output])
+            if value.name in values and value.name in self._regions
+            else None
+            for value in node.inputs
+        )
+        first = next(self._regions[value.name] for value, held in zip(node.inputs, reads, strict=True) if held is not None)
+        return Surroundings(
+            node=node, reads=reads, windows=select.windows(node, region), region=first, last=region.last,
+            channels=region.channels, mean_extent=region.mean_extent,
+        )  # fmt: skip
+
+    def _settled(self, node: gs.Node, values: Mapping[str, Layout], lowering: str) -> tuple[str, Layout]:
+        """The lowering itself or what takes its place on maps, and the layout of its output."""
+        key = node.name, lowering, tuple(values.get(value.name) for value in node.inputs)
+        if key not in self._known:
+            around, chosen = self.surroundings(node, values), select.by_name(node, lowering)
+            if chosen.on_maps and around.cell_by_cell and around.first.layout.maps and self._allows(node, chosen.on_maps):
+                chosen = select.by_name(node, chosen.on_maps)
+            self._known[key] = chosen.name, chosen.layout(around)
+        return self._known[key]
+
+    def _allows(self, node: gs.Node, lowering: str) -> bool:
+        return self._allowed is not None and any(one.name == lowering for one in self._allowed(node))
+
+    def _microbatches(
+        self, node: gs.Node, values: Mapping[str, Layout], lowerings: Mapping[str, str], plan: Plan, batch: int
+    ) -> Iterator[MicroBatches]:
+        """Those that begin with ``node``, a depthwise convolution of gathered regions."""
+        if node.op != "Conv" or not values[node.outputs[0].name].maps:
+            return
+        around = self.surroundings(node, values)
+        if around.cell_by_cell or node.attrs.get("group", 1) != around.first.channels:
+            return
+        chain = self._chain(node, values, plan)
+        convolutions = [one for one in chain if one.op == "Conv"]
+        held = 2 * FLOAT_BYTES * around.first.channels * float(np.prod(around.mean_reads))  # as rows, and in the blocked layout
+        count = micro_batches(held * batch)
+        if count >= FEWEST and len(convolutions) > 1 and _weight_bytes(convolutions) <= LARGEST_WEIGHTS:
+            yield MicroBatches(tuple(one.name for one in chain), count)
+
+    def _chain(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan) -> list[gs.Node]:
+        """``node`` and what goes on with its maps alone, until a region is read as rows only; empty if it is not."""
+        chain = [node]
+        while True:
+            (value,) = chain[-1].outputs
+            on_maps = [reader for reader in value.outputs if self._reads_maps(reader, value, values, plan)]
+            if not on_maps:
+                return chain
+            reader, *others = value.outputs
+            if others or is_output(self._graph, value) or not _goes_on(reader, value):
+                return []
+            chain.append(reader)
+
+    def _reads_maps(self, reader: gs.Node, value: gs.Tensor, values: Mapping[str, Layout], plan: Plan) -> bool:
+        """Whether ``reader`` takes the region of ``value``, which is held as maps, as it is."""
+        output = reader.outputs[0].name if reader.outputs else ""
+        if reader.name not in plan.needed:
+            return False
+        if output in values:
+            return values[output].maps and self._cells[value.name] == self._cells[output]
+        region = self._regions[value.name]
+        return is_head(reader, region) and is_pooled(region)
+
+    def _better_blocked(self, name: str, plan: Plan) -> bool:
+        """Whether ONNX Runtime would run what reads a pasted map in its blocked layout, were the map in it.
+
+        Convolutions and pools take any map there, other nodes only go on in it. A mean over windows of one cell is a pool that
+        changes nothing (a maximum does: minus infinity).
+        """
+        region, value = self._regions[name], self._tensors[name]
+        dense = (node for node in value.outputs if node.outputs and node.outputs[0].name not in plan.incremental)
+        whole_blocks = not region.last and region.channels % BLOCK == 0
+        return value.dtype not in INTEGERS and whole_blocks and any(node.op in GO_ON_BLOCKED for node in dense)
+
+
+def micro_batches(held: float) -> int:
+    """How many for a batch whose maps hold so many bytes: a power of two, so that batches divide evenly.
+
+    Regions that are mostly empty, behind windows that the patch often misses, hold nothing by their mean extent, or less.
+    """
+    return min(1 << round(log2(max(held / CACHE_BYTES, 1))), MOST)
+
+
+def _cells(region: Region) -> tuple[object, ...]:
+    """Equal for regions that are the same cells at every position, whatever the value."""
+    spans = [spans.at_least_one() for spans in (region.y, region.x)]
+    return tuple((one.size, one.start.tobytes(), one.stop.tobytes()) for one in spans)
+
+
+def _goes_on(node: gs.Node, value: gs.Tensor) -> bool:
+    """Whether ``node`` does with a part of the batch what it does with the whole, and with nothing else."""
+    alone = node.inputs[0] is value and all(isinstance(other, gs.Constant) for other in node.inputs[1:])
+    return alone and node.op in ("Conv", *ACTIVATIONS)
+
+
+def _weight_bytes(convolutions: Sequence[gs.Node]) -> int:
+    return sum(value.values.nbytes for node in convolutions for value in node.inputs[1:])
