@@ -6,7 +6,7 @@
     exchange     nodes in an order whose regions are smaller                               passes/exchange
     propagate    the box of each value that a patch can change                             passes/regions
     plan         what is incremental, what is dense and why                                passes/plan.py
-    choose       the fastest lowering of each node, where the dense tail begins            passes/choosing
+    choose       the fastest lowering of each node, how regions are held, what is dense    passes/choosing
     rewrite      baseline and incremental graph, each node by its lowering                 passes/rewriting, passes/lowering
     verify       the compiled models against full inference, more exactly until they agree kcompiler/verified.py
 
@@ -25,7 +25,7 @@ from kcompiler.analysed import ERROR_BUDGETS, Analysed, rewritten_by
 from kcompiler.bundle import Bundle
 from kcompiler.head import explained_head
 from kcompiler.options import Options, check_options
-from kcompiler.passes.choosing.calibrate import Measured, measured_rates
+from kcompiler.passes.choosing.calibrate import MeasuredPrices, measured_rates
 from kcompiler.passes.choosing.choice import Choice, Chooser
 from kcompiler.passes.exchange.order import exchanged
 from kcompiler.passes.graphs.batch import BatchError, subgraphs
@@ -106,7 +106,7 @@ def named_nodes(options: Options) -> set[str]:
 
 def calibrated(chooser: Chooser, choice: Choice, machine: Machine, options: Options) -> tuple[Choice, Calibration]:
     """The choice by prices measured on ``machine``, for batches as large as before; and a record of what was measured."""
-    measured = Measured(chooser.graph, chooser.everything, machine, options.extents)
+    measured = MeasuredPrices(chooser.graph, chooser.everything, machine, options.extents)
     chooser.reprice(measured)
     choice, rates = chooser.choose(ERROR_BUDGETS[0], choice.batch, options.dense_share), chooser.rates
     return choice, Calibration(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -40,11 +40,14 @@ def export_classifier(
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         unfinished = Path(folder) / path.name
         with _quiet_exporters():
-            if exporter == "dynamo":
-                _export_dynamo(network.eval(), example, unfinished, output_name, dynamic_batch, keep_batch_norm)
-            else:
-                _export_torchscript(network.eval(), example, unfinished, output_name, dynamic_batch, keep_batch_norm)
+            export = _export_dynamo if exporter == "dynamo" else _export_torchscript
+            export(network.eval(), example, unfinished, output_name, dynamic_batch, keep_batch_norm)
         os.replace(unfinished, path)
+
+
+def _named(output_name: str) -> dict[str, Any]:
+    """What both exporters are told alike."""
+    return {"opset_version": OPSET, "input_names": [INPUT_NAME], "output_names": [output_name]}
 
 
 def _export_torchscript(
@@ -57,9 +60,7 @@ def _export_torchscript(
         dynamo=False,
         # PRESERVE is the one mode that keeps the layers; the network itself is in evaluation mode already.
         training=torch.onnx.TrainingMode.PRESERVE if keep_batch_norm else torch.onnx.TrainingMode.EVAL,
-        opset_version=OPSET,
-        input_names=[INPUT_NAME],
-        output_names=[output_name],
+        **_named(output_name),
         dynamic_axes={INPUT_NAME: {0: "batch"}, output_name: {0: "batch"}} if dynamic_batch else None,
     )
 
@@ -75,9 +76,7 @@ def _export_dynamo(
         optimize=not keep_batch_norm,
         external_data=False,
         verbose=False,
-        opset_version=OPSET,
-        input_names=[INPUT_NAME],
-        output_names=[output_name],
+        **_named(output_name),
         dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic_batch else None,
     )
 

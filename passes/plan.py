@@ -13,12 +13,20 @@ FROZEN = "is frozen: kept as for the uncovered image"
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one node. ``reason`` is empty for an incremental node."""
+    """Whether a node is incremental.
+
+    Attributes:
+        node: its name.
+        operator: its type.
+        reason: why it is dense, empty for an incremental node.
+        follows: name of the value that it reads and that is the reason, empty if the node itself is.
+    """
 
     node: str
     operator: str
     incremental: bool
     reason: str
+    follows: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +58,14 @@ def plan_for(propagation: Propagation, dense_share: float = 1.0) -> Plan:
     """
     incremental, decisions = {propagation.image}, []
     for step in propagation.steps:
-        reason = step.reason or _too_much(step, incremental, dense_share)
+        follows = step.follows or next((name for name in step.reads if name not in incremental), "")
+        reason = step.reason or _too_much(step, follows, dense_share)
         if not reason:
             incremental.add(step.output)
         if step.node not in propagation.needed:
             decisions.append(Decision(step.node, step.operator, incremental=False, reason=FROZEN))
         else:
-            decisions.append(Decision(step.node, step.operator, not reason, reason))
+            decisions.append(Decision(step.node, step.operator, not reason, reason, follows))
     return Plan(
         image=propagation.image, patch=propagation.patch, regions=propagation.regions, thresholds=propagation.thresholds,
         frozen=propagation.frozen, needed=propagation.needed, incremental=frozenset(incremental), decisions=tuple(decisions),
@@ -74,9 +83,8 @@ def whole_plan(propagation: Propagation, reason: str) -> Plan:
     )  # fmt: skip
 
 
-def _too_much(step: Step, incremental: set[str], dense_share: float) -> str:
-    """Why a node whose output has a region runs dense all the same, if so."""
-    dense = [name for name in step.reads if name not in incremental]
+def _too_much(step: Step, dense: str, dense_share: float) -> str:
+    """Why a node whose output has a region, and which may read a value that is ``dense``, runs dense all the same, if so."""
     if dense:
-        return f"reads {dense[0]}, which is dense"
+        return f"reads {dense}, which is dense"
     return f"the region covers {step.share:.0%} of the map" if step.share > dense_share else ""

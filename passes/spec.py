@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import reads, subgraphs
 from kcompiler.passes.graphs.values import known_sizes
-from kcompiler.passes.normalising.pads import WINDOWED
+from kcompiler.passes.normalising.pads import slides_over_known_cells
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rewriting.rewrite import Rewritten
 from kcompiler.runtime.bundle.manifest import FILL, OWN_NAMES, POSITIONS, TABLE
@@ -41,10 +41,8 @@ def check_normalised(graph: gs.Graph) -> None:
     _check_sorted(graph)
     _check_names(graph)
     for node in graph.nodes if not any(subgraphs(graph)) else ():
-        if node.op not in WINDOWED:
-            continue
-        size_known = node.inputs and all(isinstance(size, int) for size in (node.inputs[0].shape or ["?"])[2:])
-        _check(not (size_known and node.attrs.get("auto_pad", "NOTSET") != "NOTSET"), f"{node.name} has auto_pad")
+        explicit = node.attrs.get("auto_pad", "NOTSET") == "NOTSET"
+        _check(explicit or not slides_over_known_cells(node), f"{node.name} has auto_pad")
 
 
 def check_plan(graph: gs.Graph, plan: Plan) -> None:

@@ -16,6 +16,7 @@ from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.exactness.compare import Comparison, compare
 from kcompiler.runtime.exactness.noise import allowed_noise
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inference.full import REORDERINGS, FullInference
 from kcompiler.runtime.inference.sessions import Machine
 from kcompiler.runtime.measuring.check import LAST_PLACES, Reference, random_image, sample_positions
@@ -73,10 +74,8 @@ def verify_normalised(
         others = [FullInference(normalised, name, CPU, largest_batch, order).run(images) for order in orders]
         return others + [full.run(source.element.in_last_place(images, seed), name) for seed in LAST_PLACES]
 
-    try:
+    with foreign(lambda why: kind(f"{source.path}: cannot run a batch of images ({why}); export it with a dynamic batch")):
         found = full.run(images)
-    except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
-        raise kind(f"{source.path}: cannot run a batch of images ({error}); export it with a dynamic batch") from error
 
     def around_expected(numbers: IntArray) -> list[FloatArray]:
         """What another order of sums does to the normalised model; what normalising did is no rounding."""
@@ -104,11 +103,9 @@ def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
     """Outputs [N, K] of the file as it was given, for images [N, C, H, W] one by one."""
     run = SourceModel(source, output)
     batch = run.batch
-    try:
+    with foreign(lambda why: ModelError(f"{source.path}: cannot be run on an image of its own shape: {why}")):
         outputs = [run(image, output) for image in images]
         return np.concatenate([np.asarray(one, dtype=np.float32).reshape(batch, -1)[:1] for one in outputs])
-    except Exception as error:  # as above; and outputs that are no numbers, or mix the batch
-        raise ModelError(f"{source.path}: cannot be run on an image of its own shape: {error}") from error
 
 
 class Verifier:

@@ -104,6 +104,21 @@ def test_floors_import_only_what_is_under_them(floor):
             assert other.startswith(lower), f"{name} imports {other}, of {above}"
 
 
+def test_imports_point_down_the_table_of_the_house():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = [row for row in re.findall(r"^\| `((?:passes|runtime)/[\w./]*)` \|", text, re.MULTILINE) if row != "runtime/"]
+    files, arrows = modules(), file_arrows()
+
+    def room(name: str) -> int | None:
+        path = files[name].relative_to(ROOT).as_posix()
+        return next((number for number, row in enumerate(rooms) if path.startswith(row)), None)
+
+    assert {room(name) for name in files} >= set(range(len(rooms))), "every row is of files that are there"
+    for name, others in arrows.items():
+        for above, under in ((room(name), room(other)) for other in others):
+            assert above is None or under is None or above <= under, f"{rooms[above]} imports {rooms[under]}, above it ({name})"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents_name_files_that_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from kcompiler.commands import options
 from kcompiler.runtime.bundle.manifest import read_manifest
-from kcompiler.runtime.bundle.report import UPDATED, NodeReport, Report
+from kcompiler.runtime.bundle.report import NodeReport, Report
 from kcompiler.runtime.errors import UsageError
 
 BAR = 12
@@ -164,8 +164,15 @@ def _row(node: NodeReport) -> tuple[str, ...]:
         "\u2588" * round(share * BAR) + "\u2591" * (BAR - round(share * BAR)),
         f"{node.flops / 1e6:.1f}" if node.flops else "",
         f"{node.flops * share / 1e6:.1f}" if node.flops else "",
-        node.lowering or node.reason,
+        _how(node) or node.reason,
     )
+
+
+def _how(node: NodeReport) -> str:
+    """The lowering of an incremental node, and what is not as usual in how it is held."""
+    layout = node.layout if node.layout not in ("", "rows") else ""
+    parts = f"{node.microbatches} micro-batches" if node.microbatches > 1 else ""
+    return ", ".join(filter(None, (node.lowering, layout, parts)))
 
 
 def where_it_ends(report: Report) -> str:
@@ -174,13 +181,13 @@ def where_it_ends(report: Report) -> str:
     large = next((node for node in report.nodes if node.incremental and node.share > HALF), None)
     if large is not None:
         lines.append(f"from {large.node} ({large.operator}) on, regions cover more than half of their map")
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[tuple[str, bool], list[str]] = {}
     for node in report.nodes:
-        if not node.incremental and not node.reason.startswith("reads "):
-            reasons.setdefault(f"{node.operator}: {node.reason}", []).append(node.node)
-    for reason, nodes in reasons.items():
+        if not node.incremental and not node.follows:
+            reasons.setdefault((f"{node.operator}: {node.reason}", node.updated), []).append(node.node)
+    for (reason, updated), nodes in reasons.items():
         more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-        if UPDATED in reason:
+        if updated:
             lines.append(f"incremental ends at {nodes[0]}{more}: {reason}")
         else:
             lines.append(f"dense from {nodes[0]}{more}: {reason}; full maps are made there, so that it stays exact")

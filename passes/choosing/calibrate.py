@@ -102,7 +102,7 @@ def _random(rng: np.random.Generator, value: gs.Tensor) -> np.ndarray:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-class Measured:
+class MeasuredPrices:
     """``Prices`` by running each node's candidates alone, once for nodes that are alike.
 
     Attributes:

@@ -14,6 +14,7 @@ from math import inf
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes import assumed
 from kcompiler.passes.choosing.costs import flops
 from kcompiler.passes.choosing.layouts import Placement
 from kcompiler.passes.choosing.prices import Priced, Prices, predicted
@@ -36,8 +37,6 @@ SMALL_BATCH, SMALL_GAIN = 8, 0.985
 WHOLE_BATCH = 8
 FEW = 4
 """Positions of a batch in which what each batch takes is a large part."""
-BASELINE_PASSES = 2.0
-"""What the baseline pass takes, in images of full inference at its best batch: one image alone is slower, and leaves tables."""
 STRIDE = 4
 """Of the grid that choices are made for."""
 SAMPLED_POSITIONS = 4096
@@ -53,8 +52,7 @@ class Choice:
 
     Attributes:
         plan: with the dense tail.
-        priced: name of the cheapest lowering by node name, of incremental nodes.
-        layouts: the lowerings that are emitted, and how the regions are held.
+        layouts: the lowering of each incremental node, and how the regions are held.
         batch: positions in a batch.
         seconds: predicted, a position.
         full_seconds: predicted for full inference.
@@ -63,7 +61,6 @@ class Choice:
     """
 
     plan: Plan
-    priced: Mapping[str, str]
     layouts: Layouts
     batch: int
     seconds: float
@@ -171,18 +168,18 @@ class Chooser:
     def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
         """By what each takes where activations lie in caches or in memory by the size of the batch."""
         choices = {size: self._for_batch(size, budget, dense_share) for size in (SMALL_BATCH, *BATCHES)}
-        seconds = {size: self._at(size, caches=True).seconds(one.plan, one.priced) for size, one in choices.items()}
+        seconds = {size: self._at(size, caches=True).seconds(one.plan, one.layouts) for size, one in choices.items()}
         best = next(size for size in BATCHES if seconds[size] <= ALIKE * min(seconds[other] for other in BATCHES))
         return choices[SMALL_BATCH if seconds[SMALL_BATCH] <= SMALL_GAIN * seconds[best] else best]
 
     def _parts(self, choice: Choice) -> tuple[float, float]:
         """Seconds that a batch takes (weights read, operators started), and that each position adds, from two sizes."""
-        small, large = (self._at(size).seconds(choice.plan, choice.priced) for size in (FEW, choice.batch))
+        small, large = (self._at(size).seconds(choice.plan, choice.layouts) for size in (FEW, choice.batch))
         each = (large * choice.batch - small * FEW) / (choice.batch - FEW)
         return max(small - each, 0.0) * FEW, each
 
     def _whole(self, reason: str) -> Choice:
-        return Choice(whole_plan(self.propagation, reason), {}, Layouts({}, {}), WHOLE_BATCH, 1.0, 1.0, 0.0)
+        return Choice(whole_plan(self.propagation, reason), Layouts({}, {}), WHOLE_BATCH, 1.0, 1.0, 0.0)
 
     def same_regions(self, other: Chooser) -> bool:
         """Whether the thresholds of the two leave the same regions."""
@@ -231,17 +228,18 @@ class Chooser:
         best: Choice | None = None
         for plan in tried:
             chosen = priced.fastest(plan, budget)
-            lowerings = {name: candidate.lowering.name for name, candidate in chosen.items()}
+            fastest = {name: candidate.lowering.name for name, candidate in chosen.items()}
             error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))
-            choice = Choice(plan, lowerings, Layouts({}, {}), size, priced.seconds(plan, lowerings), full, error)
+            layouts = self._placement.layouts(plan, fastest, size)
+            choice = Choice(plan, layouts, size, priced.seconds(plan, layouts), full, error)
             if best is None or choice.seconds < best.seconds:
                 best = choice
         assert best is not None
-        return replace(best, layouts=self._placement.layouts(best.plan, best.priced, size))
+        return best
 
 
 def _few(choice: Choice, once: float, each: float) -> int:
     """Where the lines of seconds by positions cross: of full inference, and of the baseline pass and one batch."""
-    alone = once + BASELINE_PASSES * choice.full_seconds
+    alone = once + assumed.BASELINE_PASSES * choice.full_seconds
     saved = choice.full_seconds - each
     return min(int(np.ceil(alone / saved)), choice.batch) if saved > 0 else choice.batch

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.quantised import WEIGHTS
+from kcompiler.passes.graphs.values import known_sizes, numbers_at_least
 from kcompiler.passes.lowering.select import RESAMPLING, by_name, shape_of
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.geometry import Spans
@@ -24,12 +25,12 @@ def flops(node: gs.Node) -> int:
     place = WEIGHTS.get(node.op)
     if place is None or not isinstance(node.inputs[place], gs.Constant):
         return 0
-    weights, shape = node.inputs[place].shape, node.outputs[0].shape
-    if shape is None or not all(isinstance(size, int) for size in shape[1:]):
+    weights, sizes = node.inputs[place].shape, known_sizes(node.outputs[0].shape)
+    if sizes is None:
         return 0
     transposed = node.op in CONVOLUTIONS or node.attrs.get("transB", 0)
     depth = prod(weights[1:]) if transposed else weights[-2:][0]
-    return 2 * int(depth) * int(prod(shape[1:]))
+    return 2 * int(depth) * prod(sizes)
 
 
 def tight_share(region: Region, stride: int) -> float:
@@ -103,7 +104,7 @@ def _cells(plan: Plan, value: gs.Tensor, whole: bool) -> int:
     if value.name in plan.incremental and not whole:
         region = plan.regions[value.name]
         return region.channels * int(region.y.lengths.max()) * int(region.x.lengths.max())
-    return prod(size for size in value.shape[1:] if isinstance(size, int))
+    return numbers_at_least(value)
 
 
 def bytes_per_batch(plan: Plan, cached: tuple[str, ...]) -> int:

@@ -8,23 +8,16 @@ from math import log2
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.exchange.blocks import ACTIVATIONS, BLOCK
+from kcompiler.passes import assumed
 from kcompiler.passes.graphs.quantised import INTEGERS
 from kcompiler.passes.graphs.values import is_output
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, is_pooled
-from kcompiler.passes.lowering.layout import ROWS, Held, Layout, Layouts, MicroBatches, Surroundings
+from kcompiler.passes.lowering.layout import ROWS, Held, Layout, Layouts, MicroBatches, Surroundings, Transitions, transitions
 from kcompiler.passes.lowering.table import Lowering
-from kcompiler.passes.lowering.work import CACHE_BYTES, FLOAT_BYTES
+from kcompiler.passes.lowering.work import FLOAT_BYTES
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.region import Region
-
-LARGEST_WEIGHTS = 4 * CACHE_BYTES
-"""Of the convolutions of micro-batches together: they are read again by each."""
-FEWEST, MOST = 4, 16
-"""Micro-batches of a batch. Two gained nothing, and each has nodes of its own."""
-GO_ON_BLOCKED = ("Add", "Sum", "Mul", "Concat", "BatchNormalization", *ACTIVATIONS)
-"""Operators that ONNX Runtime runs in its blocked layout where their inputs are in it."""
 
 Allowed = Callable[[gs.Node], Sequence[Lowering]]
 """The lowerings that may compute a node."""
@@ -39,6 +32,7 @@ class Placement:
         self._tensors = graph.tensors()
         self._cells = {name: _cells(region) for name, region in everything.regions.items()}
         self._known: dict[object, tuple[str, Layout]] = {}
+        self._transits: dict[object, Transitions] = {}
 
     def layouts(self, plan: Plan, lowerings: Mapping[str, str], batch: int) -> Layouts:
         """Of what ``plan`` recomputes by ``lowerings`` (names by incremental node), for batches of ``batch`` positions."""
@@ -50,9 +44,10 @@ class Placement:
         values, settled = {plan.image: ROWS}, dict(lowerings)
         for node in nodes:
             settled[node.name], values[node.outputs[0].name] = self._settled(node, values, lowerings[node.name])
-        chains = {chain.nodes[0]: chain for node in nodes for chain in self._microbatches(node, values, settled, plan, batch)}
+        chains = {chain.nodes[0]: chain for node in nodes for chain in self._microbatches(node, values, plan, batch)}
+        between = {node.name: self._transitions(node, values, plan) for node in nodes}
         blocked = frozenset(name for name in values if self._better_blocked(name, plan))
-        return Layouts(settled, values, chains, blocked)
+        return Layouts(settled, values, between, chains, blocked)
 
     def alone(self, node: gs.Node, lowering: str) -> Layouts:
         """Of ``node`` by ``lowering``, where it is given its regions as rows."""
@@ -89,9 +84,17 @@ class Placement:
     def _allows(self, node: gs.Node, lowering: str) -> bool:
         return self._allowed is not None and any(one.name == lowering for one in self._allowed(node))
 
-    def _microbatches(
-        self, node: gs.Node, values: Mapping[str, Layout], lowerings: Mapping[str, str], plan: Plan, batch: int
-    ) -> Iterator[MicroBatches]:
+    def _transitions(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan) -> Transitions:
+        value = node.outputs[0]
+        layout, readers = values[value.name], [reader for reader in value.outputs if reader.name in plan.needed]
+        keeps_maps = layout.maps and all(self._reads_maps(reader, value, values, plan) for reader in readers)
+        key = node.name, layout, keeps_maps, tuple(values.get(read.name) for read in node.inputs)
+        if key not in self._transits:
+            around = self.surroundings(node, values)
+            self._transits[key] = transitions(around, layout, keeps_maps=keeps_maps and not is_output(self._graph, value))
+        return self._transits[key]
+
+    def _microbatches(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan, batch: int) -> Iterator[MicroBatches]:
         """Those that begin with ``node``, a depthwise convolution of gathered regions."""
         if node.op != "Conv" or not values[node.outputs[0].name].maps:
             return
@@ -102,7 +105,8 @@ class Placement:
         convolutions = [one for one in chain if one.op == "Conv"]
         held = 2 * FLOAT_BYTES * around.first.channels * float(np.prod(around.mean_reads))  # as rows, and in the blocked layout
         count = micro_batches(held * batch)
-        if count >= FEWEST and len(convolutions) > 1 and _weight_bytes(convolutions) <= LARGEST_WEIGHTS:
+        light = _weight_bytes(convolutions) <= assumed.LARGEST_WEIGHTS
+        if count >= assumed.FEWEST_MICROBATCHES and len(convolutions) > 1 and light:
             yield MicroBatches(tuple(one.name for one in chain), count)
 
     def _chain(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan) -> list[gs.Node]:
@@ -113,7 +117,7 @@ class Placement:
             on_maps = [reader for reader in value.outputs if self._reads_maps(reader, value, values, plan)]
             if not on_maps:
                 return chain
-            reader, *others = value.outputs
+            reader, *others = (reader for reader in value.outputs if reader.name in plan.needed)
             if others or is_output(self._graph, value) or not _goes_on(reader, value):
                 return []
             chain.append(reader)
@@ -136,8 +140,8 @@ class Placement:
         """
         region, value = self._regions[name], self._tensors[name]
         dense = (node for node in value.outputs if node.outputs and node.outputs[0].name not in plan.incremental)
-        whole_blocks = not region.last and region.channels % BLOCK == 0
-        return value.dtype not in INTEGERS and whole_blocks and any(node.op in GO_ON_BLOCKED for node in dense)
+        whole_blocks = not region.last and region.channels % assumed.BLOCK == 0
+        return value.dtype not in INTEGERS and whole_blocks and any(node.op in assumed.GO_ON_BLOCKED for node in dense)
 
 
 def micro_batches(held: float) -> int:
@@ -145,7 +149,7 @@ def micro_batches(held: float) -> int:
 
     Regions that are mostly empty, behind windows that the patch often misses, hold nothing by their mean extent, or less.
     """
-    return min(1 << round(log2(max(held / CACHE_BYTES, 1))), MOST)
+    return min(1 << round(log2(max(held / assumed.CACHE_BYTES, 1))), assumed.MOST_MICROBATCHES)
 
 
 def _cells(region: Region) -> tuple[object, ...]:
@@ -157,8 +161,8 @@ def _cells(region: Region) -> tuple[object, ...]:
 def _goes_on(node: gs.Node, value: gs.Tensor) -> bool:
     """Whether ``node`` does with a part of the batch what it does with the whole, and with nothing else."""
     alone = node.inputs[0] is value and all(isinstance(other, gs.Constant) for other in node.inputs[1:])
-    return alone and node.op in ("Conv", *ACTIVATIONS)
+    return alone and node.op in ("Conv", *assumed.BLOCKED_ACTIVATIONS)
 
 
 def _weight_bytes(convolutions: Sequence[gs.Node]) -> int:
-    return sum(value.values.nbytes for node in convolutions for value in node.inputs[1:])
+    return sum(value.values.nbytes for node in convolutions for value in node.inputs[1:] if isinstance(value, gs.Constant))

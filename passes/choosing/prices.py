@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -12,8 +12,10 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.choosing.budget import Candidate, within_budget
 from kcompiler.passes.choosing.costs import flops
 from kcompiler.passes.graphs.quantised import INTEGERS, ON_INTEGERS
+from kcompiler.passes.graphs.values import numbers_at_least
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head
+from kcompiler.passes.lowering.layout import Layouts, Transitions
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.lowering.work import FLOAT_BYTES, Rates, Work, read_again
 from kcompiler.passes.plan import Plan
@@ -60,9 +62,11 @@ class Priced:
         self.graph, self.everything, self.batches, self.size = graph, everything, batches, size
         self.rates, self.prices, self.allowed = rates, prices, allowed
         self.at = size if caches else None
+        self.nodes = {node.name: node for node in graph.nodes}
+        self._known: dict[object, float] = {}
         self.dense = {node.name: self._dense(node) for node in graph.nodes}
         self.candidates = {
-            node.name: self._candidates(node, everything.regions[node.outputs[0].name])
+            node.name: self._candidates(node)
             for node in graph.nodes
             if node.outputs and node.outputs[0].name in everything.incremental
         }
@@ -74,14 +78,18 @@ class Priced:
             np.array([x[part[:, 1] + region.x.before].max() for part in self.batches]),
         )
 
-    def _candidates(self, node: gs.Node, region: Region) -> list[Candidate]:
-        shape = select.shape_of(node, self.everything, *self._extents(region), self.size)
-        known = self.allowed(node)
-        works = [(lowering, in_bytes_of(node.outputs[0], lowering.work(shape))) for lowering in known]
-        predictions = [(lowering, self.rates.seconds(work, self.at)) for lowering, work in works]
+    def _candidates(self, node: gs.Node) -> list[Candidate]:
+        known, windows = self.allowed(node), select.windows(node, self.everything.regions[node.outputs[0].name])
+        predictions = [(lowering, self._predicted(node, lowering)) for lowering in known]
         seconds = self.prices(node, self.batches, predictions)
-        errors = [ROUNDING * lowering.rounding(shape.windows) for lowering in known]
+        errors = [ROUNDING * lowering.rounding(windows) for lowering in known]
         return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
+
+    def _predicted(self, node: gs.Node, lowering: Lowering, transitions: Transitions | None = None) -> float:
+        """Seconds a position, by the work of the lowering."""
+        extents = self._extents(self.everything.regions[node.outputs[0].name])
+        shape = select.shape_of(node, self.everything, *extents, self.size, transitions)
+        return self.rates.seconds(in_bytes_of(node.outputs[0], lowering.work(shape)), self.at)
 
     def _dense(self, node: gs.Node) -> float:
         numbers = sum(_numbers(value) for value in (*node.inputs, *node.outputs))
@@ -116,14 +124,24 @@ class Priced:
         incremental = [decision.node for decision in plan.decisions if decision.incremental]
         return within_budget({name: self.candidates[name] for name in incremental}, budget)
 
-    def seconds(self, plan: Plan, lowerings: Mapping[str, str]) -> float:
-        """A position by ``plan``, its incremental nodes by ``lowerings``."""
-        return self._tail(plan) + sum(
-            candidate.seconds
-            for node, name in lowerings.items()
-            for candidate in self.candidates[node]
-            if candidate.lowering.name == name
-        )
+    def seconds(self, plan: Plan, layouts: Layouts) -> float:
+        """A position by ``plan``, its incremental nodes as in ``layouts``."""
+        nodes = sum(self._laid_out(node, name, layouts.transitions[node]) for node, name in layouts.lowerings.items())
+        return self._tail(plan) + nodes + self._repeated(layouts)
+
+    def _repeated(self, layouts: Layouts) -> float:
+        """Starting the operators of micro-batches more than once: a node is about one, rows and indices are two more."""
+        more = sum((chain.count - 1) * (len(chain.nodes) + 2) for chain in layouts.microbatches.values())
+        return self.rates.seconds(Work(nodes=more / self.size))
+
+    def _laid_out(self, name: str, lowering: str, transitions: Transitions) -> float:
+        """A node by a lowering, its price corrected by what the layouts around it are predicted to cost or to spare."""
+        key = name, lowering, transitions
+        if key not in self._known:
+            (candidate,) = (one for one in self.candidates[name] if one.lowering.name == lowering)
+            before, after = (self._predicted(self.nodes[name], candidate.lowering, one) for one in (None, transitions))
+            self._known[key] = candidate.seconds + after - before
+        return self._known[key]
 
     def _tail(self, plan: Plan) -> float:
         """Seconds a position of the dense nodes, and of bringing to full maps what they read."""
@@ -151,7 +169,7 @@ def _numbers(value: gs.Tensor) -> float:
     """Numbers in an activation for one image, those of 8 bits as a quarter."""
     if isinstance(value, gs.Constant) or value.shape is None:
         return 0
-    return _share(value) * prod(size for size in value.shape[1:] if isinstance(size, int))
+    return _share(value) * numbers_at_least(value)
 
 
 def _share(value: gs.Tensor) -> float:

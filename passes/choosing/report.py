@@ -66,15 +66,20 @@ def _operators(graph: gs.Graph) -> dict[str, int]:
 
 
 def _node(node: gs.Node, decision: Decision, choice: Choice, rewritten: Rewritten) -> NodeReport:
-    region = choice.plan.regions.get(node.outputs[0].name)
+    output, layouts = node.outputs[0].name, choice.layouts
+    region = choice.plan.regions.get(output)
     shape = node.outputs[0].shape
     is_map = shape is not None and len(shape) == 4 and all(isinstance(size, int) for size in shape[2:])
     return NodeReport(
         node=node.name,
         operator=node.op,
         incremental=decision.incremental,
-        lowering=choice.layouts.lowerings[node.name] if decision.incremental else "",
+        lowering=layouts.lowerings[node.name] if decision.incremental else "",
+        layout=str(layouts.values[output]) if decision.incremental else "",
+        microbatches=next((chain.count for chain in layouts.microbatches.values() if node.name in chain.nodes), 1),
         reason=UPDATED if node.name in rewritten.heads else decision.reason,
+        follows=decision.follows,
+        updated=node.name in rewritten.heads,
         map=(shape[2], shape[3]) if is_map else None,
         extent=(int(region.y.lengths.max()), int(region.x.lengths.max())) if region is not None else None,
         share=costs.tight_share(region, 1) if region is not None else 1.0,

@@ -13,14 +13,11 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes import assumed
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.graphs.values import has_one_reader
 from kcompiler.passes.regions.channels import summed_axes
 
-BLOCK = 16
-"""Channels of a block, at most."""
-ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid")
-"""Operators cell by cell, without a number a channel, that go on in the blocked layout."""
 FEW = 16
 """At most one channel of zeros for so many: they are computed, too."""
 
@@ -46,7 +43,7 @@ def _chain(graph: gs.Graph, mean: gs.Node, kept: Collection[str]) -> list[gs.Nod
     if not all(isinstance(value, gs.Constant) and value.dtype == np.float32 for value in conv.inputs[1:]):
         return []
     channels = conv.inputs[1].shape[0]
-    return chain[::-1] if 0 < -channels % BLOCK <= channels // FEW else []
+    return chain[::-1] if 0 < -channels % assumed.BLOCK <= channels // FEW else []
 
 
 def _before(graph: gs.Graph, value: gs.Tensor) -> Iterator[gs.Node]:
@@ -54,7 +51,7 @@ def _before(graph: gs.Graph, value: gs.Tensor) -> Iterator[gs.Node]:
     while len(value.inputs) == 1 and has_one_reader(graph, value):
         (node,) = value.inputs
         yield node
-        if node.op not in ACTIVATIONS:
+        if node.op not in assumed.BLOCKED_ACTIVATIONS:
             return
         value = node.inputs[0]
 
@@ -62,7 +59,7 @@ def _before(graph: gs.Graph, value: gs.Tensor) -> Iterator[gs.Node]:
 def _fill(emit: Emitter, chain: list[gs.Node]) -> None:
     conv, mean = chain[0], chain[-1]
     channels = conv.inputs[1].shape[0]
-    zeros = -channels % BLOCK
+    zeros = -channels % assumed.BLOCK
     parameters = (
         emit.constant(np.concatenate([value.values, np.zeros((zeros, *value.shape[1:]), value.dtype)]), f"{value.name}/blocks")
         for value in conv.inputs[1:]

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
+from kcompiler.runtime.foreign import ForeignFailure, foreign
 from kcompiler.runtime.inference.sessions import onnxruntime
 
 STANDARD = ("", "ai.onnx")
@@ -38,8 +39,9 @@ def runtime_shapes(model: onnx.ModelProto, folder: Path) -> Mapping[str, onnx.Va
     for key, value in (("model_external_initializers_file_folder_path", str(folder.resolve())), ("disable_prepacking", "1")):
         options.add_session_config_entry(f"session.{key}", value)
     try:
-        session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception:  # ONNX Runtime raises a class per status code; who needs the shapes says what it means not to have them
+        with foreign():
+            session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except ForeignFailure:  # who needs the shapes says what it means not to have them
         return {}
     return {
         one.name: helper.make_tensor_value_info(one.name, TYPES[one.type], one.shape)

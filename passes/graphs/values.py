@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import onnx_graphsurgeon as gs
 
@@ -18,7 +19,13 @@ def has_one_reader(graph: gs.Graph, value: gs.Tensor) -> bool:
 
 
 def known_sizes(shape: Sequence[object] | None) -> list[int] | None:
-    """Sizes behind the batch, if all are known; else None."""
-    if not shape or not all(isinstance(size, int) for size in shape[1:]):
+    """Sizes behind the batch, if there is one and all are known; else None."""
+    if not shape:
         return None
-    return [int(size) for size in shape[1:]]  # type: ignore[call-overload]
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    return sizes if len(sizes) == len(shape) - 1 else None
+
+
+def numbers_at_least(value: gs.Tensor) -> int:
+    """The product of the sizes behind the batch that are known."""
+    return prod(size for size in value.shape[1:] if isinstance(size, int))

@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes import assumed
 from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, channels_first
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, Windows
-from kcompiler.passes.lowering.work import CACHE_BYTES, FLOAT_BYTES, Shape, Work, read_again
-
-REORDERING = 40.0
-"""Products a number for which to bring rows to another order, which moves each number twice."""
+from kcompiler.passes.lowering.work import FLOAT_BYTES, Shape, Work, read_again
 
 
 def _ungrouped(node: gs.Node, windows: Windows) -> bool:
@@ -32,6 +30,7 @@ def _gemm_work(shape: Shape) -> Work:
     gathered = shape.cells * shape.taps * shape.channels
     written = shape.cells * shape.outputs
     moved = gathered + 2 * written if shape.one_to_one else shape.union + 3 * gathered + 2 * written
+    moved += 2 * shape.cells * shape.transitions.reordered
     again = read_again(_flops(shape), shape.cells * shape.batch, shape.taps * shape.channels)
     nodes = (1 if shape.one_to_one else 20) / shape.batch
     return Work(products=_flops(shape), moved=moved + again, loaded=_weights(shape), nodes=nodes, held=gathered + written)
@@ -40,13 +39,15 @@ def _gemm_work(shape: Shape) -> Work:
 def _regions_work(shape: Shape) -> Work:
     """The regions are gathered and brought channels first, the outputs back; ONNX Runtime blocks channels by 8 or 16.
 
-    A sum needs no outputs brought back, and cell by cell nothing is gathered.
+    What reads maps as they are needs no outputs brought back, and cell by cell nothing is gathered.
     """
     read, written = shape.reads * shape.channels, shape.cells * shape.outputs
-    moved = (2 * read if shape.one_to_one else shape.union + 4 * read) + (1 if shape.summed else 4) * written
+    brought = 0.0 if shape.transitions.reads_maps else 2 * read + 2 * shape.cells * shape.transitions.reordered
+    moved = brought if shape.one_to_one else shape.union + 4 * read
+    moved += (1 if shape.transitions.keeps_maps else 4) * written
     nodes, held = (4 if shape.one_to_one else 24) / shape.batch, 2 * read + 2 * written
     if shape.group == shape.channels > 1:  # depthwise: in micro-batches that fit a core's cache
-        held = min(held, CACHE_BYTES / FLOAT_BYTES / shape.batch)
+        held = min(held, assumed.CACHE_BYTES / FLOAT_BYTES / shape.batch)
     return Work(convolved=_flops(shape), moved=moved, loaded=_weights(shape), nodes=nodes, held=held)
 
 
@@ -84,7 +85,7 @@ def _layout_of_products(around: Surroundings) -> Layout:
         return ROWS
     tile = around.first.layout.tile
     wider = around.channels > around.first.channels
-    return ROWS if wider or around.overhang(tile) * around.channels > REORDERING else Layout(tile=tile)
+    return ROWS if wider or around.overhang(tile) * around.channels > assumed.REORDERING else Layout(tile=tile)
 
 
 def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
@@ -100,19 +101,8 @@ def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
 
 def conv_on_regions(site: Site) -> Updated:
     """The convolution itself, without padding, over the regions as they are or gathered (padding comes as rows of zeros)."""
-    y, x = site.windows
-    return site.computed(
-        maps=site.emit(
-            "Conv",
-            site.maps(),
-            *(site.constant(value) for value in site.node.inputs[1:] if not value.is_empty()),
-            kernel_shape=[y.kernel, x.kernel],
-            strides=[y.stride, x.stride],
-            dilations=[y.dilation, x.dilation],
-            pads=[0, 0, 0, 0],
-            group=site.attribute("group", 1),
-        )
-    )
+    parameters = (site.constant(value) for value in site.node.inputs[1:] if not value.is_empty())
+    return site.computed(maps=site.emit("Conv", site.maps(), *parameters, group=site.attribute("group", 1), **site.unpadded))
 
 
 LOWERINGS = (

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from kcompiler.passes import assumed
 from kcompiler.passes.emission.box import Axis
 from kcompiler.passes.emission.index import within
 from kcompiler.passes.graphs.emit import Emitter
@@ -14,9 +15,6 @@ from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, in_regi
 from kcompiler.passes.regions.cells import POINTWISE
 from kcompiler.passes.regions.channels import summed_axes
 from kcompiler.passes.regions.region import Region
-
-POOLED = 1024
-"""Cells of a map up to which a region of it that is held as maps is pooled: a pool adds up cell by cell."""
 
 
 def is_head(node: gs.Node, region: Region) -> bool:
@@ -57,7 +55,7 @@ def only_summed(value: gs.Tensor, region: Region) -> bool:
 
 def is_pooled(region: Region) -> bool:
     """Whether :func:`region_sum` takes a region of this map as it is where it is held as maps."""
-    return region.y.size * region.x.size <= POOLED
+    return region.y.size * region.x.size <= assumed.POOLED
 
 
 def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region) -> gs.Variable:
@@ -86,7 +84,7 @@ def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region)
 
 def region_sum(emit: Emitter, value: Updated) -> gs.Variable:
     """The sum over all cells of the updated region: [batch, C]. One held as maps is pooled, which the blocked layout can do."""
-    if value.maps is not None and value.box.y.size * value.box.x.size <= POOLED:
+    if value.maps is not None and value.box.y.size * value.box.x.size <= assumed.POOLED:
         area = emit("Mul", value.box.y.extent(emit), value.box.x.extent(emit))
         mean = emit("Reshape", emit("GlobalAveragePool", value.maps), emit.int64([-1, value.channels]))
         return emit("Mul", mean, emit("Cast", area, to=TensorProto.FLOAT))

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes import assumed
 from kcompiler.passes.regions.geometry import Window
 from kcompiler.passes.regions.region import Region
-
-OVERHANG_COST = 8.0
-"""What a row more costs in later nodes, over reading a row again."""
 
 Tile = tuple[int, int]
 """(height, width) in outputs."""
@@ -119,7 +117,7 @@ class Surroundings:
 
         def cost(tile: Tile | None) -> float:
             again = sum(held.channels for held in self.regions if not held.aligned or held.layout.tile != tile)
-            return again + OVERHANG_COST * self.overhang(tile) * self.channels
+            return again + assumed.OVERHANG_COST * self.overhang(tile) * self.channels
 
         return min((None, *(held.layout.tile for held in self.regions if held.aligned)), key=cost)
 
@@ -157,6 +155,42 @@ def rows_shared(around: Surroundings) -> Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Transitions:
+    """What the layouts around a node cost it, or spare it, beside its own work.
+
+    Attributes:
+        reads_maps: whether the region that it reads cell by cell is held as maps already.
+        keeps_maps: whether nothing makes rows of the maps that it gives.
+        reordered: channels of inputs whose rows are brought to another order.
+        anew: channels of inputs that are read again from their cached map and their region, cell by cell.
+        tile: of the output's rows.
+    """
+
+    reads_maps: bool = False
+    keeps_maps: bool = False
+    reordered: int = 0
+    anew: int = 0
+    tile: Tile | None = None
+
+
+def transitions(around: Surroundings, layout: Layout, *, keeps_maps: bool) -> Transitions:
+    """Of a node whose output is held in ``layout``."""
+    if any(window.kernel > 1 or window.stride > 1 for window in around.windows):
+        return Transitions(keeps_maps=keeps_maps)
+    ordered = [held for held in around.regions if held.aligned and held.layout.tile != layout.tile]
+    anew = [held for held in around.regions if not held.aligned]
+    if layout.tile is not None:
+        ordered, anew = [], [*anew, *ordered]
+    return Transitions(
+        reads_maps=around.reads[0] is not None and around.first.aligned and around.first.layout.maps and layout.maps,
+        keeps_maps=keeps_maps,
+        reordered=sum(held.channels for held in ordered),
+        anew=sum(held.channels for held in anew),
+        tile=layout.tile,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MicroBatches:
     """Nodes that take the regions of a batch a few at a time, one after the other (``rewriting/microbatch.py``).
 
@@ -176,11 +210,13 @@ class Layouts:
     Attributes:
         lowerings: name of the lowering by node name, of incremental nodes.
         values: layout of their outputs, by value name.
+        transitions: by node name.
         microbatches: by the name of their first node.
         blocked: names of regions that are pasted into maps in ONNX Runtime's blocked layout.
     """
 
     lowerings: Mapping[str, str]
     values: Mapping[str, Layout]
+    transitions: Mapping[str, Transitions] = field(default_factory=dict)
     microbatches: Mapping[str, MicroBatches] = field(default_factory=dict)
     blocked: frozenset[str] = frozenset()

@@ -56,7 +56,7 @@ def norm_pool(site: Site) -> Updated:
 def _regions_work(shape: Shape) -> Work:
     """Regions go channels first, and back; a window's cells come from near caches, in which they are half as dear."""
     read, written = shape.reads * shape.channels, shape.cells * shape.channels
-    moved = shape.union + 3 * read + 3 * written + shape.taps * written / 2
+    moved = shape.union + 3 * read + (1 if shape.transitions.keeps_maps else 3) * written + shape.taps * written / 2
     return Work(moved=moved, nodes=24 / shape.batch, held=2 * read + 2 * written)
 
 

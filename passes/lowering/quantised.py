@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes import assumed
 from kcompiler.passes.graphs.quantised import domain_of
 from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, as_read, channels_first, rows_as_read, rows_shared
 from kcompiler.passes.lowering.operand import Updated, as_rows
@@ -17,10 +18,6 @@ from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.work import Shape, Work
 from kcompiler.passes.regions.quantised import MERGES, OPERANDS, UNARY
 
-FASTER = 2.0
-"""Than a convolution on regions is a product of all of them: 1.4 to 1.9 at 128 channels and more, on one thread."""
-ROW = 128.0
-"""Bytes that are moved in the time that it takes to begin with another cell, of however few channels: 10 ns."""
 SOLO = ("QuantizeLinear", "DequantizeLinear", *UNARY)
 
 
@@ -49,18 +46,8 @@ def _conv_work(shape: Shape) -> Work:
 
 def conv_on_regions(site: Site) -> Updated:
     """The operator without padding, over the regions as they are or gathered."""
-    y, x = site.windows
-    maps = site.emit(
-        "QLinearConv",
-        site.maps(),
-        *_parameters(site, site.node.inputs[1:]),
-        kernel_shape=[y.kernel, x.kernel],
-        strides=[y.stride, x.stride],
-        dilations=[y.dilation, x.dilation],
-        pads=[0, 0, 0, 0],
-        group=site.attribute("group", 1),
-    )
-    return site.computed(maps=maps)
+    parameters, group = _parameters(site, site.node.inputs[1:]), site.attribute("group", 1)
+    return site.computed(maps=site.emit("QLinearConv", site.maps(), *parameters, group=group, **site.unpadded))
 
 
 def _ungrouped(node: gs.Node, windows: Windows) -> bool:
@@ -69,10 +56,10 @@ def _ungrouped(node: gs.Node, windows: Windows) -> bool:
 
 def _gemm_work(shape: Shape) -> Work:
     gathered, written = shape.cells * shape.taps * shape.channels, shape.cells * shape.outputs
-    copied = 3 * gathered + ROW * shape.cells * shape.taps
+    copied = 3 * gathered + assumed.CELL_BYTES * shape.cells * shape.taps
     moved = gathered + 2 * written if shape.one_to_one else shape.union + copied + 2 * written
     return Work(
-        integer=2 * gathered * shape.outputs / FASTER,
+        integer=2 * gathered * shape.outputs / assumed.INTEGERS_FASTER,
         moved=moved,
         loaded=shape.taps * shape.channels * shape.outputs / shape.batch,
         nodes=(1 if shape.one_to_one else 20) / shape.batch,

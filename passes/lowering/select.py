@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool, quantised, resampling, winograd
 from kcompiler.passes.lowering.heads import only_summed
+from kcompiler.passes.lowering.layout import Transitions
 from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.work import Shape
 from kcompiler.passes.plan import Plan
@@ -53,8 +54,11 @@ def candidates(node: gs.Node, windows: Windows, prefer: Mapping[str, str], *, in
     return [candidate for candidate in applicable if candidate.name == wanted] or applicable
 
 
-def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int) -> Shape:
-    """The node on regions of ``h`` x ``w`` cells (one a batch)."""
+def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int, transitions: Transitions | None = None) -> Shape:
+    """The node on regions of ``h`` x ``w`` cells (one a batch).
+
+    Before ``transitions`` are known, it is rows that are read and asked for, but by heads, which sum maps as they are.
+    """
     region = plan.regions[node.outputs[0].name]
     read = [plan.regions[value.name] for value in node.inputs if value.name in plan.regions]
     return Shape(
@@ -66,8 +70,8 @@ def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int) ->
         w=w,
         batch=batch,
         table=sum(r.channels * r.y.size * r.x.size for r in read),
+        transitions=transitions or Transitions(keeps_maps=only_summed(node.outputs[0], region)),
         samples=_samples(node, read[0]) if node.op in RESAMPLING else 1,
-        summed=only_summed(node.outputs[0], region),
     )
 
 

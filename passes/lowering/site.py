@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from kcompiler.passes import assumed
 from kcompiler.passes.emission.box import Box
 from kcompiler.passes.emission.index import ZERO_ROW
 from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads, window_reads
@@ -18,7 +20,7 @@ from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, cached_
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.work import joins_reads
 
-TYPICAL_BATCH = 64
+WINDOW_ATTRIBUTES = {"kernel_shape": "kernel", "strides": "stride", "dilations": "dilation"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,12 @@ class Site(Surroundings):
         return operand.read_changes(self.emit, y, x)
 
     @property
+    def unpadded(self) -> dict[str, Any]:
+        """Attributes of the convolution or pool on regions that have their padding: its windows without any."""
+        windows = {name: [getattr(window, size) for window in self.windows] for name, size in WINDOW_ATTRIBUTES.items()}
+        return {**windows, "pads": [0, 0, 0, 0]}
+
+    @property
     def tile(self) -> Tile:
         """Of a region that is laid out in tiles."""
         assert self.layout.tile is not None
@@ -155,4 +163,4 @@ class Site(Surroundings):
 def _sparse(operand: Operand, reads: Sequence[float]) -> bool:
     """Whether the map has more cells than ``reads`` (along y and x) of a batch move when they are copied first."""
     box = operand.updated.box
-    return joins_reads(box.y.size * box.x.size, float(np.prod(reads)), TYPICAL_BATCH)
+    return joins_reads(box.y.size * box.x.size, float(np.prod(reads)), assumed.TYPICAL_BATCH)

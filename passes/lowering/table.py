@@ -23,9 +23,12 @@ def always(node: gs.Node, windows: Windows) -> bool:
 
 
 def copied(shape: Shape) -> Work:
-    """Of an operator that reads its inputs once and writes its output once."""
-    numbers = shape.cells * (shape.channels + shape.outputs)
-    return Work(moved=numbers, nodes=1 / shape.batch, held=numbers)
+    """Of an operator that reads its inputs once and writes its output once, in the order that the output is to have."""
+    numbers = shape.rows * (shape.channels + shape.outputs)
+    transitions = shape.transitions
+    moved = 2 * shape.rows * transitions.reordered + shape.read_again(transitions.anew)
+    nodes = 1 + 3 * bool(transitions.reordered) + 20 * bool(transitions.anew)
+    return Work(moved=numbers + moved, nodes=nodes / shape.batch, held=numbers)
 
 
 def no_rounding(windows: Windows) -> float:

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes import assumed
 from kcompiler.passes.lowering.filtering import LARGEST, Filtering, filtering
 from kcompiler.passes.lowering.layout import Layout, Surroundings
 from kcompiler.passes.lowering.operand import Updated
@@ -24,8 +25,6 @@ from kcompiler.passes.lowering.table import Lowering, Windows
 from kcompiler.passes.lowering.tiles import added_to_cached, apply_along_both
 from kcompiler.passes.lowering.work import Shape, Work
 
-PACKED = 2.5
-"""Times that a product moves its weights: they are read, packed and read again."""
 SQUARE = (2, 3, 4, 5, 6, 7)
 """Tile sizes along an axis that has more than one tap."""
 WIDER = 2
@@ -89,7 +88,7 @@ def _transformed(size: int, shape: Shape) -> Work:
     return Work(
         products=2 * tiles * elements * shape.channels * shape.outputs,
         moved=tiles * moved + 3 * _written(size, shape),
-        loaded=PACKED * elements * shape.channels * shape.outputs / shape.batch,
+        loaded=assumed.PACKED * elements * shape.channels * shape.outputs / shape.batch,
         nodes=18 / shape.batch,
         held=tiles * (transformed + max(gathered, multiplied)),
     )

@@ -6,24 +6,16 @@ CPU with wide vectors: matrix products and convolutions bound by arithmetic, eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from kcompiler.passes import assumed
+from kcompiler.passes.lowering.layout import Tile, Transitions
 from kcompiler.passes.regions.geometry import Window
 from kcompiler.runtime.arrays import IntArray
 
 FLOAT_BYTES = 4
-CACHE_BYTES = 1 << 20
-"""Of a core: level 2 of current server processors has 1 or 2 MiB."""
-MEMORY_BYTES = 16 * CACHE_BYTES
-"""What a core's share of all caches does not hold."""
-COPIES = 2.0
-"""Passes over the cells read that it takes more to copy them before the updated rows are joined on."""
-STRIPE, SLAB = 128, 256
-"""Columns and depth that a matrix product takes at a time. A 1x1 convolution in the blocked layout, both reorders included, takes
-0.69 to 0.98 of a Gemm's time at depths of 1024 and 2048, 0.94 to 1.07 at 256 (784 rows or more, 128 columns or more). Predicted:
-0.80 to 0.99, and 0.94 to 1.14."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,8 +29,8 @@ class Shape:
         h, w: int64 [batches], extent of the output's region in each batch.
         batch: positions in each.
         table: numbers in the cached maps that are read.
+        transitions: between the layouts of what is read and of the output.
         samples: cells that an output of a resampling is made of, 1 for other nodes.
-        summed: whether the output is only summed over its cells.
     """
 
     channels: int
@@ -49,8 +41,8 @@ class Shape:
     w: IntArray
     batch: int
     table: int
+    transitions: Transitions = field(default_factory=Transitions)
     samples: int = 1
-    summed: bool = False
 
     @property
     def taps(self) -> int:
@@ -67,6 +59,12 @@ class Shape:
         return float(np.mean(self.h * self.w))
 
     @property
+    def rows(self) -> float:
+        """Rows of the output: its cells, and those that tiles overhang."""
+        tile = self.transitions.tile
+        return self.cells if tile is None else self.tiles(tile) * tile[0] * tile[1]
+
+    @property
     def reads(self) -> float:
         """Cells that the windows of the region touch, padding included."""
         y, x = self.windows
@@ -75,10 +73,17 @@ class Shape:
     @property
     def union(self) -> float:
         """Numbers moved to join the updated region and the cached map, or only the cells read of it: both are copied."""
-        read = self.reads * self.channels
-        return 2 * (read + (COPIES * read if joins_reads(self.table, read, self.batch) else self.table / self.batch))
+        return self._joined(self.channels)
 
-    def tiles(self, tile: tuple[int, int]) -> float:
+    def _joined(self, channels: float) -> float:
+        read, table = self.reads * channels, self.table * channels / self.channels
+        return 2 * (read + (assumed.COPIES * read if joins_reads(table, read, self.batch) else table / self.batch))
+
+    def read_again(self, channels: int) -> float:
+        """Numbers moved to read so many of the inputs' channels, cell by cell, into rows of the output's order."""
+        return self._joined(channels) + 2 * self.rows * channels if channels else 0.0
+
+    def tiles(self, tile: Tile) -> float:
         """Tiles of outputs that cover the region."""
         return float(np.mean(-(-self.h // tile[0]) * -(-self.w // tile[1])))
 
@@ -132,20 +137,20 @@ class Rates:
 
     def seconds(self, work: Work, batch: int | None = None) -> float:
         """For a position in a batch of ``batch``, or wherever its activations lie."""
-        in_caches = TYPICAL_SHARE if batch is None else _share_in_caches(FLOAT_BYTES * work.held * batch)
+        in_caches = assumed.TYPICAL_SHARE if batch is None else _share_in_caches(FLOAT_BYTES * work.held * batch)
         passes = 1 - self.cached * in_caches
         return (
             work.products / self.products
             + work.convolved / self.convolved
             + work.integer / self.integer
-            + FLOAT_BYTES * (work.moved * passes + work.loaded * READ_ONLY) / self.moved
+            + FLOAT_BYTES * (work.moved * passes + work.loaded * assumed.READ_ONLY) / self.moved
             + work.nodes * self.node
         )
 
 
 def joins_reads(numbers: float, reads: float, batch: int) -> bool:
     """Whether a batch copies what it reads of a map of ``numbers`` to stand beside the updated rows, not the whole map."""
-    return numbers > COPIES * batch * reads
+    return numbers > assumed.COPIES * batch * reads
 
 
 def read_again(flops: float, rows: float, depth: float) -> float:
@@ -154,20 +159,18 @@ def read_again(flops: float, rows: float, depth: float) -> float:
     ONNX Runtime takes STRIPE columns at a time: for each stripe all of the left matrix is read, and the sums so far are read and
     written for every SLAB of the depth. What of it stays in a core's own cache counts for nothing.
     """
-    left, sums = (1 - _share_in_caches(FLOAT_BYTES * numbers) for numbers in (rows * depth, rows * STRIPE))
-    return flops / STRIPE * (left + max(1 - SLAB / depth, 0.0) * sums)
+    left, sums = (1 - _share_in_caches(FLOAT_BYTES * numbers) for numbers in (rows * depth, rows * assumed.STRIPE))
+    return flops / assumed.STRIPE * (left + max(1 - assumed.SLAB / depth, 0.0) * sums)
 
 
 def _share_in_caches(size: float) -> float:
     """1 for what a core's own cache holds, 0 for what lies in memory, and by the logarithm between."""
-    return float(np.clip(np.log2(MEMORY_BYTES / max(size, 1.0)) / np.log2(MEMORY_BYTES / CACHE_BYTES), 0.0, 1.0))
+    memory, cache = assumed.MEMORY_BYTES, assumed.CACHE_BYTES
+    return float(np.clip(np.log2(memory / max(size, 1.0)) / np.log2(memory / cache), 0.0, 1.0))
 
 
-TYPICAL_SHARE = 0.5
-"""Of what passes read and write, in caches."""
-READ_ONLY = 0.75
-"""Share of the time of a pass, of which half is writing, that reading as much takes."""
-DEFAULT_RATES = Rates(products=140e9, convolved=140e9, integer=400e9, moved=15e9, node=6e-6, cached=0.5)
-"""Two cores, ONNX Runtime 1.31. Only ratios matter to a choice, and they change less from machine to machine. With ``cached``,
-predictions follow what batches of 4, 8 and 32 take, relative to 16, within 6% (rms over 12 networks); without, within 9%, and
-every larger batch looked better."""
+DEFAULT_RATES = Rates(
+    products=assumed.PRODUCTS, convolved=assumed.CONVOLVED, integer=assumed.INTEGER, moved=assumed.MOVED, node=assumed.NODE,
+    cached=assumed.CACHED,
+)  # fmt: skip
+"""Only ratios matter to a choice, and they change less from machine to machine."""

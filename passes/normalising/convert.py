@@ -13,6 +13,7 @@ from kcompiler.passes.normalising.context import Context
 from kcompiler.passes.source.load import Source
 from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.errors import ModelError
+from kcompiler.runtime.foreign import foreign
 
 OPSET = 18
 """Models of an older opset are converted to this one: the first whose reductions take their axes as an input."""
@@ -46,12 +47,9 @@ def convert(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.initializer[:]
     graph.initializer.extend(small)
     graph.input.extend(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in weights)
-    try:
+    what, instead = f"{source.path}: opset {version} cannot be converted to {OPSET}", f"export with opset {OPSET} or later"
+    with foreign(lambda why: ModelError(f"{what} ({why}); {instead}")):
         model = version_converter.convert_version(model, OPSET)
-    except Exception as error:  # the converter raises RuntimeError and its own ConvertError without a common base
-        raise ModelError(
-            f"{source.path}: opset {version} cannot be converted to {OPSET} ({error}); export with opset {OPSET} or later"
-        ) from error
     image = next(value for value in model.graph.input if value.name == source.image)
     del model.graph.input[:]
     model.graph.input.append(image)

@@ -13,8 +13,11 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import SHAPE_ONLY, subgraphs
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.values import known_sizes
 from kcompiler.passes.normalising.context import Context
 from kcompiler.runtime.arrays import AnyArray
+from kcompiler.runtime.errors import BundleError
+from kcompiler.runtime.foreign import ForeignFailure, foreign
 from kcompiler.runtime.inference.sessions import Machine, open_session
 
 BATCHES = (1, 2, 3, 5, 7, 64)
@@ -118,9 +121,10 @@ def _run(node: gs.Node, runs: Sequence[Sequence[AnyArray | None]], opset: int) -
     """The output of ``node`` alone for the inputs of each run; None if ONNX Runtime cannot, and so it stays in the graph."""
     feeds = [{f"input_{place}": np.asarray(array) for place, array in enumerate(run) if array is not None} for run in runs]
     try:
-        session = open_session(_alone(node, len(runs[0]), feeds[0], opset), Machine(("cpu",), 1))
-        results = [session.run(None, feed)[0] for feed in feeds]
-    except Exception:  # ONNX Runtime raises a class per status code, with Exception as their only common base
+        with foreign():
+            session = open_session(_alone(node, len(runs[0]), feeds[0], opset), Machine(("cpu",), 1))
+            results = [session.run(None, feed)[0] for feed in feeds]
+    except (ForeignFailure, BundleError):
         return None
     return tuple(results) if all(isinstance(result, np.ndarray) for result in results) else None
 
@@ -156,4 +160,4 @@ def _restate(emit: Emitter, node: gs.Node, known: Mapping[str, Known]) -> bool:
 
 def _is_known(value: gs.Tensor) -> bool:
     """Whether all sizes but the batch are."""
-    return value.shape is not None and all(isinstance(size, int) for size in value.shape[1:])
+    return value.shape == [] or known_sizes(value.shape) is not None

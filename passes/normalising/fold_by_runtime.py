@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 
 from kcompiler.passes.normalising.context import Context
+from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inference.sessions import onnxruntime
 
 INLINE_BYTES = 1024
@@ -32,8 +33,6 @@ def fold_by_runtime(model: onnx.ModelProto, weights: Path, context: Context, nam
     }
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
-    try:
+    with foreign(lambda why: context.fault(f"{context.path}: ONNX Runtime cannot load it: {why}")):
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
-        raise context.fault(f"{context.path}: ONNX Runtime cannot load it: {error}") from error
     return onnx.load(folded, load_external_data=False)

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.graphs.values import known_sizes
 from kcompiler.runtime.exactness.squashing import Squashing
 
 SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
@@ -107,5 +108,5 @@ def _numbers(value: gs.Tensor, firsts: Sequence[int | str]) -> int | None:
 
     Rows of Softmax before opset 13 may be of several channels of an image.
     """
-    sizes = value.shape[1:] if value.shape and value.shape[0] in firsts else [None]
-    return prod(sizes) if all(isinstance(size, int) for size in sizes) else None
+    sizes = known_sizes(value.shape) if value.shape and value.shape[0] in firsts else None
+    return prod(sizes) if sizes is not None else None

@@ -19,10 +19,17 @@ def make_explicit(graph: gs.Graph, context: Context) -> bool:
     """
     changed = False
     for node in graph.nodes:
-        if node.op in WINDOWED and all(isinstance(size, int) for size in (node.inputs[0].shape or ["?"])[2:]):
+        if slides_over_known_cells(node):
             _auto_pad(node)
             changed |= _ceil_mode(node)
     return changed
+
+
+def slides_over_known_cells(node: gs.Node) -> bool:
+    """Whether it is a window that slides over a map of known height and width."""
+    if node.op not in WINDOWED or not node.inputs or not node.inputs[0].shape:
+        return False
+    return all(isinstance(size, int) for size in node.inputs[0].shape[2:])
 
 
 def _sizes(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]]:

@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.values import known_sizes
 from kcompiler.passes.normalising.normalise import ROWS
 from kcompiler.passes.regions.cells import POINTWISE
 from kcompiler.runtime.bundle.reduction import How, Over, Reduction
@@ -170,5 +171,5 @@ def _reduced(emit: Emitter, value: gs.Tensor, reduction: Reduction, axes: list[i
 
 def numbers_of(graph: gs.Graph) -> int | None:
     """How many numbers the first output has for one image, if that is known."""
-    sizes = graph.outputs[0].shape[1:]
-    return prod(sizes) if all(isinstance(size, int) for size in sizes) else None
+    sizes = known_sizes(graph.outputs[0].shape)
+    return prod(sizes) if sizes is not None else None

@@ -51,6 +51,7 @@ class Step:
         reads: names of the inputs that have regions.
         share: of its map, what the mean region of its output covers; 0 where that has none.
         reason: why its output has no region, empty if it has one.
+        follows: name of the value that it reads and that is the reason, empty if the node itself is.
     """
 
     node: str
@@ -59,6 +60,7 @@ class Step:
     reads: tuple[str, ...]
     share: float
     reason: str
+    follows: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,7 @@ def propagate(graph: gs.Graph, patch: tuple[int, int], thresholds: Thresholds = 
     stepped = quantised_later(graph)
     for node in graph.nodes:
         read = tuple(value.name for value in node.inputs if value.name in regions)
-        output, share = node.outputs[0].name if node.outputs else "", 0.0
+        output, share, follows = node.outputs[0].name if node.outputs else "", 0.0, ""
         if not any(value.name in depends for value in node.inputs):
             reason = "does not depend on the image"
         else:
@@ -108,9 +110,9 @@ def propagate(graph: gs.Graph, patch: tuple[int, int], thresholds: Thresholds = 
                 reason = f"float32 sums that {behind} (QuantizeLinear) rounds to steps, of which another order may tip one"
             else:
                 frozen |= _gates(node, regions, depends) if thresholds.freeze_gates else {}
-                reason = _enter(node, regions, depends, thresholds, frozen)
+                reason, follows = _enter(node, regions, depends, thresholds, frozen)
                 share = mean_share(regions[output]) if not reason else 0.0
-        steps.append(Step(node.name, node.op, output, read, share, reason))
+        steps.append(Step(node.name, node.op, output, read, share, reason, follows))
     return Propagation(
         image=image.name, patch=patch, regions=regions, thresholds=thresholds, frozen=frozen, needed=_needed(graph, frozen),
         steps=tuple(steps),
@@ -135,18 +137,18 @@ def _gates(node: gs.Node, regions: Mapping[str, Region], depends: Set[str]) -> d
 
 def _enter(
     node: gs.Node, regions: dict[str, Region], depends: Set[str], thresholds: Thresholds, frozen: Mapping[str, int]
-) -> str:
-    """Adds the region of the node's output where a rule gives one; otherwise returns why none does."""
+) -> tuple[str, str]:
+    """Adds the region of the node's output where a rule gives one; otherwise returns why none does, and the value that is why."""
     gates = [value.name for value in node.inputs if value.name in frozen]
     unknown = [v.name for v in node.inputs if v.name in depends and v.name not in regions and v.name not in gates]
     if unknown:
-        return f"reads {unknown[0]}, which changes everywhere"
+        return f"reads {unknown[0]}, which changes everywhere", unknown[0]
     try:
         known = [GATE if value.name in gates else regions.get(value.name) for value in node.inputs]
         regions[node.outputs[0].name] = apply_rule(node, known).capped(thresholds.of(node.name))
     except NoRule as why:
-        return str(why)
-    return ""
+        return str(why), ""
+    return "", ""
 
 
 def _needed(graph: gs.Graph, frozen: Collection[str]) -> frozenset[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.graphs.values import known_sizes
 from kcompiler.passes.regions.geometry import Spans
 
 
@@ -66,7 +67,7 @@ def map_of(node: gs.Node, value: gs.Tensor, *, last: bool = False) -> tuple[int,
         NoRule: it is not a map of known size.
     """
     shape = value.shape
-    if shape is None or len(shape) != 4 or not all(isinstance(size, int) for size in shape[1:]):
+    if shape is None or len(shape) != 4 or known_sizes(shape) is None:
         raise NoRule(f"{node.op}: {value.name} is no map of known size (shape {shape})")
     return (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
 

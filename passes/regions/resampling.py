@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kcompiler.passes.regions.geometry import Taps
 from kcompiler.passes.regions.region import NoRule, Region, map_of, numbers, only
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inference.sessions import Machine, open_session
 
 OPSET = 21
@@ -97,10 +98,8 @@ def _probed(model: bytes, size: tuple[int, int], last: bool) -> tuple[Taps, Taps
 
     def run(maps: FloatArray) -> FloatArray:
         given = maps[..., None] if last else maps[:, None]
-        try:
+        with foreign(lambda why: NoRule(f"cannot be probed: {why}")):
             (out,) = session.run(None, {"map": given})
-        except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
-            raise NoRule(f"cannot be probed: {error}") from error
         result: FloatArray = out[..., 0] if last else out[:, 0]
         return result
 

@@ -14,15 +14,11 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
+from kcompiler.passes import assumed
 from kcompiler.passes.graphs.batch import subgraphs
 from kcompiler.runtime.bundle.manifest import WEIGHTS
 
-ALIGNMENT = 4096
-"""Offsets are multiples of a memory page, so that a runtime can map the weights instead of reading them."""
 INLINE_BYTES = 1024
-TABLE_BYTES = 1 << 20
-"""Integers below this size stay in the model: tables of indices, which variants hardly share, and sizes, which ONNX Runtime must
-read to infer shapes and does not look for in another file."""
 
 
 class WeightsFile:
@@ -56,7 +52,7 @@ class WeightsFile:
         data = np.ascontiguousarray(values)
         key = (str(data.dtype), hashlib.sha256(data.data).digest())
         if key not in self._places:
-            self._stream.write(b"\0" * (-self._stream.tell() % ALIGNMENT))
+            self._stream.write(b"\0" * (-self._stream.tell() % assumed.ALIGNMENT))
             self._places[key] = self._stream.tell()
             self._stream.write(data.data)
         return self._places[key], data.nbytes
@@ -93,7 +89,7 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
 
 def _inline(dtype: np.dtype) -> int:
     """Bytes below which constants stay in the model."""
-    return TABLE_BYTES if dtype in (np.int32, np.int64) else INLINE_BYTES
+    return assumed.TABLE_BYTES if dtype in (np.int32, np.int64) else INLINE_BYTES
 
 
 def _external(values: np.ndarray, offset: int, length: int) -> TensorProto:

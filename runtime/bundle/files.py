@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,9 @@ def naming(path: Path) -> Iterator[None]:
 def replace_files(directory: Path, contents: Mapping[str, bytes], *, force: bool) -> list[Path]:
     """Writes files into ``directory`` (made if absent): all to a temporary sibling first, renamed when all are written.
 
+    The last is the record of the others: where it is there, they are. An earlier one goes before anything else, and the new one
+    comes last. What was there comes back if the new files cannot be put in its place.
+
     Raises:
         UsageError: a name that is no plain file name, a file that exists while ``force`` is not given, something there that
             is no file, or the system refuses to write.
@@ -36,14 +39,36 @@ def replace_files(directory: Path, contents: Mapping[str, bytes], *, force: bool
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
+        new, old = scratch / "new", scratch / "old"
         try:
+            old.mkdir()
+            new.mkdir()
             for name, data in contents.items():
-                (scratch / name).write_bytes(data)
-            for target in targets:
-                os.replace(scratch / target.name, target)
+                (new / name).write_bytes(data)
+            _exchange(targets, new, old)
         finally:
-            shutil.rmtree(scratch)
+            if not any(old.glob("*")) or all(map(os.path.lexists, targets)):  # never the only copy
+                shutil.rmtree(scratch)
     return targets
+
+
+def _exchange(targets: Sequence[Path], new: Path, old: Path) -> None:
+    """Moves what ``targets`` are to ``old`` and those of their names in ``new`` to their places, or leaves all as it was."""
+    *others, record = targets
+    try:
+        if others:  # a record by itself is replaced at once
+            for target in (record, *others):
+                if os.path.lexists(target):
+                    os.replace(target, old / target.name)
+        for target in targets:
+            os.replace(new / target.name, target)
+    except BaseException:  # an interrupt as well
+        for target in targets:
+            if (old / target.name).exists():
+                os.replace(old / target.name, target)
+            elif others and not (new / target.name).exists():
+                target.unlink(missing_ok=True)
+        raise
 
 
 def check_replaceable(target: Path, *, force: bool) -> None:

@@ -17,7 +17,11 @@ class NodeReport(Record):
         node, operator: as in the normalised model.
         incremental: whether only the region is recomputed.
         lowering: how, for an incremental node.
+        layout: how the region of its output is held.
+        microbatches: parts of a batch in which it is computed, one after the other.
         reason: why it is dense, otherwise empty.
+        follows: name of the value that it reads and that is the reason, empty if the node itself is.
+        updated: whether it reads a whole map, and is updated by what changed in it.
         map: (height, width) of its output, None if it is no map.
         extent: (height, width) of the largest region, None where the value changes everywhere.
         share: mean share of the map that the region covers at stride 1; 1 where it changes everywhere.
@@ -28,7 +32,11 @@ class NodeReport(Record):
     operator: str
     incremental: bool
     lowering: str
+    layout: str = ""
+    microbatches: Positive = 1
     reason: str
+    follows: str = ""
+    updated: bool = False
     map: tuple[int, int] | None
     extent: tuple[int, int] | None
     share: float

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kcompiler.runtime.errors import BundleError, ProviderError, UsageError
+from kcompiler.runtime.foreign import foreign
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -120,11 +121,9 @@ def open_session(
         options.intra_op_num_threads = machine.threads or _cores()
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    try:
+    name = "a model in memory" if isinstance(model, bytes) else model
+    with foreign(lambda why: BundleError(f"{name}: ONNX Runtime cannot load it: {why}")):
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
-    except Exception as error:  # ONNX Runtime raises a class per status code, with Exception as their only common base
-        name = "a model in memory" if isinstance(model, bytes) else model
-        raise BundleError(f"{name}: ONNX Runtime cannot load it: {error}") from error
     if machine.providers is not None:
         for name in wanted:
             if name not in session.get_providers():

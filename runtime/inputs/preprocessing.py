@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kcompiler.runtime.arrays import ByteArray, FloatArray
 from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.foreign import foreign
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 DEEP_RAW_MODES = frozenset(f"{mode};16{order}" for mode in ("RGB", "RGBA", "RGBX", "LA", "L") for order in ("B", "L", "N", ""))
@@ -131,7 +132,9 @@ def read_picture(path: Path, recipe: Preprocessing) -> Picture:
 
 def _planes(path: Path) -> list[FloatArray]:
     """The channels of a picture, each float32 [H, W] of 0 to 255: one if gray, three (RGB) if colour."""
-    try:
+    with foreign(lambda why: ImageError(f"{path}: not a readable picture ({why})")):
+        if not path.exists():
+            raise ImageError(f"{path}: no such file; expected a picture")
         with Image.open(path) as opened:
             frames = getattr(opened, "n_frames", 1)
             if frames > 1:
@@ -139,12 +142,6 @@ def _planes(path: Path) -> list[FloatArray]:
             deep = opened.mode not in SIXTEEN_BITS and (_raw_modes(opened) & DEEP_RAW_MODES or _deep_netpbm(path, opened))
             opened.load()
             picture = ImageOps.exif_transpose(opened)
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file; expected a picture") from error
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them meet
-        raise ImageError(f"{path}: not a readable picture ({error})") from error
     if deep:
         raise ImageError(
             f"{path}: 16 bits a channel, which would be cut to 8; convert it to 8 bits, or to 16-bit gray without alpha"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
 import json
@@ -118,6 +119,8 @@ class HeatMap:
     ) -> list[Path]:
         """Writes ``name``.npy (raw scores), ``name``.png (overlay) and ``name``.json (record), all or none.
 
+        The record is written last, and names the SHA-256 digests of the others: it is never beside files of another map.
+
         Args:
             directory: made if absent.
             name: stem of the three files.
@@ -131,8 +134,9 @@ class HeatMap:
         scores, drawing = io.BytesIO(), io.BytesIO()
         np.save(scores, self.scores)
         self.overlay(picture).save(drawing, format="PNG")
-        record = json.dumps({**self.record(), **(details or {})}, indent=1).encode()
-        contents = {".npy": scores.getvalue(), ".png": drawing.getvalue(), ".json": record}
+        contents = {".npy": scores.getvalue(), ".png": drawing.getvalue()}
+        digests = {"sha256": {suffix: hashlib.sha256(data).hexdigest() for suffix, data in contents.items()}}
+        contents[".json"] = json.dumps({**self.record(), **(details or {}), **digests}, indent=1).encode()
         return replace_files(Path(directory), {name + suffix: data for suffix, data in contents.items()}, force=force)
 
     @classmethod
@@ -145,7 +149,10 @@ class HeatMap:
         path = Path(record)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            scores = np.load(path.with_suffix(".npy"), allow_pickle=False)
+            data = path.with_suffix(".npy").read_bytes()
+            if "sha256" in content and hashlib.sha256(data).hexdigest() != content["sha256"][".npy"]:
+                raise ValueError("the scores beside it are of another map")
+            scores = np.load(io.BytesIO(data), allow_pickle=False)
             if scores.dtype != np.float32 or scores.shape != (len(content["ys"]), len(content["xs"])):
                 raise ValueError(f"scores are {scores.dtype} {scores.shape}")
             sampled = np.full(scores.shape, content["sampled"] is None)

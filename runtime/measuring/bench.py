@@ -19,8 +19,8 @@ from kcompiler.runtime.measuring.check import Reference, random_image
 from kcompiler.runtime.measuring.memory import Memory, peak_memory
 from kcompiler.runtime.measuring.timing import (
     FILL,
-    Measured,
     TimedFull,
+    Timing,
     between,
     in_turn,
     ratios,
@@ -67,10 +67,10 @@ class Benchmark:
     sampled: int
     batch: int
     rounds: int
-    full: dict[int, Measured]
-    full_side_by_side: dict[int, Measured]
+    full: dict[int, Timing]
+    full_side_by_side: dict[int, Timing]
     best_batch: int
-    compiled: Measured
+    compiled: Timing
     drill_down: float
     speedup: float
     slowest_speedup: float
@@ -146,8 +146,8 @@ class _Full:
         best = min(range(len(ways)), key=lambda number: statistics.median(seconds[number]))
         return cls({way.batch: times for way, times in zip(ways, seconds, strict=True)}, ways[best], [])
 
-    def measured(self) -> dict[int, Measured]:
-        return {size: Measured.of(self.ticks if size == self.best.batch else times) for size, times in self.by_size.items()}
+    def measured(self) -> dict[int, Timing]:
+        return {size: Timing.of(self.ticks if size == self.best.batch else times) for size, times in self.by_size.items()}
 
     def speedups(self, seconds: Sequence[float]) -> list[float]:
         """Over each two of ``seconds``, taken between them."""
@@ -195,7 +195,7 @@ def benchmark(
     return Benchmark(
         model=manifest.model, shape=manifest.shape, patch=manifest.patch, stride=stride, positions=len(trial.positions),
         sampled=sum(map(len, trial.chosen)), batch=explainer.batch, rounds=rounds, full=alone.measured(),
-        full_side_by_side=at_once[0].measured() if at_once else {}, best_batch=alone.best.batch, compiled=Measured.of(compiled),
+        full_side_by_side=at_once[0].measured() if at_once else {}, best_batch=alone.best.batch, compiled=Timing.of(compiled),
         drill_down=statistics.median(alone.speedups(drill_down)), speedup=statistics.median(speedups),
         slowest_speedup=min(speedups), fastest_speedup=max(speedups), undisturbed_speedup=min(alone.ticks) / min(compiled),
         speedup_side_by_side=statistics.median(at_once[0].speedups(compiled)) if at_once else None,

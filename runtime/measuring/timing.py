@@ -22,7 +22,7 @@ FILL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Timing:
     """Seconds a position over the rounds."""
 
     median: float
@@ -30,7 +30,7 @@ class Measured:
     slowest: float
 
     @classmethod
-    def of(cls, rounds: Sequence[float]) -> Measured:
+    def of(cls, rounds: Sequence[float]) -> Timing:
         return cls(statistics.median(rounds), min(rounds), max(rounds))
 
 

@@ -105,7 +105,7 @@ def measured(name: str, source: str, path: Path, rounds: int) -> Row:
     bundle = kcompiler.compile(path, patch=PATCH)
     report = bundle.report
     found = benchmark(kcompiler.load(bundle), stride=STRIDE, sample=SAMPLED, rounds=rounds, memory=False)
-    dense = [node for node in report.nodes if not node.incremental and not node.reason.startswith("reads ")]
+    dense = [node for node in report.nodes if not node.incremental and not node.follows]
     ends = f"{dense[0].node} ({dense[0].operator}): {dense[0].reason}" if dense else ""
     return Row(
         name, source, len(report.nodes), sum(node.incremental for node in report.nodes), report.redundancy_paper,

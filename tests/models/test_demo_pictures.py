@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from paintings import assert_changes_its_box_only
 
 from models.demo_pictures import LABELS, SIDE, _eye, picture
 
@@ -23,14 +24,7 @@ def test_same_seed_same_picture(split, seed):
 def test_lesion_changes_its_box_only_and_reaches_all_its_sides(seed, label):
     healthy, ill = picture(seed, "test", label=0), picture(seed, "test", label=label)
     assert healthy.box is None
-    top, left, bottom, right = ill.box
-    changed = (healthy.pixels != ill.pixels).any(axis=2)
-    inside = changed[top:bottom, left:right]
-    assert changed.sum() == inside.sum()
-    assert all(side.any() for side in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
-    assert inside.mean() > 0.2
-    assert min(inside.shape) >= 8
-    assert max(inside.shape) <= 42
+    assert_changes_its_box_only(healthy.pixels, ill.pixels, ill.box, (8, 42))
 
 
 @pytest.mark.parametrize("seed", range(6))

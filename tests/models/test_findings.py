@@ -8,6 +8,8 @@ from PIL import Image
 
 pytest.importorskip("skimage")
 
+from paintings import assert_changes_its_box_only
+
 from models.findings import DATA_SETS, picture
 from models.findings.__main__ import main
 
@@ -34,14 +36,8 @@ def test_splits_differ(name):
 def test_finding_changes_its_box_only_and_reaches_all_its_sides(name, label, seed):
     healthy, ill = picture(name, "test", seed, label=0), picture(name, "test", seed, label=label)
     assert healthy.box is None
+    assert_changes_its_box_only(healthy.pixels, ill.pixels, ill.box, (16, 48))
     top, left, bottom, right = ill.box
-    changed = (healthy.pixels != ill.pixels).any(axis=2)
-    inside = changed[top:bottom, left:right]
-    assert changed.sum() == inside.sum()
-    assert all(side.any() for side in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
-    assert inside.mean() > 0.2
-    assert min(inside.shape) >= 16
-    assert max(inside.shape) <= 48
     assert abs(ill.pixels.astype(int) - healthy.pixels)[top:bottom, left:right].max() > 50
 
 

@@ -9,7 +9,7 @@ from everywhere import NEVER_DENSE, assert_exact_everywhere
 from networks import NETWORKS, Builder, save
 
 from kcompiler.options import Options
-from kcompiler.passes.lowering import site
+from kcompiler.passes import assumed
 from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.exactness import compare
@@ -79,7 +79,7 @@ def test_dilated_average_pools_are_exact(lowering, counted, tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_reading_a_small_part_of_a_map_is_exact(name, tmp_path, monkeypatch):
     """As of maps that are large beside the regions, which tiny networks have none of."""
-    monkeypatch.setattr(site, "TYPICAL_BATCH", 0)
+    monkeypatch.setattr(assumed, "TYPICAL_BATCH", 0)
     model = save(name, tmp_path / "model.onnx", 20, 24)
     assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, convolution="direct"))
 
@@ -90,8 +90,8 @@ def test_tiles_of_a_small_part_of_a_map_are_exact(tmp_path, monkeypatch):
     onnx.save(builder.model(builder.conv(x, 16, pads=[1, 1, 0, 1]), 20, 24), tmp_path / "model.onnx")
     options = Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"Conv": "winograd 3 of values"})
     sizes = []
-    for typical in (site.TYPICAL_BATCH, 0):
-        monkeypatch.setattr(site, "TYPICAL_BATCH", typical)
+    for typical in (assumed.TYPICAL_BATCH, 0):
+        monkeypatch.setattr(assumed, "TYPICAL_BATCH", typical)
         explainer = assert_exact_everywhere(tmp_path / "model.onnx", options)
         sizes.append(explainer.manifest.report.incremental_operators["Gather"])
     assert sizes[0] < sizes[1], "cells of the map are gathered before rows are joined on"

@@ -18,7 +18,8 @@ from onnxruntime import InferenceSession
 import kcompiler
 from kcompiler import analysed, pipeline, verified
 from kcompiler.options import Options
-from kcompiler.passes.choosing import choice, layouts
+from kcompiler.passes import assumed
+from kcompiler.passes.choosing import choice
 from kcompiler.passes.choosing.budget import Candidate, within_budget
 from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.pipeline import analyse, compile_file
@@ -103,7 +104,7 @@ def test_calibration_tells_maps_of_other_channels_apart(tmp_path):
 
 def test_1x1_convolutions_take_maps_as_they_are(tmp_path, monkeypatch):
     """What a depthwise convolution leaves as maps is not made rows of (here in one batch, not in several micro-batches)."""
-    monkeypatch.setattr(layouts, "CACHE_BYTES", 1 << 40)
+    monkeypatch.setattr(assumed, "CACHE_BYTES", 1 << 40)
     builder = Builder()
     x = builder.conv("image", 32, 3, pads=[1, 1, 1, 1])
     x = builder.relu(builder.conv(x, 32, 3, pads=[1, 1, 1, 1], group=32))

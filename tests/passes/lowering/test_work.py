@@ -9,17 +9,14 @@ import pytest
 from networks import Builder, save
 from onnx import save as save_onnx
 
+from kcompiler.passes import assumed
 from kcompiler.passes.choosing import choice
 from kcompiler.passes.choosing.choice import BATCHES, SMALL_BATCH, Chooser
 from kcompiler.passes.choosing.prices import Priced
 from kcompiler.passes.lowering.conv import _gemm_work, _regions_work
 from kcompiler.passes.lowering.work import (
-    CACHE_BYTES,
     DEFAULT_RATES,
     FLOAT_BYTES,
-    MEMORY_BYTES,
-    SLAB,
-    STRIPE,
     Rates,
     Shape,
     Work,
@@ -31,7 +28,7 @@ from kcompiler.passes.source.load import load
 from kcompiler.passes.source.outputs import select_output
 
 RATES = Rates(products=1.0, convolved=1.0, integer=1.0, moved=FLOAT_BYTES, node=1.0, cached=0.6)
-IN_CACHE, IN_MEMORY = CACHE_BYTES // FLOAT_BYTES, MEMORY_BYTES // FLOAT_BYTES
+IN_CACHE, IN_MEMORY = assumed.CACHE_BYTES // FLOAT_BYTES, assumed.MEMORY_BYTES // FLOAT_BYTES
 
 
 @pytest.mark.parametrize(
@@ -65,15 +62,15 @@ def test_reading_weights_is_less_than_a_pass_from_memory():
 @pytest.mark.parametrize(
     ("rows", "depth", "times"),
     [
-        (IN_CACHE // SLAB, SLAB, 0.0),  # the left matrix stays in the cache
-        (IN_CACHE // STRIPE, SLAB, 0.25),  # twice as large: a quarter of the way to memory
-        (IN_MEMORY // SLAB, SLAB, 1.0),  # read from memory for every stripe; sums are complete after one slab
-        (IN_MEMORY // STRIPE, 2 * SLAB, 1.5),  # and for the second slab, sums are read again
-        (1, 64 * SLAB, 0.0),
+        (IN_CACHE // assumed.SLAB, assumed.SLAB, 0.0),  # the left matrix stays in the cache
+        (IN_CACHE // assumed.STRIPE, assumed.SLAB, 0.25),  # twice as large: a quarter of the way to memory
+        (IN_MEMORY // assumed.SLAB, assumed.SLAB, 1.0),  # read from memory for every stripe; sums are complete after one slab
+        (IN_MEMORY // assumed.STRIPE, 2 * assumed.SLAB, 1.5),  # and for the second slab, sums are read again
+        (1, 64 * assumed.SLAB, 0.0),
     ],
 )
 def test_products_read_again_what_leaves_the_cache(rows, depth, times):
-    assert read_again(10.0 * STRIPE, rows, depth) == pytest.approx(10 * times)
+    assert read_again(10.0 * assumed.STRIPE, rows, depth) == pytest.approx(10 * times)
 
 
 def shape(channels: int, outputs: int, size: int, *, kernel: int = 1, group: int = 1, batch: int = 16) -> Shape:
@@ -96,7 +93,7 @@ def test_deep_products_of_many_rows_take_longer_than_convolving_with_both_reorde
 def test_regions_of_depthwise_convolutions_stay_in_the_cache():
     """They run in micro-batches."""
     depthwise, grouped = (_regions_work(shape(512, 512, 28, kernel=3, group=group)) for group in (512, 256))
-    assert depthwise.held * 16 * FLOAT_BYTES == CACHE_BYTES < grouped.held * 16 * FLOAT_BYTES
+    assert depthwise.held * 16 * FLOAT_BYTES == assumed.CACHE_BYTES < grouped.held * 16 * FLOAT_BYTES
 
 
 def chooser(path, tmp_path) -> Chooser:

@@ -12,6 +12,7 @@ from networks import Builder
 
 from kcompiler.bundle import Bundle
 from kcompiler.options import Options
+from kcompiler.passes import assumed
 from kcompiler.passes.choosing import layouts
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.explainer import Explainer
@@ -38,7 +39,7 @@ def network(*, residual: bool = False, activation: str = "Relu") -> onnx.ModelPr
 @pytest.fixture
 def small_cache(monkeypatch):
     """So small that the few numbers of a test overflow it."""
-    monkeypatch.setattr(layouts, "CACHE_BYTES", 1 << 12)
+    monkeypatch.setattr(assumed, "CACHE_BYTES", 1 << 12)
 
 
 def compiled(model: onnx.ModelProto, folder: Path) -> Bundle:
@@ -64,7 +65,7 @@ def test_any_number_of_positions_gives_the_same_numbers(tmp_path, monkeypatch, r
     image, positions = random_image((3, *SIZE), 0), sample_positions(SIZE, PATCH, 80, 0)
     found = {}
     for cache in (1 << 12, 1 << 30):
-        monkeypatch.setattr(layouts, "CACHE_BYTES", cache)
+        monkeypatch.setattr(assumed, "CACHE_BYTES", cache)
         bundle = compiled(network(residual=residual), tmp_path)
         explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
         baseline = explainer.exact.baseline(image)
@@ -85,7 +86,7 @@ def test_chains_end_where_regions_are_rows(tmp_path, small_cache):
 
 @pytest.mark.parametrize(("held", "count"), [(1.0, 1), (2.9, 4), (8.2, 8), (1e4, 16), (1e-3, 1), (0.0, 1), (-1.0, 1)])
 def test_microbatches_fit_the_cache(held, count):
-    assert layouts.micro_batches(held * layouts.CACHE_BYTES) == count
+    assert layouts.micro_batches(held * assumed.CACHE_BYTES) == count
 
 
 def test_depthwise_convolutions_that_often_miss_the_patch(tmp_path):
