@@ -17,7 +17,7 @@ from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head
 from kcompiler.passes.lowering.layout import Layouts, Transitions
 from kcompiler.passes.lowering.table import Lowering
-from kcompiler.passes.lowering.work import FLOAT_BYTES, Rates, Work, read_again
+from kcompiler.passes.lowering.work import FLOAT_BYTES, Rates, Shape, Work, read_again
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.region import Region
 from kcompiler.runtime.arrays import IntArray
@@ -64,6 +64,7 @@ class Priced:
         self.at = size if caches else None
         self.nodes = {node.name: node for node in graph.nodes}
         self._known: dict[object, float] = {}
+        self._shapes: dict[str, Shape] = {}
         self.dense = {node.name: self._dense(node) for node in graph.nodes}
         self.candidates = {
             node.name: self._candidates(node)
@@ -87,9 +88,16 @@ class Priced:
 
     def _predicted(self, node: gs.Node, lowering: Lowering, transitions: Transitions | None = None) -> float:
         """Seconds a position, by the work of the lowering."""
-        extents = self._extents(self.everything.regions[node.outputs[0].name])
-        shape = select.shape_of(node, self.everything, *extents, self.size, transitions)
-        return self.rates.seconds(in_bytes_of(node.outputs[0], lowering.work(shape)), self.at)
+        shape = self._shape(node)
+        work = lowering.work(shape if transitions is None else replace(shape, transitions=transitions))
+        return self.rates.seconds(in_bytes_of(node.outputs[0], work), self.at)
+
+    def _shape(self, node: gs.Node) -> Shape:
+        """Of its regions in the batches, where nothing but rows is read and asked for."""
+        if node.name not in self._shapes:
+            extents = self._extents(self.everything.regions[node.outputs[0].name])
+            self._shapes[node.name] = select.shape_of(node, self.everything, *extents, self.size)
+        return self._shapes[node.name]
 
     def _dense(self, node: gs.Node) -> float:
         numbers = sum(_numbers(value) for value in (*node.inputs, *node.outputs))

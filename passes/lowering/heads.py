@@ -23,9 +23,10 @@ def is_head(node: gs.Node, region: Region) -> bool:
     Or the first of two, along one axis and then along the other: what it gives is then the whole mean or sum, in one cell, and
     the second leaves that as it is. Not where it is quantised behind: another order of sums may tip a step.
     """
-    if not node.outputs or quantised_behind(node.outputs[0]) is not None:  # a Shape that was folded has no output left
+    if not node.outputs:  # a Shape that was folded
         return False
-    return summed_axes(node) == [*region.cell_axes] or _line_first(node, region)
+    sums = summed_axes(node) == [*region.cell_axes] or _line_first(node, region)
+    return sums and quantised_behind(node.outputs[0]) is None
 
 
 def _line_first(node: gs.Node, region: Region) -> bool:

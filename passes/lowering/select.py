@@ -54,10 +54,10 @@ def candidates(node: gs.Node, windows: Windows, prefer: Mapping[str, str], *, in
     return [candidate for candidate in applicable if candidate.name == wanted] or applicable
 
 
-def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int, transitions: Transitions | None = None) -> Shape:
+def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int) -> Shape:
     """The node on regions of ``h`` x ``w`` cells (one a batch).
 
-    Before ``transitions`` are known, it is rows that are read and asked for, but by heads, which sum maps as they are.
+    As long as layouts are not known, rows are read, and rows are made for all but heads, which sum maps as they are.
     """
     region = plan.regions[node.outputs[0].name]
     read = [plan.regions[value.name] for value in node.inputs if value.name in plan.regions]
@@ -70,7 +70,7 @@ def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int, tr
         w=w,
         batch=batch,
         table=sum(r.channels * r.y.size * r.x.size for r in read),
-        transitions=transitions or Transitions(keeps_maps=only_summed(node.outputs[0], region)),
+        transitions=Transitions(keeps_maps=only_summed(node.outputs[0], region)),
         samples=_samples(node, read[0]) if node.op in RESAMPLING else 1,
     )
 
