@@ -23,8 +23,8 @@ LEAST_ROUND = 64
 PRIOR_WEIGHT = 0.0005
 """Weight of the mean surprise over all measured cells in the local amplitude, relative to a single measured cell's.
 
-Midway between coarse cells, their weight is about the same. With 0.002, flat parts got the amplitude of a finding far away, and an
-SSIM of 0.9 on all but one picture of each of five data sets took 12% more positions. A prior from wider surroundings (3 or 5
+Midway between coarse cells, their weight is about the same. With 0.002, flat parts got the amplitude of a finding far away, and
+an SSIM of 0.9 on all but one picture of each of five data sets took 12% more positions. A prior from wider surroundings (3 or 5
 lengths) was no better.
 """
 STABILISER = 0.03**2
