@@ -60,10 +60,10 @@ class CompiledModel:
             raise UsageError(f"providers is {providers!r}, expected a list of names")
         self.machine = Machine(tuple(providers) if providers is not None else None, threads)
         self._memory = memory
-        self.engines = self._opened()
+        self.engines = self._make_engines()
         """Engines by variant name; the exact variant's first."""
 
-    def _opened(self) -> dict[str, Engine]:
+    def _make_engines(self) -> dict[str, Engine]:
         full = cache(partial(_full_inference, self._files, self.manifest))  # one session per machine, opened on first use
         return {
             variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)

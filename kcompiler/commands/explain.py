@@ -63,9 +63,9 @@ def explain_images(
     force: options.Force = False,
 ) -> None:
     """Explain pictures: per image a raw map (.npy), an overlay (.png) and a record of everything (.json)."""
-    _check_places(images, out, replace=force or resume)
+    _check_output(images, out, replace=force or resume)
     if force or resume:
-        _keep_inputs(images, out)
+        _check_inputs_kept(images, out)
     explainer = kcompiler.load(bundle, providers=provider, threads=threads)
     request = Request(
         stride=options.stride(stride),
@@ -167,7 +167,7 @@ def _how(heat_map: HeatMap) -> str:
     )
 
 
-def _keep_inputs(images: list[Path], out: Path) -> None:
+def _check_inputs_kept(images: list[Path], out: Path) -> None:
     """Raises a :class:`UsageError` if results would overwrite an image that is to be explained."""
     results = {(out / f"{path.stem}{suffix}").absolute() for path in images for suffix in SUFFIXES}
     stems = {path.stem for path in images}
@@ -178,7 +178,7 @@ def _keep_inputs(images: list[Path], out: Path) -> None:
             raise UsageError(f"{path}: would be overwritten by its own results; choose another folder")
 
 
-def _check_places(images: list[Path], out: Path, *, replace: bool) -> None:
+def _check_output(images: list[Path], out: Path, *, replace: bool) -> None:
     twice = [stem for stem, count in Counter(path.stem for path in images).items() if count > 1]
     if twice:
         raise UsageError(f"two images are named {twice[0]!r} and would write the same files; explain them into different folders")

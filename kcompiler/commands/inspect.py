@@ -54,10 +54,10 @@ def inspect_model(
     if picture is not None:
         _check_picture(picture, force=force)
     sources = {name: context.get_parameter_source(name) for name in COMPILED_FOR}
-    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    compile_settings = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
     for model in models:
-        if given and model.is_dir():
-            option = f"--{given[0].replace('_', '-')}"
+        if compile_settings and model.is_dir():
+            option = f"--{compile_settings[0].replace('_', '-')}"
             raise UsageError(
                 f"{model}: is a bundle, and its report is of what it was compiled for; leave out {option}, or "
                 "inspect the ONNX model"

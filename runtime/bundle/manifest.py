@@ -147,7 +147,7 @@ class Manifest(Record):
         bound: values bound to the source's other inputs, by name.
         output: name of the explained output; ``classes`` is the number of its columns.
         two_classes: whether the output is a single sigmoid, which scores two classes.
-        reduction: how a dense output is reduced to a number per class, if requested; ``classes`` is then counted after it.
+        reduction: how a dense output is reduced to a number per class, if requested; ``classes`` counts the numbers after it.
         logits: name of the input of the final softmax or sigmoid, also an output of the bundle's models; None without such.
         squashing: that softmax or sigmoid; None if ``logits`` is.
         largest_batch: largest batch size of the models; 1 where the source's batch size could not be made free.

@@ -93,8 +93,8 @@ def compare(outputs: FloatArray, full: FloatArray, reordered: Reordered, passed_
     Infinities and NaNs must be the same in both, and are left out of the rest.
 
     Args:
-        outputs: of the compiled model.
-        full: of full inference.
+        outputs: outputs of the compiled model.
+        full: outputs of full inference.
         reordered: see :data:`Reordered`.
         passed_on: float64 [N, K], the change of these outputs that tolerated errors of the logits can cause (``squashing``).
     """

@@ -66,9 +66,9 @@ class FullInference:
             model: the bundle's copy of the source model.
             output: name of the explained output.
             machine: providers and threads.
-            largest_batch: images that the model takes at once.
+            largest_batch: largest batch size that the model takes.
             order: order of its sums.
-            reduction: of dense outputs; applied here only if the driver reduces them.
+            reduction: how dense outputs are reduced; applied only if the driver reduces them.
         """
         self._reduction = reduction if reduction is not None and reduction.by_driver else None
         self._largest_batch = 1 if order.one_by_one else largest_batch

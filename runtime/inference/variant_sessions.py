@@ -26,14 +26,14 @@ class VariantSessions:
 
         Args:
             files: files of the bundle; opening a session raises once they have changed.
-            variant: of the bundle.
+            variant: a variant of the bundle.
             machine: for a single batch.
             share: for concurrent batches, as :meth:`Machine.divided` returns it beside ``workers``.
             workers: threads that run batches concurrently.
         """
         self._files, self._variant, self._machine, self._share, self._workers = files, variant, machine, share, workers
-        self._of_worker, self._opening, self._handed_out = threading.local(), threading.Lock(), False
-        self._few_weights = variant.weight_bytes <= FEW_BYTES
+        self._local, self._opening, self._first_taken = threading.local(), threading.Lock(), False
+        self._small_weights = variant.weight_bytes <= FEW_BYTES
 
     @cached_property
     def baseline(self) -> ort.InferenceSession:
@@ -56,14 +56,14 @@ class VariantSessions:
         core's cache, and more of it the longer they run. DenseNet121 then takes 17 ms a position, but 13 with a session per
         thread; GoogLeNet 4.7 and 3.7. ResNet50, whose batches exceed the caches, gains nothing.
         """
-        if not self._few_weights:
+        if not self._small_weights:
             return self.incremental
-        if not hasattr(self._of_worker, "session"):
+        if not hasattr(self._local, "session"):
             with self._opening:
-                first, self._handed_out = not self._handed_out, True
+                first, self._first_taken = not self._first_taken, True
             # The baseline pass has opened ``incremental`` already, to know the device of the cached activations.
-            self._of_worker.session = self.incremental if first else self.open_incremental()
-        session: ort.InferenceSession = self._of_worker.session
+            self._local.session = self.incremental if first else self.open_incremental()
+        session: ort.InferenceSession = self._local.session
         return session
 
     def open_incremental(self, profile: Path | None = None, *, alone: bool = False) -> ort.InferenceSession:
@@ -73,7 +73,7 @@ class VariantSessions:
             profile: prefix of the file that ONNX Runtime writes its profile to; None does not profile.
             alone: for a single batch, on all threads; otherwise for concurrent batches.
         """
-        share = self._share.shared_out(self._workers) if self._few_weights else self._share
+        share = self._share.shared_out(self._workers) if self._small_weights else self._share
         machine = self._machine if alone else share
         return self._open(self._variant.incremental, machine, profile=profile)
 

@@ -38,7 +38,7 @@ class HeatMap:
         sampled: bool [rows, cols], where the model was evaluated; other scores are estimates.
         plan: the sampling plan that chose the positions.
         complete: whether the plan ran to its end.
-        warnings: why the map may be less accurate than asked for.
+        warnings: caveats for a reader of the map.
     """
 
     scores: FloatArray

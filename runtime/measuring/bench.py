@@ -45,7 +45,7 @@ class Benchmark:
         positions: positions in the grid; ``sampled`` of them run on the compiled model in each round.
         full: seconds per position by batch size, all threads on one batch after the other; ``best_batch`` had the smallest
             median before the rounds, and is measured again between them.
-        full_side_by_side: the same with concurrent batches, as the compiled model runs them; empty if it runs none.
+        full_side_by_side: as ``full``, with concurrent batches, as the compiled model runs them; empty if it runs none.
         compiled: seconds per position, with the baseline pass divided over the grid.
         drill_down: full (best batch) over compiled for DRILL_DOWN positions alone, with the baseline pass.
         speedup: median over rounds of full (best batch, mean of just before and just after) over compiled;

@@ -67,7 +67,7 @@ def check(
         image: float32 [1, C, H, W]; None takes a random image: of random pixels if the bundle has preprocessing, else standard
             normal, or in the unit interval if standard normal gives no finite output.
         fill: None takes another such image; a single colour would test only the sum of each kernel's weights.
-        seed: of the random images.
+        seed: seed of the random images.
     """
     return Reference(explainer, positions, image=image, fill=fill, seed=seed).compared(explainer)
 

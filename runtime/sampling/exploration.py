@@ -80,8 +80,8 @@ class Exploration:
             self._round = self._sampler.next()
             if not len(self._round):
                 break
-            known = self._round[self.evaluated[self._round]]
-            self._sampler.tell(known, self.scores[known])
+            resumed = self._round[self.evaluated[self._round]]
+            self._sampler.tell(resumed, self.scores[resumed])
         return fresh
 
     def _tell(self, cells: IntArray, scores: FloatArray) -> None:

@@ -78,7 +78,7 @@ def make_sampler(plan: SamplingPlan, grid: Grid, patch: tuple[int, int], unocclu
 
 
 def coarse_lines(count: int, step: int) -> IntArray:
-    """Every ``step``-th line of ``count``, and the last one."""
+    """Every ``step``-th line of ``count``, and the last line, int64 [N]."""
     return np.unique(np.append(np.arange(0, count, step), count - 1))
 
 

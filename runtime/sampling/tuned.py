@@ -115,10 +115,10 @@ def unlike_tuned(tuned: Tuned, fill: Description, target: int, largest: int, *, 
 
 def saturation(probabilities: FloatArray, unoccluded: float) -> list[str]:
     """A warning if all probabilities are within :data:`SATURATED` of 0, or of 1."""
-    every = np.append(probabilities, np.float32(unoccluded))
-    if not (every.max() <= SATURATED or every.min() >= 1 - SATURATED):
+    values = np.append(probabilities, np.float32(unoccluded))
+    if not (values.max() <= SATURATED or values.min() >= 1 - SATURATED):
         return []
     return [
-        f"the probability is saturated: from {every.min():.6g} to {every.max():.6g} wherever the patch is; "
+        f"the probability is saturated: from {values.min():.6g} to {values.max():.6g} wherever the patch is; "
         "maps of the score 'logit' tell more"
     ]

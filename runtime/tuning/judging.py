@@ -111,7 +111,7 @@ def judged(trials: Sequence[Trial], goal: Goal, parts: tuple[Sequence[int], Sequ
     trial, number = best
     whole = from_most_careful(trial.family)
     if whole == trial.family or not promisable(goal, second):
-        chosen = promised(_on_more(trial, second, run, number), goal, second)
+        chosen = promised(_run_on(trial, second, run, number), goal, second)
         if chosen.trial is not None or promisable(goal, second):
             return chosen
     again = []
@@ -120,12 +120,12 @@ def judged(trials: Sequence[Trial], goal: Goal, parts: tuple[Sequence[int], Sequ
     if not promisable(goal, second):
         other = fastest([t for t in trials if t.family.variant == EVERYTHING.variant], goal, first, within)
         if other is not None and other[0] is not trial:
-            again.append(_on_more(other[0], second, run, other[1]))
+            again.append(_run_on(other[0], second, run, other[1]))
     accepted = [chosen for chosen in (promised(pair, goal, second) for pair in again) if chosen.trial is not None]
     return min(accepted, key=lambda chosen: chosen.seconds, default=exact)
 
 
-def _on_more(trial: Trial, images: Sequence[int], run: Run, number: int) -> tuple[Trial, int]:
+def _run_on(trial: Trial, images: Sequence[int], run: Run, number: int) -> tuple[Trial, int]:
     return trial.joined(run(trial.family, trial.costs, images)), number
 
 

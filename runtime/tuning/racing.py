@@ -73,15 +73,17 @@ def worthwhile(variants: Sequence[Variant], costs: Mapping[str, Costs]) -> list[
     return [variant.name for variant in variants[1:] if pays(variant)]
 
 
-def milder(one: Variant, other: Variant) -> bool:
-    """Whether ``one`` approximates in no respect more than ``other``; the exact variant is milder than all."""
-    nodes = {*one.node_thresholds, *other.node_thresholds}
-    thresholds = [(one.threshold, other.threshold)]
-    thresholds += [(one.node_thresholds.get(n, one.threshold), other.node_thresholds.get(n, other.threshold)) for n in nodes]
+def milder(variant: Variant, other: Variant) -> bool:
+    """Whether ``variant`` approximates in no respect more than ``other``; the exact variant is milder than all."""
+    nodes = {*variant.node_thresholds, *other.node_thresholds}
+    thresholds = [(variant.threshold, other.threshold)]
+    thresholds += [
+        (variant.node_thresholds.get(n, variant.threshold), other.node_thresholds.get(n, other.threshold)) for n in nodes
+    ]
     return (
         all(mild >= strong for mild, strong in thresholds)
-        and one.integers <= other.integers
-        and one.frozen_gates <= other.frozen_gates
+        and variant.integers <= other.integers
+        and variant.frozen_gates <= other.frozen_gates
     )
 
 

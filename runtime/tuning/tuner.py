@@ -77,7 +77,7 @@ def tune(
     Args:
         samples: read item by item when needed, so that an item can compute its map then; some may never be read.
         tell: receives progress.
-        deadline: time (of ``time.perf_counter``) after which no further samples are read, beyond one to choose and one to judge.
+        deadline: time (of ``time.perf_counter``) after which no samples are read, beyond one for choosing and one for judging.
 
     Raises:
         UsageError: fewer than two samples, or a map that is not finite.
@@ -85,8 +85,8 @@ def tune(
     if len(samples) < LEAST_IMAGES:
         raise UsageError(f"{len(samples)} calibration images, expected at least {LEAST_IMAGES}")
     first, second = split(len(samples), goal)
-    choosing = _taken(samples, first, deadline, tell)
-    judging = _taken(samples, second, deadline, tell, "exact maps to judge by")
+    choosing = _read(samples, first, deadline, tell)
+    judging = _read(samples, second, deadline, tell, "exact maps to judge by")
     grid = next(iter(choosing.values())).exact
     positions = Grid(grid.ys, grid.xs).positions
     costs = measured_costs(explainer.engines, [sample.image for sample in choosing.values()], positions, goal)
@@ -111,7 +111,7 @@ def tune(
     return _tuned(explainer, (choosing, judging), len(samples), goal, chosen, trials, (exact_seconds, spot_check), tell)
 
 
-def _taken(
+def _read(
     samples: Sequence[Sample], numbers: Sequence[int], deadline: float, tell: Tell, what: str = "exact maps"
 ) -> dict[int, Sample]:
     """Reads the samples with these ``numbers``, until the deadline, but at least the first.
