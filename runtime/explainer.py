@@ -110,7 +110,7 @@ class Explainer(CompiledModel):
             region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
             edges: how the grid ends at the edges, see :func:`positions.make_grid`.
             channel: index of the only channel to cover; None covers all.
-            quality: "exact"; an SSIM in (0, 1) that the bundle has been tuned for; a :class:`SamplingPlan`; or the result of
+            quality: "exact"; an SSIM in (0, 1] that the bundle has been tuned for; a :class:`SamplingPlan`; or the result of
                 the tuner.
             score: "logit", the input of the final softmax or sigmoid; "output", the model's output; "drop", the decrease of the
                 logit if the model has logits, else of the output. "auto" is the logit if the model has logits, else the output.

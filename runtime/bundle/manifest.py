@@ -71,7 +71,7 @@ class Variant(Record):
         threshold: largest share of a feature map's height and width that is recomputed (the paper's tau); 1 is exact.
         node_thresholds: thresholds of single nodes, by node name, in place of ``threshold``.
         integers: whether some matrix products use 8-bit integers.
-        frozen_gates: number of per-channel gates, computed from whole feature maps, that keep the uncovered image's values.
+        frozen_gates: number of gates (a number per channel, computed from a whole map) that keep the uncovered image's values.
         whole: whether no node is incremental; full inference then evaluates positions.
         baseline, incremental: file names of the two models.
         batch: batch size, in positions, that was predicted fastest.

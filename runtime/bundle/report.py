@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from kcompiler.runtime.records import NotNegative, Positive, Record
 
 UPDATED = "changes everywhere, but is updated by what changed in its input"
-"""The reason given for an incremental node whose output has no region, such as a mean over all cells."""
+"""The reason given for a node that reads a whole map, but is updated by the change of the map alone (a mean over all cells)."""
 
 
 class NodeReport(Record):

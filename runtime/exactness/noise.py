@@ -3,8 +3,8 @@
 A compiled model adds up the products of full inference in another order, so its error is a draw from the distribution of the
 differences that reordering makes in full inference itself. A few such draws are measured (``full.REORDERINGS``), and their
 variances differ between columns. The largest plausible error over all columns and positions is estimated as in the analysis of
-gene expression: empirical Bayes shrinks the variances of columns towards each other, the more the more similar they are, and
-errors are compared with a quantile that accounts for the number of columns and positions.
+gene expression: empirical Bayes shrinks the variances of columns towards each other, further if they are similar, and errors
+are compared with a quantile that accounts for the number of columns and positions.
 
 Source: Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments",
 Statistical Applications in Genetics and Molecular Biology 3(1), 2004, section 6.2 (moments of the logarithm of the variances).

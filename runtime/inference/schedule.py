@@ -24,7 +24,7 @@ class Extents:
         weights: float64 [geometries], work per cell.
         y: float64 [rows, geometries], height of the region by the patch's row.
         x: float64 [cols, geometries], width of the region by the patch's column.
-        first: (y, x) of the first row and column; negative, since a patch may extend beyond the image.
+        first: (y, x) of the first row and column, 0 or below, since a patch may extend beyond the image.
     """
 
     weights: DoubleArray
@@ -34,7 +34,7 @@ class Extents:
 
     @classmethod
     def of(cls, geometries: Sequence[tuple[float, Sequence[int], Sequence[int]]], patch: tuple[int, int]) -> Extents:
-        """From (work per cell, heights by row, widths by column) of each geometry, first position of the patch first."""
+        """From (work per cell, heights by row, widths by column) of each geometry, in order of the patch's position."""
         weights, heights, widths = zip(*geometries, strict=True)
         first = 1 - patch[0], 1 - patch[1]
         return cls(np.array(weights, float), np.array(heights, float).T, np.array(widths, float).T, first)

@@ -116,7 +116,7 @@ class HeatMap:
         details: Mapping[str, object] | None = None,
         force: bool = False,
     ) -> list[Path]:
-        """Writes ``name``.npy (raw scores), ``name``.png (overlay) and ``name``.json (record), all or none.
+        """Writes ``name``.npy (raw scores), ``name``.png (overlay) and ``name``.json (record), none of them half-written.
 
         Args:
             directory: created if absent.
