@@ -83,33 +83,34 @@ def compile(
     """Compiles an ONNX image model for a patch size, and verifies the result against full inference.
 
     Args:
-        model: path of an ONNX file that ONNX Runtime runs, or the model itself. Its image is the input of four axes, of any type
-            of numbers; shapes that it declares are hints.
+        model: path of an ONNX file that ONNX Runtime runs, or the model itself. Its image is the input with four axes, of any
+            numeric type; declared shapes are hints.
         patch: side of the square patch, or (height, width), in pixels.
-        input_shape: ([1,] channels, height, width), needed where the model leaves sizes open; in the order of its own input.
-        layout: of the image input, needed where neither Transposes nor convolutions that read it tell.
-        bind: values of the inputs that are not the image, by name: numbers, truth values, lists or arrays. A number fills its
-            input. An array may leave the batch away; the same values go with every image.
-        output: name of the output to explain, needed where the model has several that are made of different numbers; or of a
-            tensor inside the graph. Of labels, indices or maps, the tensor of numbers in front is taken.
-        reduce: makes one number a class of a dense output (segmentation, detection rows, sequences): the class axis is kept,
-            all others are reduced to their mean, maximum or sum. Logits of a final softmax or sigmoid are reduced alike.
-        reduce_over: "everything", or "class": the cells that the uncovered image gives each class.
-        reduce_box: instead, a box of the output's own cells, (top, left, bottom, right), half-open; of rows (first, last).
-        class_axis: of the output, its batch being axis 0. None is that of a final softmax, the last of rows (three axes), the
-            last of maps that are brought there by a Transpose, else 1.
-        extents: "tight" recomputes as much as each batch of positions needs; "static" as much as the worst position
-            needs, in constant shapes.
-        convolution: "auto", or "direct" to keep to direct convolutions.
-        thresholds: adds approximate variants, one each: regions are at most this share of each map's height and width (the
-            paper's tau), or, in a mapping, as given by node name (nodes not named are not capped).
-        int8: adds a variant in 8-bit integers, of the exact model and of each of ``thresholds``, where integers are predicted
-            to pay.
-        freeze_gates: adds, of the exact model and of each of ``thresholds``, a variant that keeps gates (a number a channel made
-            of the whole map, as in squeeze and excite) as they are for the uncovered image, if the model has any.
-        calibrate: measure the candidate algorithms of each layer on this machine, instead of predicting what they take.
-        threads: of the CPU while measuring; None is one for each physical core.
-        preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or its JSON file.
+        input_shape: ([1,] channels, height, width) in the axis order of the model's input; needed where the model leaves sizes
+            open.
+        layout: layout of the image input, needed where it does not follow from Transposes or convolutions that read the image.
+        bind: values of the other inputs, by name: numbers, booleans, lists or arrays. A number fills its input. An array may
+            omit the batch axis; all images get the same values.
+        output: name of the output to explain, needed where outputs are computed from different numbers; or of a tensor inside
+            the graph. Labels, indices and class maps are traced back to the tensor of numbers that they are computed from.
+        reduce: reduces a dense output (segmentation, detection rows, sequences) to a number per class: the mean, maximum or sum
+            over all axes but the class axis. Logits of a final softmax or sigmoid are reduced the same way.
+        reduce_over: "everything", or "class": the cells that the uncovered image assigns to each class.
+        reduce_box: a box of the output's cells to reduce over, (top, left, bottom, right), half-open; for rows (first, last).
+        class_axis: class axis of the output, where axis 0 is the batch. None takes the axis of a final softmax; the last axis of
+            rows (three axes), or of maps where a Transpose moves the classes there; else axis 1.
+        extents: "tight" recomputes the extent that each batch of positions needs; "static" that of the worst position, in
+            constant shapes.
+        convolution: "auto", or "direct" for direct convolutions only.
+        thresholds: adds an approximate variant for each item, which caps regions at this share of each map's height and width
+            (the paper's tau); a mapping caps nodes by name, and no others.
+        int8: adds variants with 8-bit integer products, of the exact model and of each of ``thresholds``, where integers are
+            predicted to be faster.
+        freeze_gates: adds variants, of the exact model and of each of ``thresholds``, whose gates (a number per channel computed
+            from the whole map, as in squeeze and excite) keep the uncovered image's values, if the model has gates.
+        calibrate: whether to measure the candidate algorithms of each layer on this machine, instead of predicting their time.
+        threads: CPU threads while measuring; None is as many as physical cores.
+        preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or the path of its JSON file.
 
     Raises:
         ModelError: the model is not valid or cannot be compiled.
@@ -145,10 +146,10 @@ def _approximations(
     from kcompiler.options import Approximation
     from kcompiler.passes.regions.propagate import EXACT, Thresholds
 
-    capped = [Thresholds(nodes=dict(one)) if isinstance(one, Mapping) else Thresholds(float(one)) for one in shares]
-    frozen = [replace(one, freeze_gates=True) for one in (EXACT, *capped)] if freeze_gates else []
-    integers = [Approximation(one, integers=True) for one in (EXACT, *capped, *frozen)] if int8 else []
-    return (*(Approximation(one) for one in (*capped, *frozen)), *integers)
+    capped = [Thresholds(nodes=dict(share)) if isinstance(share, Mapping) else Thresholds(float(share)) for share in shares]
+    frozen = [replace(thresholds, freeze_gates=True) for thresholds in (EXACT, *capped)] if freeze_gates else []
+    integers = [Approximation(thresholds, integers=True) for thresholds in (EXACT, *capped, *frozen)] if int8 else []
+    return (*(Approximation(thresholds) for thresholds in (*capped, *frozen)), *integers)
 
 
 def _pair(patch: int | tuple[int, int]) -> tuple[int, int]:
@@ -175,15 +176,15 @@ def load(
     """Opens a compiled bundle. Needs neither onnx nor the compiler.
 
     Args:
-        bundle: path of a bundle, or one just compiled.
+        bundle: path of a bundle, or a bundle that :func:`compile` returned.
         providers: ONNX Runtime execution providers in order of preference ("cpu" and "cuda" for short). None: CUDA where
             this ONNX Runtime has it and it starts, else the CPU.
-        threads: of the CPU that work at once; None is one for each physical core that this process may use.
-        memory: bytes that the batches of positions under way may take, beside weights and cached activations.
+        threads: CPU threads; None is as many as physical cores that this process may use.
+        memory: bytes that all concurrent batches of positions together may take, beside weights and cached activations.
 
     Raises:
-        BundleError: not a bundle, incomplete, altered, or of another version.
-        ProviderError: ONNX Runtime or a provider that was asked for is absent.
+        BundleError: not a bundle, incomplete, altered, or of another format version.
+        ProviderError: ONNX Runtime or a requested provider is absent.
     """
     folder = Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder
     return Explainer(folder, providers=providers, threads=threads, memory=memory, owner=bundle).open()

@@ -1,4 +1,4 @@
-"""A compiled model, in a folder of its own until it is saved."""
+"""A compiled model, in a temporary folder until it is saved."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from kcompiler.runtime.bundle.report import Report
 
 
 class Bundle:
-    """A compiled, verified model. ``kcompiler.load`` takes it as it is, or the path it was saved to."""
+    """A compiled, verified model. ``kcompiler.load`` takes it, or the path that it was saved to."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """Takes over the temporary ``folder``: it is removed with the last reference to this bundle."""
+        """Takes ownership of the temporary ``folder``, which is removed with the last reference to this bundle."""
         self.folder = folder
         self.manifest = manifest
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     @property
     def report(self) -> Report:
-        """Per node what the compiler did, and the redundancy ratios."""
+        """How each node was compiled, and the redundancy ratios."""
         return self.manifest.report
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Copies the bundle to the folder ``path``, whole or not at all.
+        """Copies the bundle to the folder ``path``, which appears whole, by a rename, or not at all.
 
         Raises:
-            UsageError: it exists, and ``force`` is not given; or it cannot be made.
+            UsageError: ``path`` exists without ``force``, is not a bundle, or cannot be written.
         """
         replace_folder(self.folder, Path(path), is_own_file, force=force)
         return Path(path)

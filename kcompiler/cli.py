@@ -1,6 +1,6 @@
 """The command line: ``kcompiler compile | inspect | explain | tune | check | bench | demo``.
 
-Exit codes: 0 done; 1 a check failed; 2 usage; 3 the model, image, bundle or machine does not do; 130 interrupted.
+Exit codes: 0 done; 1 a check failed; 2 usage; 3 the model, image, bundle or machine is unsuitable; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ app = typer.Typer(
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with our errors as one line on stderr and their exit code."""
+    """Wraps a command: a :class:`KCompilerError` becomes a line on stderr and its exit code."""
 
     @functools.wraps(command)
     def run(*arguments: object, **options: object) -> None:

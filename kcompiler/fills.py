@@ -1,4 +1,4 @@
-"""What covers: ways to make the picture, or the patches, that :meth:`kcompiler.Explainer.explain` takes as ``fill``."""
+"""Fills: classes that make a picture, or patches, for the ``fill`` of :meth:`kcompiler.Explainer.explain`."""
 
 from kcompiler.runtime.inputs.fills import Blur, Conditional, Marginal, Mean, Noise, PatchFill, PatchMean, PictureFill
 

@@ -1,4 +1,4 @@
-"""The head: what of a model's output is explained, besides which logits, and what a user should know about it."""
+"""The head of a model: the explained output, its logits, its reduction, and notes on these for the user."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class Head:
     """The outputs of a normalised model.
 
     Attributes:
-        output: name of the explained tensor of the source; ``logits`` what its softmax or sigmoid reads, if it is one.
-        sigmoid: whether the explained tensor is a sigmoid's.
-        reduction: of a dense output, if one was asked for.
-        notes: what a user should know about what was compiled.
+        output: name of the explained tensor of the source.
+        logits: the input of the final softmax or sigmoid, if the output is computed by such.
+        sigmoid: whether the output is that of a sigmoid.
+        reduction: reduction of a dense output, if requested.
+        notes: what a user should know about the explained output.
     """
 
     output: str
@@ -36,12 +37,12 @@ class Head:
     notes: tuple[str, ...]
 
     def two_classes(self, classes: int) -> bool:
-        """Whether the output, of so many numbers, is the probability of one of two classes."""
+        """Whether the output is a single probability, which scores two classes; ``classes`` is the number of its columns."""
         return self.sigmoid and classes == 1 and (self.reduction is None or self.reduction.how == "mean")
 
 
 def explained_head(normalised: gs.Graph, explained: Explained, reducing: Reducing | None) -> Head:
-    """Makes the logits an output of ``normalised``, too, and numbers of dense outputs one a class, both in place."""
+    """Adds the logits to the outputs of ``normalised`` and reduces dense outputs to a number per class, both in place."""
     logits, sigmoid = expose_logits(normalised), ends_in_sigmoid(normalised)
     notes = list(explained.notes)
     reduction = None

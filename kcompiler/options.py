@@ -1,4 +1,4 @@
-"""What a model is compiled for, and whether that fits the model."""
+"""Compile options, and their validation against the model."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from kcompiler.runtime.inputs.preprocessing import Preprocessing
 
 @dataclass(frozen=True, slots=True)
 class Approximation:
-    """A variant beside the exact one: how large its regions may be, and whether it may compute in 8-bit integers."""
+    """An approximate variant: caps on its regions, and whether it may use 8-bit integer products."""
 
     thresholds: Thresholds = EXACT
     integers: bool = False
 
     @property
     def name(self) -> str:
-        """As in file names; thresholds by node are told by a digest."""
+        """The variant's name, also used in file names; thresholds by node are represented by a digest."""
         parts = [f"tau{_text(self.thresholds.everywhere)}"] if self.thresholds.everywhere != 1 or self.thresholds.nodes else []
         if self.thresholds.nodes:
             parts.append(_digest(repr(sorted(self.thresholds.nodes.items()))))
@@ -38,7 +38,7 @@ class Approximation:
 
 
 def _text(share: float) -> str:
-    """A number as a part of a file name; a digest where few digits do not tell it."""
+    """A number as a part of a file name: its digits, or a digest if six digits do not represent it exactly."""
     text = f"{share:g}"
     return text if float(text) == share and "e" not in text else _digest(repr(share))
 
@@ -49,23 +49,23 @@ def _digest(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to compile for.
+    """Options of a compilation.
 
     Attributes:
         patch: (height, width) in pixels.
         input_shape: ([1,] C, H, W) where the model leaves sizes open.
-        layout: of the image input, "NCHW" or "NHWC", where the model does not tell.
-        bind: values of the inputs that are not the image, by name.
+        layout: layout of the image input, "NCHW" or "NHWC", where it does not follow from the model.
+        bind: values of the inputs other than the image, by name.
         output: name of the output to explain, where the model has several.
-        reducing: how a dense output becomes one number a class.
-        extents: "tight" (regions as large as the batch needs) or "static" (as the worst position needs, constant shapes).
+        reducing: how to reduce a dense output to a number per class.
+        extents: "tight" (the extent that each batch needs) or "static" (that of the worst position, in constant shapes).
         convolution: "auto" or "direct" (no transformed-domain convolutions).
         preprocessing: recipe for reading pictures, and labels.
-        calibrate: whether to measure the convolution algorithms on this machine, instead of predicting what they take.
-        threads: of the CPU while calibrating; None is one for each physical core.
-        dense_share: a node whose mean region covers more of its map than this runs dense; None decides by predicted times.
-        approximations: the variants to compile beside the exact one.
-        prefer: lowering by operator or node name, where it applies.
+        calibrate: whether to measure the convolution algorithms on this machine, instead of predicting their time.
+        threads: CPU threads while calibrating; None is as many as physical cores.
+        dense_share: a node runs dense if its mean region covers more than this share of its map; None decides by predicted times.
+        approximations: approximate variants to compile beside the exact one.
+        prefer: preferred lowering by operator or node name, where it applies.
     """
 
     patch: tuple[int, int]
@@ -85,22 +85,22 @@ class Options:
 
 
 def check_options(source: Source, options: Options) -> None:
-    """What of the options can only be judged beside the model.
+    """Checks options against the model, and the range of settings.
 
     Raises:
-        UsageError: a setting out of range, the patch is larger than the image, or the preprocessing makes inputs of another
-            shape, or not of the model's type.
+        UsageError: a setting is out of range, the patch is larger than the image, or the preprocessing makes inputs of another
+            shape or element type than the model's.
     """
-    thresholds = [one.thresholds for one in options.approximations]
-    for share in (share for one in thresholds for share in (one.everywhere, *one.nodes.values())):
+    thresholds = [approximation.thresholds for approximation in options.approximations]
+    for share in (share for caps in thresholds for share in (caps.everywhere, *caps.nodes.values())):
         if not 0 < share <= 1:
             raise UsageError(f"threshold is {share}, expected a share of each map above 0, up to 1")
-    for name, value, known in (
+    for name, value, choices in (
         ("extents", options.extents, ("tight", "static")),
         ("convolution", options.convolution, ("auto", "direct")),
     ):
-        if value not in known:
-            raise UsageError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
+        if value not in choices:
+            raise UsageError(f"{name} is {value!r}, expected {' or '.join(map(repr, choices))}")
     _, height, width = source.shape
     if not (1 <= options.patch[0] <= height and 1 <= options.patch[1] <= width):
         raise UsageError(
@@ -111,10 +111,12 @@ def check_options(source: Source, options: Options) -> None:
 
 
 def _check_recipe(source: Source, recipe: Preprocessing) -> None:
-    """The recipe makes inputs of the model's shape, and of its type where that is of whole numbers."""
-    made = [recipe.channels, *recipe.size]
-    if made != [*source.shape]:
-        raise UsageError(f"preprocessing makes inputs {made} (channels, height, width), {source.path} takes {list(source.shape)}")
+    """Checks that the recipe makes inputs of the model's shape, and whole numbers if the model takes these."""
+    shape = [recipe.channels, *recipe.size]
+    if shape != [*source.shape]:
+        raise UsageError(
+            f"preprocessing makes inputs {shape} (channels, height, width), {source.path} takes {list(source.shape)}"
+        )
     if not source.element.whole:
         return
     pixels = recipe.normalise(np.repeat(np.arange(256)[:, None], recipe.channels, axis=1))
@@ -129,7 +131,7 @@ def _check_recipe(source: Source, recipe: Preprocessing) -> None:
 
 
 def check_labels(options: Options, classes: int, *, two_classes: bool = False) -> None:
-    """Labels are none, or one an output; or two, where one output speaks of ``two_classes``.
+    """Checks that there are no labels, or a label per output; or two labels, if a single output scores ``two_classes``.
 
     Raises:
         UsageError: another number of labels.
@@ -143,10 +145,10 @@ def check_labels(options: Options, classes: int, *, two_classes: bool = False) -
 
 
 def reducing(how: str | None, over: str, box: Sequence[int] | None, class_axis: int | None) -> Reducing | None:
-    """How a dense output is to be reduced, from options that were given one by one.
+    """The reduction of a dense output from separate options; None if there is none.
 
     Raises:
-        UsageError: they do not go together.
+        UsageError: an option is out of range, or options contradict each other.
     """
     if how is None:
         if over != "everything" or box is not None or class_axis is not None:

@@ -1,4 +1,4 @@
-"""Maps as other tools make them, by their own rules for positions and aggregation, from a compiled model."""
+"""Maps as other tools make them, by the tools' rules for positions and aggregation, from a compiled model."""
 
 from kcompiler.runtime.peers import captum, monai, xplique
 

@@ -1,4 +1,4 @@
-"""Thresholds by node: whether each names a node whose region can be capped."""
+"""Validates thresholds by node: each must name a node whose region can be capped."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from kcompiler.passes.choosing.choice import Chooser
 from kcompiler.runtime.errors import UsageError
 
 SUGGESTED = 3
-"""Names that an error suggests."""
+"""Number of names that an error suggests."""
 
 
 def check_node_thresholds(path: Path, options: Options, source_nodes: Collection[str], chooser: Chooser) -> None:
-    """Every node that ``options`` give a threshold of its own must be one whose region is recomputed.
+    """Checks that every node with its own threshold in ``options`` is a node whose region is recomputed.
 
     Args:
-        path: of the model, for messages.
-        source_nodes: names of the nodes in the file as it was given.
-        chooser: of the exact variant.
+        path: path of the model, for messages.
+        options: compile options.
+        source_nodes: names of the nodes in the source file.
+        chooser: the exact variant's.
 
     Raises:
-        UsageError: no node of that name; one that was folded into others; one that runs dense.
+        UsageError: no node has that name, or the node was folded into others, or it runs dense.
     """
     reasons = {decision.node: chooser.dense or decision.reason for decision in chooser.everything.decisions}
     capped = [name for name, reason in reasons.items() if not reason]
-    for name in (name for one in options.approximations for name in one.thresholds.nodes):
+    for name in (name for approximation in options.approximations for name in approximation.thresholds.nodes):
         if reasons.get(name) == "":
             continue
         if name in reasons:
@@ -37,5 +38,5 @@ def check_node_thresholds(path: Path, options: Options, source_nodes: Collection
         else:
             what = f"there is no node {name!r}"
         near = get_close_matches(name, capped, SUGGESTED, cutoff=0.3) or capped[:SUGGESTED]
-        known = f"nodes with a region are {', '.join(near)}, ..." if near else "no node has a region"
-        raise UsageError(f"{path}: threshold by node: {what}; {known} ('kcompiler inspect' lists all)")
+        suggestion = f"nodes with a region are {', '.join(near)}, ..." if near else "no node has a region"
+        raise UsageError(f"{path}: threshold by node: {what}; {suggestion} ('kcompiler inspect' lists all)")

@@ -1,4 +1,4 @@
-"""Types of arrays, by what their numbers are. Shapes stand where they are used."""
+"""Array types by element type. Docstrings give the shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A compiled model on ONNX Runtime: one engine a variant, and full inference of the model it was compiled from."""
+"""A compiled model on ONNX Runtime: an engine for each variant, and full inference of the source model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEMORY = 2 << 30
 
 
 class CompiledModel:
-    """A bundle's models, whose sessions open when they are first needed."""
+    """The models of a bundle. Sessions open on first use."""
 
     def __init__(
         self,
@@ -35,21 +35,21 @@ class CompiledModel:
         owner: object = None,
         graphs: bool = False,
     ) -> None:
-        """Checks the bundle at ``folder``.
+        """Reads the manifest and verifies the bundle's checksums.
 
         Args:
             folder: a compiled bundle.
             providers: see :class:`Machine`.
             threads: see :class:`Machine`.
-            memory: bytes that the batches of positions under way may take, beside cached activations and weights (of which,
-                if they are few, each batch under way has its own).
+            memory: bytes that all concurrent batches of positions together may take, beside cached activations and weights (if
+                the weights are small, each concurrent batch has a copy).
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
-            owner: what removes the folder when it goes; kept as long as this.
+            owner: an object that removes the folder when it is garbage-collected; referenced as long as this object lives.
 
         Raises:
-            BundleError: incomplete, altered, or of another version.
+            BundleError: the bundle is incomplete, altered, or of another format version.
             ProviderError: ONNX Runtime or a provider is absent.
-            UsageError: the memory is not enough for one position.
+            UsageError: the memory does not suffice for one position.
         """
         self.folder = folder
         self._owner = owner
@@ -60,11 +60,11 @@ class CompiledModel:
             raise UsageError(f"providers is {providers!r}, expected a list of names")
         self.machine = Machine(tuple(providers) if providers is not None else None, threads)
         self._memory = memory
-        self.engines = self._opened()
-        """By variant name, the exact one first."""
+        self.engines = self._make_engines()
+        """Engines by variant name; the exact variant's first."""
 
-    def _opened(self) -> dict[str, Engine]:
-        full = cache(partial(_full_inference, self._files, self.manifest))  # opened once for a machine, and only if needed
+    def _make_engines(self) -> dict[str, Engine]:
+        full = cache(partial(_full_inference, self._files, self.manifest))  # one session per machine, opened on first use
         return {
             variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
             for variant in self.manifest.variants
@@ -82,20 +82,20 @@ class CompiledModel:
 
     @property
     def targets(self) -> Targets:
-        """What can be explained."""
+        """The classes that can be explained."""
         return Targets(self.manifest)
 
     def check_image(self, image: npt.ArrayLike) -> FloatArray:
-        """The caller's image as the models take it, float32 [1, C, H, W]; see :func:`images.check_image`."""
+        """Validates the caller's image and returns it as float32 [1, C, H, W]; see :func:`images.check_image`."""
         return check_image(image, self.manifest.shape, self.manifest.layout, element=self.manifest.image_element)
 
     def full_inference(self, *, order: Order = USUAL, machine: Machine | None = None) -> FullInference:
-        """Full inference of the same model on the same machine, or on part of it: the reference."""
+        """Full inference of the source model, on this model's machine or on ``machine``."""
         return _full_inference(self._files, self.manifest, machine or self.machine, order)
 
 
 def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, order: Order = USUAL) -> FullInference:
     model, batch = files.folder / FULL, manifest.largest_batch
-    found = FullInference(model, manifest.output, machine, batch, order, reduction=manifest.reduction)
+    full = FullInference(model, manifest.output, machine, batch, order, reduction=manifest.reduction)
     files.check()
-    return found
+    return full

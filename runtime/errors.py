@@ -1,16 +1,16 @@
-"""Every error a user can meet. Messages name the file or node, what was found, what was expected, what to do."""
+"""All errors that are raised on purpose. Messages name the file or node, the actual and the expected state, and what to do."""
 
 from __future__ import annotations
 
 
 class KCompilerError(Exception):
-    """Base of all errors raised on purpose. ``exit_code`` is what the command line returns."""
+    """Base of all errors raised on purpose. ``exit_code`` is the exit code of the command line."""
 
     exit_code = 3
 
 
 class UsageError(KCompilerError):
-    """A parameter is out of its range, or two do not go together."""
+    """A parameter is out of range, or parameters contradict each other."""
 
     exit_code = 2
 
@@ -24,11 +24,11 @@ class ImageError(KCompilerError):
 
 
 class BundleError(KCompilerError):
-    """The compiled bundle is incomplete, altered, or of another version."""
+    """The compiled bundle is incomplete, altered, or of another format version."""
 
 
 class ProviderError(KCompilerError):
-    """ONNX Runtime is missing, or lacks the execution provider that was asked for."""
+    """ONNX Runtime is missing, or lacks the requested execution provider."""
 
 
 class CheckFailed(KCompilerError):

@@ -1,4 +1,4 @@
-"""The driver: one baseline pass an image, then batches of positions through the incremental model."""
+"""The driver: a baseline pass per image, then batches of positions through the incremental model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kcompiler.runtime.several import Targets, explained_targets
 
 
 class Explainer(CompiledModel):
-    """A compiled model that explains images. Make one with :func:`kcompiler.load`."""
+    """A compiled model that explains images; :func:`kcompiler.load` creates it."""
 
     @property
     def batch(self) -> int:
@@ -34,7 +34,7 @@ class Explainer(CompiledModel):
 
     @property
     def device(self) -> str:
-        """Where activations are kept: "cuda" or "cpu"."""
+        """The device that holds the cached activations: "cuda" or "cpu"."""
         return self.exact.device
 
     @property
@@ -43,10 +43,10 @@ class Explainer(CompiledModel):
         return self.targets.labels
 
     def read_image(self, path: str | Path) -> Picture:
-        """Reads a picture file and preprocesses it by the recipe in the bundle; whole numbers where the source takes such.
+        """Reads a picture file and preprocesses it by the recipe in the bundle, to values of the source's element type.
 
         Raises:
-            ImageError: not a picture that fits, or the bundle has no recipe.
+            ImageError: not a picture that the recipe can read, or the bundle has no recipe.
         """
         if self.manifest.preprocessing is None:
             raise ImageError(
@@ -63,7 +63,7 @@ class Explainer(CompiledModel):
         """Raw model outputs with the patch at each position.
 
         Args:
-            image: float32, or of the source's own type, [C, H, W] or [1, C, H, W] (channels last if the source takes them so),
+            image: float32, or of the source's element type, [C, H, W] or [1, C, H, W] (channels last if the source is NHWC),
                 preprocessed.
             positions: whole numbers [N, 2], top-left corners (y, x) in pixels.
             fill: see :meth:`explain`.
@@ -73,7 +73,7 @@ class Explainer(CompiledModel):
 
         Raises:
             ImageError: the image does not fit the model or is not finite.
-            UsageError: a position leaves the image, or the fill does not fit.
+            UsageError: the patch lies outside the image at a position, or the fill does not fit.
         """
         corners = check_positions(positions, self.manifest.shape[1:], self.manifest.patch)
         baseline = self.exact.baseline(self.check_image(image), fill, len(corners))
@@ -95,58 +95,59 @@ class Explainer(CompiledModel):
         progress: ProgressCallback | bool | None = None,
         resume: HeatMap | None = None,
     ) -> HeatMap:
-        """The heat map of one output over every position of a grid.
+        """The heat map of a class over a grid of positions.
 
         Args:
-            image: float32, or of the source's own type, [C, H, W] or [1, C, H, W] (channels last if the source takes them so),
+            image: float32, or of the source's element type, [C, H, W] or [1, C, H, W] (channels last if the source is NHWC),
                 preprocessed.
-            stride: pixels between neighbouring positions, one number or (y, x).
-            target: index or label of the class; None takes the one whose score is largest for the uncovered image. Of a model
-                that puts out one number by a sigmoid, class 1 is that number and class 0 what is left to one.
-            fill: what covers, in model units: one number or one a channel; a picture [C, H, W]; "mean" (of each channel), "blur",
-                "noise", "patch-mean", or for prediction difference analysis "marginal" or "conditional"; or what makes
-                pictures or patches (:mod:`kcompiler.fills`). Where the source takes whole numbers, numbers that are given must be
-                whole, and what is made is rounded.
+            stride: pixels between neighbouring positions, a number or (y, x).
+            target: index or label of the class; None takes the class with the largest score for the uncovered image. A model
+                with a single sigmoid output p has two classes: p scores class 1, and 1 - p class 0.
+            fill: the content of the patch, in model units: a number, or a number per channel; a picture [C, H, W]; "mean" (of
+                each channel), "blur", "noise", "patch-mean", or for prediction difference analysis "marginal" or "conditional";
+                or an object that makes pictures or patches (:mod:`kcompiler.fills`). Where the source takes whole numbers, the
+                caller's numbers must be whole, and computed ones are rounded.
             region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
-            edges: what becomes of the last patch, see :func:`positions.make_grid`.
-            channel: the only one that is covered; None covers all.
-            quality: "exact"; an SSIM in (0, 1) that the bundle has been tuned for; a :class:`SamplingPlan`; or what the tuner
-                returned.
-            score: "logit", what the final softmax or sigmoid reads; "output", what the model puts out; "drop", how much the
-                first that there is falls. "auto" is the logit where there is one, else the output.
-            budget: seconds after which no more positions are evaluated; the map is then what is known by that time. With
-                "exact", positions are taken in an order that makes the map good early.
-            progress: called with a :class:`Progress` after each batch; True shows a bar.
-            resume: an interrupted map of the same image and settings: only what it lacks is computed.
+            edges: how the grid ends at the edges, see :func:`positions.make_grid`.
+            channel: index of the only channel to cover; None covers all.
+            quality: "exact"; an SSIM in (0, 1] that the bundle has been tuned for; a :class:`SamplingPlan`; or the result of
+                the tuner.
+            score: "logit", the input of the final softmax or sigmoid; "output", the model's output; "drop", the decrease of the
+                logit if the model has logits, else of the output. "auto" is the logit if the model has logits, else the output.
+            budget: seconds after which no more positions are evaluated; the map then estimates the others. With "exact",
+                positions are ordered so that the map is good early.
+            progress: called with a :class:`Progress` after each batch; True shows a progress bar.
+            resume: an interrupted map of the same image and settings; only its missing positions are evaluated.
 
         Raises:
             ImageError: the image does not fit the model or is not finite.
-            UsageError: a setting out of range.
-            Interrupted: on Ctrl-C; carries what was computed so far.
+            UsageError: a setting is out of range.
+            Interrupted: on Ctrl-C; carries the map so far.
         """
         request = Request(stride, target, fill, region, edges, channel, quality, score, budget, progress, resume)
         return explained(self, image, request)
 
     def refinements(self, image: npt.ArrayLike, **settings: Any) -> Iterator[HeatMap]:
-        """The same, by the same settings, as ever better maps: the best so far after each batch, at the end the whole one."""
+        """Takes the settings of :meth:`explain`; yields the best map so far after each batch, and at the end the complete map."""
         return Explanation(self, image, Request(**settings), anytime=True).maps(every_batch=True)
 
     def explain_batch(self, images: Iterable[npt.ArrayLike], **settings: Any) -> Iterator[HeatMap]:
-        """The heat map of each image, one after the other, by the settings of :meth:`explain`."""
+        """Yields the heat map of each image in turn, by the settings of :meth:`explain`."""
         for image in images:
             yield self.explain(image, **settings)
 
     def explain_targets(self, image: npt.ArrayLike, targets: Targets, **settings: Any) -> list[HeatMap]:
-        """Exact maps of several outputs, from one evaluation of all positions.
+        """Exact maps of several classes, from a single evaluation of each position.
 
         Args:
-            image: as for :meth:`explain`, whose other settings apply, but for ``target``, ``quality`` and ``budget``;
-                ``resume`` is a list of interrupted maps of some of the targets.
-            targets: indices or labels; a number: as many of the largest outputs of the uncovered image, largest first; or "all".
+            image: as for :meth:`explain`.
+            targets: indices or labels; a number n: the n largest outputs of the uncovered image, largest first; or "all".
+            settings: those of :meth:`explain`, except ``target``, ``quality`` and ``budget``; ``resume`` is a list of interrupted
+                maps of some of the targets.
 
         Raises:
             ImageError: the image does not fit the model or is not finite.
-            UsageError: a setting out of range, or one that does not apply.
-            Interrupted: on Ctrl-C; its ``heat_maps`` are what was computed so far.
+            UsageError: a setting is out of range or does not apply.
+            Interrupted: on Ctrl-C; its ``heat_maps`` are the maps so far.
         """
         return explained_targets(self, image, targets, Request(**settings))

@@ -1,4 +1,4 @@
-"""One explanation: from what is asked for to the heat map, or to ever better ones."""
+"""An explanation: from a request to the heat map, or to a series of improving heat maps."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from kcompiler.runtime.sampling.tuned import check_budget, find_tuned, saturatio
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user interrupted an explanation; ``heat_map`` is the best map of what was computed.
+    """The user interrupted an explanation; ``heat_map`` is the best map so far.
 
-    Of several targets ``heat_maps`` has one each, of which ``heat_map`` is the first.
+    An explanation of several targets has a map for each in ``heat_maps``; ``heat_map`` is the first.
     """
 
     def __init__(self, *heat_maps: HeatMap) -> None:
@@ -33,17 +33,20 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Explanation:
-    """A request for an image, ready to be carried out."""
+    """The explanation of an image by a validated request; :meth:`maps` runs it."""
 
     def __init__(self, model: CompiledModel, image: npt.ArrayLike, request: Request, *, anytime: bool) -> None:
-        """The baseline pass and the uncovered outputs are computed here.
+        """Runs the baseline pass and computes the outputs of the uncovered image.
 
         Args:
-            anytime: whether positions are to be taken in an order that makes the map good early.
+            model: the compiled model.
+            image: see :meth:`Explainer.explain`.
+            request: settings.
+            anytime: whether positions are ordered so that the map is good early.
 
         Raises:
             ImageError: the image does not fit the model or is not finite.
-            UsageError: a setting out of range.
+            UsageError: a setting is out of range.
         """
         self.start = time.perf_counter()
         self.deadline = np.inf if request.budget is None else self.start + check_budget(request.budget)
@@ -51,7 +54,7 @@ class Explanation:
         manifest = model.manifest
         self.grid = make_grid(manifest.shape[1:], manifest.patch, request.stride, request.region, request.edges)
         self.tuned, plan = _plan(model, request, anytime=anytime or request.budget is not None)
-        wanted = model.targets.index(request.target) if request.target is not None else None
+        target = model.targets.index(request.target) if request.target is not None else None
         engine = model.engines[plan.variant]
         checked = model.check_image(image)
         self.covered_by = covering(request.fill, checked, request.channel, manifest.image_element)
@@ -59,7 +62,7 @@ class Explanation:
         self.kind, output = model.targets.scored(request.score)
         self.output = output
         self.unoccluded = model.targets.scores(engine.unoccluded(baseline, output), output)
-        self.target = model.targets.largest(self.unoccluded) if wanted is None else wanted
+        self.target = model.targets.largest(self.unoccluded) if target is None else target
         model.targets.check_seen(self.target, self.unoccluded)
         known = None
         if request.resume is not None:
@@ -72,10 +75,10 @@ class Explanation:
                                        unoccluded=float(self.unoccluded[self.target]), known=known)  # fmt: skip
 
     def maps(self, *, every_batch: bool) -> Iterator[HeatMap]:
-        """The map as it is at the end and, if asked for, after every batch before.
+        """Yields the map after every batch if ``every_batch``, and the final map.
 
         Raises:
-            Interrupted: on Ctrl-C; carries what was computed so far.
+            Interrupted: on Ctrl-C; carries the map so far.
         """
         exploration = self.exploration
         reporter = Reporter(self.request.progress, exploration.most - int(exploration.evaluated.sum()))
@@ -110,7 +113,7 @@ class Explanation:
         warnings: tuple[str, ...] = (),
         earlier: float,
     ) -> HeatMap:
-        """The map of ``scores`` [rows, cols] of a target, after so many seconds of ``earlier`` calls."""
+        """The map of ``scores`` [rows, cols] of a target; ``earlier`` are the seconds of interrupted calls before."""
         manifest, labels, unoccluded = self.model.manifest, self.model.targets.labels, self.unoccluded[target]
         return HeatMap(
             scores=np.float32(unoccluded) - scores if self.kind == "drop" else scores,
@@ -121,17 +124,17 @@ class Explanation:
         )  # fmt: skip
 
     def _warnings(self) -> tuple[str, ...]:
-        found: list[str] = []
+        warnings: list[str] = []
         exploration, tuned, request, manifest = self.exploration, self.tuned, self.request, self.model.manifest
         if tuned is not None:
             fill = described_fill(request.fill, manifest.shape)
             part = request.region is not None or request.edges != "valid" or request.channel is not None
-            found += unlike_tuned(tuned, fill, self.target, int(self.unoccluded.argmax()), part=part)
+            warnings += unlike_tuned(tuned, fill, self.target, int(self.unoccluded.argmax()), part=part)
             if exploration.done and not tuned.plan.everything:
-                found += spot_check(exploration, self.model.exact, self.covered_by, tuned)
+                warnings += spot_check(exploration, self.model.exact, self.covered_by, tuned)
         if self.output == manifest.output and manifest.logits is not None:
-            found += saturation(exploration.scores[exploration.evaluated], float(self.unoccluded[self.target]))
-        return tuple(found)
+            warnings += saturation(exploration.scores[exploration.evaluated], float(self.unoccluded[self.target]))
+        return tuple(warnings)
 
 
 def explained(model: CompiledModel, image: npt.ArrayLike, request: Request) -> HeatMap:
@@ -141,39 +144,39 @@ def explained(model: CompiledModel, image: npt.ArrayLike, request: Request) -> H
 
 
 def _plan(model: CompiledModel, request: Request, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:
-    """The plan for a quality, and what it was tuned from.
+    """The sampling plan for the requested quality, and the tuning record that it comes from, if any.
 
     Raises:
-        UsageError: the bundle has no such plan.
+        UsageError: the bundle has no such plan, or no such variant.
     """
     quality = request.quality
     if quality == "exact":
         return None, ANYTIME if anytime else EVERYTHING
     if isinstance(quality, SamplingPlan):
-        return None, _known(model, quality)
+        return None, _checked(model, quality)
     base = model.targets.scored("auto" if request.score == "drop" else request.score)[0]
     if isinstance(quality, Tuned):
-        return quality, _known(model, quality.plan)
+        return quality, _checked(model, quality.plan)
     y, x = stride_pair(request.stride)
     if y != x:
         raise UsageError(f"quality {quality!r} at stride {request.stride}: plans are tuned for one stride along y and x")
     fill = described_fill(request.fill, model.manifest.shape)
     target = model.targets.index(request.target) if request.target is not None else None
     tuned = find_tuned(model.manifest, quality, y, base, fill, target)
-    return tuned, _known(model, tuned.plan)
+    return tuned, _checked(model, tuned.plan)
 
 
-def _known(model: CompiledModel, plan: SamplingPlan) -> SamplingPlan:
+def _checked(model: CompiledModel, plan: SamplingPlan) -> SamplingPlan:
     if plan.variant not in model.engines:
         raise UsageError(f"plan for variant {plan.variant!r}; variants in the bundle: {', '.join(model.engines)}")
     return plan
 
 
 def check_resumable(resume: HeatMap, grid: Grid, target: int, patch: tuple[int, int], *, score: str, plan: SamplingPlan) -> None:
-    """Whether ``resume`` is a map of the same kind.
+    """Checks that an explanation with these settings can resume the map ``resume``.
 
     Raises:
-        UsageError: it is not.
+        UsageError: its target, patch, score, variant or positions differ.
     """
     if (
         (resume.target, resume.patch, resume.score, resume.plan.variant) != (target, patch, score, plan.variant)
@@ -183,6 +186,6 @@ def check_resumable(resume: HeatMap, grid: Grid, target: int, patch: tuple[int, 
 
 
 def scores_so_far(resume: HeatMap) -> FloatArray:
-    """As the model gives them, float32 [positions], NaN where not evaluated."""
+    """The evaluated scores of a map as the model gives them, float32 [positions]; NaN where not evaluated."""
     scores = np.float32(resume.unoccluded) - resume.scores if resume.score == "drop" else resume.scores
     return np.where(resume.sampled, scores, np.float32(np.nan)).reshape(-1)

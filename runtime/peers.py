@@ -1,7 +1,6 @@
-"""Maps as other tools make them: the same arguments, the same arrays, from compiled models.
+"""Maps as other tools make them: the same arguments and the same arrays, from compiled models.
 
-Each follows its tool's rules for where patches lie, what covers, and how scores of patches become a map of pixels. The
-patch is the bundle's.
+Each function follows its tool's rules for positions, fill, and the aggregation of scores to pixels. The patch is the bundle's.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ SIGMA_SCALE = 0.125
 LEAST_IMPORTANCE = 1e-3
 TRUNCATED = 4.0
 AT_ONCE = 32
-"""Classes whose maps are summed together: all would fill the memory."""
+"""Number of classes that are aggregated together; all of them may not fit in memory."""
 
 
 def captum(
@@ -38,17 +37,17 @@ def captum(
     baselines: Fill = 0.0,
     per_channel: bool = False,
 ) -> FloatArray:
-    """Attributions of Captum's ``Occlusion``: of each pixel the mean drop of the patches that cover it, [C, H, W].
+    """Attributions of Captum's ``Occlusion``: for each pixel the mean drop over the patches that cover it, float32 [C, H, W].
 
-    The last patch is cut off at the edge. The output itself is scored, not the logit.
+    The last patch is cut off at the edge. The score is the output, not the logit.
 
     Args:
         image: float32 [C, H, W] or [1, C, H, W], preprocessed.
-        target: index or label of the class; of a model of one sigmoid output that is 1 where Captum's own would be 0.
-        strides: pixels, one number or (y, x); None is the patch.
-        baselines: what covers.
-        per_channel: one channel is covered at a time, as by ``sliding_window_shapes=(1, h, w)``; else all of them, and every
-            channel of the result is the same.
+        target: index or label of the class; for a single sigmoid output, class 1 is Captum's target 0.
+        strides: pixels, a number or (y, x); None is the patch size.
+        baselines: the fill.
+        per_channel: whether patches cover a single channel each, as by ``sliding_window_shapes=(1, h, w)``; otherwise they cover
+            all channels, and all channels of the result are equal.
 
     Raises:
         UsageError: strides larger than the patch.
@@ -74,9 +73,9 @@ def xplique(
     patch_stride: int | tuple[int, int] = 3,
     occlusion_value: Fill = 0.0,
 ) -> FloatArray:
-    """Sensitivities of Xplique's ``Occlusion``: of each pixel the sum of the drops of the patches that cover it, [H, W].
+    """Sensitivities of Xplique's ``Occlusion``: for each pixel the sum of drops over the patches that cover it, float32 [H, W].
 
-    Patches lie in the image as a whole. The output itself is scored.
+    All patches lie wholly in the image. The score is the output, not the logit.
     """
     manifest = explainer.manifest
     grid = make_grid(manifest.shape[1:], manifest.patch, patch_stride)
@@ -92,23 +91,22 @@ def monai(
     mode: Literal["gaussian", "mean_img", "mean_patch"] | float = "gaussian",
     overlap: float = 0.6,
 ) -> tuple[FloatArray, IntArray]:
-    """The maps of MONAI's ``OcclusionSensitivity``: of each pixel and class the mean output of the patches that cover it.
+    """The maps of MONAI's ``OcclusionSensitivity``: for each pixel and class the mean output over the patches that cover it.
 
-    The last patch is moved inward. MONAI puts a softmax (or sigmoid) behind its network by default, so compile the model with
-    one, as it stands with ``activate=False``.
+    The last patch is moved inward. MONAI applies a softmax (or sigmoid) to the network's output by default: compile a model
+    that ends in it; without it, the maps are those of ``activate=False``.
 
     Args:
         image: float32 [C, H, W] or [1, C, H, W], preprocessed.
-        mode: what covers: a number; "mean_img", the mean of the image; "mean_patch", what is covered
-            times its own mean (which is what MONAI does); "gaussian", what is
-            covered times one less a bell, and means are weighted by a bell too.
-        overlap: of neighbouring patches, 0 <= overlap < 1.
+        mode: the fill: a number; "mean_img", the mean of the image; "mean_patch", the covered pixels times their mean (as MONAI
+            does); "gaussian", the covered pixels times 1 less a Gaussian, with means weighted by a Gaussian too.
+        overlap: share by which neighbouring patches overlap, 0 <= overlap < 1.
 
     Returns:
         float32 [1, classes, H, W], and the most probable class of each pixel, int64 [1, 1, H, W].
 
     Raises:
-        UsageError: another mode, or overlap.
+        UsageError: unknown ``mode``, or ``overlap`` out of range.
     """
     manifest = explainer.manifest
     if not 0 <= overlap < 1:
@@ -130,15 +128,15 @@ def monai(
     else:
         fill = float(mode)
     scores = explainer.outputs(image, grid.positions, fill).T.reshape(-1, *grid.shape)
-    found = np.empty((1, len(scores), *size), np.float32)
+    maps = np.empty((1, len(scores), *size), np.float32)
     for first in range(0, len(scores), AT_ONCE):
         total, weight = covering(scores[first : first + AT_ONCE], grid.ys, grid.xs, patch, size, weights)
-        found[0, first : first + AT_ONCE] = total / weight
-    return found, found.argmax(axis=1, keepdims=True)
+        maps[0, first : first + AT_ONCE] = total / weight
+    return maps, maps.argmax(axis=1, keepdims=True)
 
 
 def _drops(explainer: Explainer, image: npt.ArrayLike, grid: Grid, target: int, fill: Fill, channel: int | None) -> FloatArray:
-    """How much the output falls at each position, [rows, cols]."""
+    """Decrease of the output at each position, float32 [rows, cols]."""
     checked = explainer.check_image(image)
     baseline = explainer.exact.baseline(
         checked, covering_by(fill, checked, channel, explainer.manifest.image_element), len(grid.positions)
@@ -154,7 +152,7 @@ def _drops(explainer: Explainer, image: npt.ArrayLike, grid: Grid, target: int, 
 
 
 class _TimesOwnMean(PatchMean):
-    """MONAI multiplies what is covered by its mean, where its documentation says that it is replaced."""
+    """MONAI multiplies the covered pixels by their mean, although its documentation says that it replaces them."""
 
     def patches(self, image: FloatArray, positions: IntArray, patch: Size, sample: int) -> FloatArray:
         means = PatchMean.patches(self, image, positions, patch, sample)
@@ -163,9 +161,9 @@ class _TimesOwnMean(PatchMean):
 
 
 def _bell_hole(patch: tuple[int, int]) -> FloatArray:
-    """What MONAI multiplies by: an impulse smoothed by a Gaussian of a quarter of the patch, from 0 at its top to 1 at its foot.
+    """MONAI's multiplier, float32 [h, w]: 1 less a Gaussian of a quarter of the patch, from 0 at its peak to 1 at the border.
 
-    The smoothing integrates the bell over each pixel and cuts it off at four deviations, as MONAI's filter does.
+    The Gaussian is integrated over each pixel and truncated at four standard deviations, as in MONAI's filter.
     """
     lines = []
     for side in patch:
@@ -178,7 +176,7 @@ def _bell_hole(patch: tuple[int, int]) -> FloatArray:
         impulse[side // 2] = 1
         lines.append(np.convolve(impulse, kernel)[tail : tail + side])
     bell = np.outer(*lines)
-    extent = bell.max() - bell.min() or 1.0  # a patch of one pixel hides it
+    extent = bell.max() - bell.min() or 1.0  # a patch of a single pixel hides it
     hole: FloatArray = ((bell.max() - bell) / extent).astype(np.float32)
     return hole
 

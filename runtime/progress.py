@@ -1,4 +1,4 @@
-"""Progress of long work, with a forecast."""
+"""Progress of long computations, with a forecast of the remaining time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Progress:
     """A point in a long computation.
 
     Attributes:
-        done, total: positions.
-        seconds: elapsed.
-        remaining: forecast of the seconds still to go, at the mean pace so far.
+        done, total: numbers of positions.
+        seconds: elapsed seconds.
+        remaining: forecast of the remaining seconds, at the mean rate so far.
     """
 
     done: int
@@ -32,7 +32,7 @@ ProgressCallback = Callable[[Progress], None]
 
 
 class Reporter:
-    """Tells a callback how far the work is; True stands for a progress bar on stderr or in the notebook."""
+    """Reports progress to a callback; True shows a progress bar on stderr or in the notebook."""
 
     def __init__(self, callback: ProgressCallback | bool | None, total: int, label: str = "positions") -> None:
         self._bar = tqdm(total=total, unit=" positions", desc=label) if callback is True else None
@@ -47,7 +47,7 @@ class Reporter:
             self._callback(Progress(self._done, self._total, self.seconds))
 
     def finish(self) -> None:
-        """Says that no more is to come, where less was done than was announced."""
+        """Reports the end: lowers the total where fewer positions were done than announced."""
         if self._done < self._total:
             self._total = self._done
             if self._bar is not None:

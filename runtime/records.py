@@ -1,4 +1,4 @@
-"""What the records of a manifest have in common."""
+"""The base class of the manifest's records, and types of their fields."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 class Record(BaseModel):
-    """A part of the manifest: no unknown keys, not changed once read."""
+    """A part of the manifest: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

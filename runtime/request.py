@@ -1,4 +1,4 @@
-"""A request: everything that is asked of an image, the same of every image of a call."""
+"""A request: the settings of an explanation, shared by all images of a call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Quality = Literal["exact"] | float | SamplingPlan | Tuned
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The settings of :meth:`Explainer.explain`, where each is described."""
+    """The settings of :meth:`Explainer.explain`, which describes them."""
 
     stride: Stride = 4
     target: int | str | None = None

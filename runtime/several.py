@@ -1,4 +1,4 @@
-"""Maps of several targets, from one evaluation of each position."""
+"""Maps of several targets, from a single evaluation of each position."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def explained_targets(model: CompiledModel, image: npt.ArrayLike, targets: Targe
 
 def _by_target(resume: HeatMap | Sequence[HeatMap] | None) -> dict[int, HeatMap]:
     maps = () if resume is None else (resume,) if isinstance(resume, HeatMap) else resume
-    return {one.target: one for one in maps}
+    return {heat_map.target: heat_map for heat_map in maps}
 
 
 def _check(targets: Targets, count: int) -> None:
@@ -43,41 +43,48 @@ def _check(targets: Targets, count: int) -> None:
 
 
 def _indices(explanation: Explanation, targets: Targets) -> list[int]:
-    known, unoccluded = explanation.model.targets, explanation.unoccluded
+    """The indices of the requested classes.
+
+    Raises:
+        UsageError: an unknown class, or a class without cells to reduce over.
+    """
+    classes, unoccluded = explanation.model.targets, explanation.unoccluded
     if isinstance(targets, str):
-        return [int(index) for index in known.seen(unoccluded)]
+        return [int(index) for index in classes.seen(unoccluded)]
     if isinstance(targets, int | np.integer):
-        seen = known.seen(unoccluded)
+        seen = classes.seen(unoccluded)
         return [int(index) for index in seen[np.argsort(-unoccluded[seen], kind="stable")][: int(targets)]]
-    indices = [known.index(target) for target in targets]
+    indices = [classes.index(target) for target in targets]
     for index in indices:
-        known.check_seen(index, unoccluded)
+        classes.check_seen(index, unoccluded)
     return indices
 
 
 class _Several:
-    """Scores of several classes at all positions, under way.
+    """Scores of several classes at all positions.
 
     Attributes:
-        scores: float32 [positions, classes], and ``known`` bool [positions, classes] where they are evaluated.
+        scores: float32 [positions, classes].
+        evaluated: bool [positions, classes], where ``scores`` are evaluated.
     """
 
     def __init__(self, explanation: Explanation, indices: Sequence[int], earlier: dict[int, HeatMap]) -> None:
         self.explanation, self.indices = explanation, indices
         shape = len(explanation.grid.positions), len(indices)
-        self.scores, self.known = np.full(shape, np.nan, np.float32), np.zeros(shape, np.bool_)
+        self.scores, self.evaluated = np.full(shape, np.nan, np.float32), np.zeros(shape, np.bool_)
         self.earlier = max((earlier[index].seconds for index in indices if index in earlier), default=0.0)
         plan, patch = explanation.exploration.plan, explanation.model.manifest.patch
         for column, index in enumerate(indices):
             if index in earlier:
                 check_resumable(earlier[index], explanation.grid, index, patch, score=explanation.kind, plan=plan)
-                self.scores[:, column], self.known[:, column] = scores_so_far(earlier[index]), earlier[index].sampled.ravel()
+                self.scores[:, column] = scores_so_far(earlier[index])
+                self.evaluated[:, column] = earlier[index].sampled.ravel()
 
     def maps(self) -> list[HeatMap]:
-        """What is not known yet is evaluated.
+        """Evaluates the missing positions and returns the map of each class.
 
         Raises:
-            Interrupted: on Ctrl-C; carries what was computed so far.
+            Interrupted: on Ctrl-C; carries the maps so far.
         """
         explanation, exploration = self.explanation, self.explanation.exploration
         columns = [explanation.model.targets.column(index, explanation.output) for index in self.indices]
@@ -85,12 +92,12 @@ class _Several:
         def keep(outputs: FloatArray) -> FloatArray:
             return np.stack([column.of(outputs) for column in columns], axis=-1)
 
-        fresh = np.flatnonzero(~self.known.all(axis=1))
+        fresh = np.flatnonzero(~self.evaluated.all(axis=1))
         positions = explanation.grid.positions[fresh]
         reporter = Reporter(explanation.request.progress, len(fresh))
         try:
-            for part, found in exploration.engine.run(exploration.baseline, positions, explanation.output, keep=keep):
-                self.scores[fresh[part]], self.known[fresh[part]] = found, True
+            for part, scores in exploration.engine.run(exploration.baseline, positions, explanation.output, keep=keep):
+                self.scores[fresh[part]], self.evaluated[fresh[part]] = scores, True
                 reporter.advance(len(part))
             reporter.finish()
         except KeyboardInterrupt:
@@ -103,8 +110,8 @@ class _Several:
         shape = self.explanation.grid.shape
         return [
             self.explanation.map_of(
-                index, self.scores[:, column].reshape(shape), self.known[:, column].reshape(shape),
-                complete=bool(self.known[:, column].all()), earlier=self.earlier,
+                index, self.scores[:, column].reshape(shape), self.evaluated[:, column].reshape(shape),
+                complete=bool(self.evaluated[:, column].all()), earlier=self.earlier,
             )
             for column, index in enumerate(self.indices)
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""``kcompiler bench``: the compiled path against full inference, as a table."""
+"""``kcompiler bench``: times compiled models against full inference; prints a table."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def bench_models(
     extra: list[dict[str, float]] = []
     for path, size in product(models, patches):
         bundle: Path | Bundle = path
-        given = (patch, input_shape, layout, bind, output, reduce, reduce_box, class_axis)
-        if path.is_dir() and (calibrate or any(one is not None for one in given)):
+        compile_options = (patch, input_shape, layout, bind, output, reduce, reduce_box, class_axis)
+        if path.is_dir() and (calibrate or any(value is not None for value in compile_options)):
             raise UsageError(
                 f"{path}: is compiled already; --patch, --input-shape, --layout, --bind, --output, --reduce and --calibrate are "
                 "for models"
@@ -89,15 +89,15 @@ def bench_models(
             _print_profile(explainer, positions, json)
     if json:
         records = [
-            {**result.as_record(), "gemm_peak": peak, "against": more} for result, more in zip(results, extra, strict=True)
+            {**result.as_record(), "gemm_peak": peak, "against": seconds} for result, seconds in zip(results, extra, strict=True)
         ]
         typer.echo(json_format.dumps(records, indent=1))
     else:
         _console().print(table_of(results, extra, peak))
         _console().print(f"Gemm peak of this machine: {peak / 1e9:.0f} GFLOP/s")
-    wrong = [result.model for result in results if not result.agrees]
-    if wrong:
-        raise CheckFailed(f"{', '.join(wrong)}: disagrees with full inference")
+    disagreeing = [result.model for result in results if not result.agrees]
+    if disagreeing:
+        raise CheckFailed(f"{', '.join(disagreeing)}: disagrees with full inference")
 
 
 def _console() -> Console:
@@ -108,7 +108,7 @@ def _console() -> Console:
 
 
 def _rivals(against: str, module_name: str | None) -> dict[str, Callable[[Explainer, int | None], float]]:
-    """Per name of ``against`` (beside "full"), seconds a position."""
+    """Functions that measure seconds per position, for each name in ``against`` other than "full"."""
     names = [name.strip() for name in against.split(",") if name.strip() not in ("", "full")]
     unknown = [name for name in names if name not in ("torch", "captum")]
     if unknown:
@@ -144,8 +144,8 @@ def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:
     table = Table(
         "operator", "nodes", "ms a position, a batch alone", "share", box=None, title=f"{manifest.model}: incremental model"
     )
-    for one in profile_of(explainer, baseline, spread(explainer, grid, positions)):
-        table.add_row(one.operator, str(one.count), f"{one.seconds * 1e3:.3f}", f"{one.share:.1%}")
+    for timed in profile_of(explainer, baseline, spread(explainer, grid, positions)):
+        table.add_row(timed.operator, str(timed.count), f"{timed.seconds * 1e3:.3f}", f"{timed.share:.1%}")
     (Console(stderr=True) if json else _console()).print(table)
 
 
@@ -154,12 +154,12 @@ def _tell(name: str, line: str) -> None:
 
 
 def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: float) -> Table:
-    """One row a model, patch and stride; times in milliseconds a position."""
-    names = sorted({name for more in extra for name in more})
+    """A row per model, patch and stride; times in milliseconds per position. ``extra`` holds the rivals' seconds per position."""
+    names = sorted({name for rivals in extra for name in rivals})
     table = Table("model", "image", "patch", "stride", "full, ms by batch", *(f"{name}, ms" for name in names),
                   "compiled, ms (batch)", "speed-up (range)", "undisturbed", "over full side by side", "R", "over R",
                   "of Gemm peak", "16 positions", "peak memory full / compiled (private)", "largest error", box=None)  # fmt: skip
-    for result, more in zip(results, extra, strict=True):
+    for result, rivals in zip(results, extra, strict=True):
         full = ", ".join(f"{size}: {measured.median * 1e3:.2f}" for size, measured in result.full.items())
         rate = result.flops / result.redundancy / result.compiled.median
         table.add_row(
@@ -168,7 +168,7 @@ def table_of(results: list[Benchmark], extra: list[dict[str, float]], peak: floa
             "x".join(map(str, result.patch)),
             str(result.stride),
             full,
-            *(f"{more[name] * 1e3:.2f}" for name in names),
+            *(f"{rivals[name] * 1e3:.2f}" for name in names),
             f"{result.compiled.median * 1e3:.2f} ({result.batch})",
             f"{result.speedup:.2f}x ({result.slowest_speedup:.2f}-{result.fastest_speedup:.2f})",
             f"{result.undisturbed_speedup:.2f}x",

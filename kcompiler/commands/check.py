@@ -1,4 +1,4 @@
-"""``kcompiler check``: a bundle against full inference."""
+"""``kcompiler check``: compares a bundle with full inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kcompiler explain --compat``: maps as other tools make them, by their own rules for positions and aggregation."""
+"""``kcompiler explain --compat``: maps as other tools make them, by the tools' rules for positions and aggregation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def explain_as(
     resume: bool,
     force: bool,
 ) -> None:
-    """The map that ``tool`` makes, by its own rules for positions and aggregation."""
+    """Writes the map that ``tool`` makes, by the tool's rules for positions and aggregation."""
     if top is not None or resume:
         raise UsageError(f"--compat {tool} makes one map anew; leave out --top and --resume")
     if request != Request(stride=request.stride, target=request.target, fill=request.fill):
@@ -42,14 +42,14 @@ def explain_as(
         outputs = explainer.full_inference().run(explainer.check_image(tensor))[0]
         target = explainer.targets.largest(explainer.targets.scores(outputs, explainer.manifest.output))
     if tool == "captum":
-        found = peers.captum(explainer, tensor, target, strides=request.stride, baselines=request.fill)
+        pixels = peers.captum(explainer, tensor, target, strides=request.stride, baselines=request.fill)
     elif tool == "xplique":
-        found = peers.xplique(explainer, tensor, target, patch_stride=request.stride, occlusion_value=request.fill)
+        pixels = peers.xplique(explainer, tensor, target, patch_stride=request.stride, occlusion_value=request.fill)
     else:
         mode, overlap = as_monai_says(request, explainer.manifest.patch)
-        found, _ = peers.monai(explainer, tensor, mode=mode, overlap=overlap)
+        pixels, _ = peers.monai(explainer, tensor, mode=mode, overlap=overlap)
     content = io.BytesIO()
-    np.save(content, found)
+    np.save(content, pixels)
     record = {
         "compat": tool,
         "target": target,
@@ -58,14 +58,14 @@ def explain_as(
     }
     files = {f"{path.stem}.npy": content.getvalue(), f"{path.stem}.json": json.dumps(record, indent=1).encode()}
     written = replace_files(out, files, force=force)
-    typer.echo(f"{path}: as {tool} makes it, {list(found.shape)}; {', '.join(map(str, written))}")
+    typer.echo(f"{path}: as {tool} makes it, {list(pixels.shape)}; {', '.join(map(str, written))}")
 
 
 def as_monai_says(request: Request, patch: tuple[int, int]) -> tuple[Literal["gaussian"] | float, float]:
-    """MONAI's mode and overlap for a fill and a stride.
+    """MONAI's ``mode`` and ``overlap`` for a fill and a stride.
 
     Raises:
-        UsageError: it has none for them.
+        UsageError: MONAI has none for them.
     """
     mode: Literal["gaussian"] | float = "gaussian"
     if isinstance(request.fill, tuple):
@@ -76,7 +76,7 @@ def as_monai_says(request: Request, patch: tuple[int, int]) -> tuple[Literal["ga
         raise UsageError("--compat monai covers with a bell by default, or with one number (--fill V)")
     steps = stride_pair(request.stride)
     overlap = max(0.0, 1 - (steps[0] + 0.5) / patch[0])  # half a pixel more, because MONAI rounds the step down
-    made = tuple(max(int(side * (1 - overlap)), 1) for side in patch)
-    if made != steps:
+    monai_steps = tuple(max(int(side * (1 - overlap)), 1) for side in patch)
+    if monai_steps != steps:
         raise UsageError(f"--compat monai has one overlap for y and x: no stride {list(steps)} of patches {list(patch)}")
     return mode, overlap

@@ -1,4 +1,4 @@
-"""``kcompiler compile``: ONNX model in, bundle out."""
+"""``kcompiler compile``: compiles an ONNX model and writes the bundle."""
 
 from __future__ import annotations
 

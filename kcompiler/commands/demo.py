@@ -1,4 +1,4 @@
-"""``kcompiler demo``: compile the shipped classifier, explain the shipped picture, compare with full inference."""
+"""``kcompiler demo``: compiles the shipped classifier, explains the shipped picture, and compares with full inference."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def run_demo(
 
 
 def peak(heat_map: kcompiler.HeatMap) -> tuple[int, int]:
-    """(y, x) in pixels of the centre of the patch that makes the output fall most."""
+    """(y, x) in pixels of the centre of the patch with the largest drop."""
     row, col = np.unravel_index(int(np.nanargmax(heat_map.drop)), heat_map.scores.shape)
     return int(heat_map.ys[row]) + heat_map.patch[0] // 2, int(heat_map.xs[col]) + heat_map.patch[1] // 2
 
 
 def _full_inference(explainer: kcompiler.Explainer, image: FloatArray, heat_map: kcompiler.HeatMap) -> tuple[FloatArray, float]:
-    """The same map by full inference, and the seconds it took."""
+    """The map by full inference, float32 [rows, cols], and its time in seconds."""
     positions = Grid(heat_map.ys, heat_map.xs).positions
     reference, fill = explainer.full_inference(), fill_image(0.0, explainer.manifest.shape)
     reporter = Reporter(True, len(positions))
@@ -103,6 +103,7 @@ def _full_inference(explainer: kcompiler.Explainer, image: FloatArray, heat_map:
 def _reordered(
     explainer: kcompiler.Explainer, image: FloatArray, heat_map: kcompiler.HeatMap, numbers: IntArray
 ) -> list[FloatArray]:
+    """Scores of full inference in other orders of sums, float32 [n, 1] each, at the positions with these indices."""
     positions, fill = Grid(heat_map.ys, heat_map.xs).positions[numbers], fill_image(0.0, explainer.manifest.shape)
-    full = (explainer.full_inference(order=order) for order in REORDERINGS)
-    return [one.outputs(image, fill, positions, heat_map.patch)[:, heat_map.target : heat_map.target + 1] for one in full]
+    orders = (explainer.full_inference(order=order) for order in REORDERINGS)
+    return [full.outputs(image, fill, positions, heat_map.patch)[:, heat_map.target : heat_map.target + 1] for full in orders]

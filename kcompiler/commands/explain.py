@@ -1,4 +1,4 @@
-"""``kcompiler explain``: pictures in; raw maps, overlays and records out."""
+"""``kcompiler explain``: reads pictures; writes raw maps, overlays and records."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def explain_images(
     force: options.Force = False,
 ) -> None:
     """Explain pictures: per image a raw map (.npy), an overlay (.png) and a record of everything (.json)."""
-    _check_places(images, out, replace=force or resume)
+    _check_output(images, out, replace=force or resume)
     if force or resume:
-        _keep_inputs(images, out)
+        _check_inputs_kept(images, out)
     explainer = kcompiler.load(bundle, providers=provider, threads=threads)
     request = Request(
         stride=options.stride(stride),
@@ -79,7 +79,7 @@ def explain_images(
         budget=budget,
     )
     for path in images:
-        read_pair(explainer, path)  # all pictures are read once before the first is explained, so that a bad one costs nothing
+        read_pair(explainer, path)  # reads all pictures before explaining the first, so that an unreadable picture fails early
     for path in images:
         if compat is not None:
             explain_as(compat, explainer, request, path, out, top=top, resume=resume, force=force)
@@ -115,23 +115,24 @@ def _explain_one(explainer: kcompiler.Explainer, request: Request, path: Path, o
 def _explain_largest(
     explainer: kcompiler.Explainer, request: Request, path: Path, count: int, out: Path, *, resume: bool, force: bool
 ) -> None:
-    """Maps of the largest outputs, each in files of its own."""
+    """Explains the ``count`` largest outputs; each map has its own files."""
     if request.target is not None or request.quality != "exact" or request.budget is not None:
         raise UsageError("--top makes exact maps of the largest outputs; leave out --target, --quality and --budget")
     settings = {**settings_record(explainer.manifest, request, path), "top": count}
-    targets = [number for one in out.glob(f"{escape(path.stem)}.*.json") if (number := _target(one.stem, path.stem)) is not None]
+    records = out.glob(f"{escape(path.stem)}.*.json")
+    targets = [number for record in records if (number := _target(record.stem, path.stem)) is not None]
     stems = [f"{path.stem}.{number}" for number in sorted(targets)] if resume else []
-    earlier = [found for stem in stems if (found := _earlier(out, stem, settings)) is not None]
-    ours = {one.target for one in earlier}
-    if len(earlier) == count and all(one.complete for one in earlier):
+    earlier = [saved for stem in stems if (saved := _earlier(out, stem, settings)) is not None]
+    earlier_targets = {heat_map.target for heat_map in earlier}
+    if len(earlier) == count and all(heat_map.complete for heat_map in earlier):
         typer.echo(f"{path}: complete already")
         return
     tensor, pixels = read_pair(explainer, path)
     details = {"settings": settings, "machine": machine_record(explainer)}
 
     def save(heat_map: HeatMap) -> list[Path]:
-        stem, replaced = f"{path.stem}.{heat_map.target}", force or heat_map.target in ours
-        return heat_map.save(out, stem, picture=pixels, details=details, force=replaced)
+        stem, replace_files = f"{path.stem}.{heat_map.target}", force or heat_map.target in earlier_targets
+        return heat_map.save(out, stem, picture=pixels, details=details, force=replace_files)
 
     try:
         heat_maps = explained_targets(explainer, tensor, count, replace(request, progress=True, resume=earlier))
@@ -146,7 +147,7 @@ def _explain_largest(
 
 
 def _target(name: str, stem: str) -> int | None:
-    """The target in the name of a map of --top for pictures of a stem; None if it is another's."""
+    """The target in a file name that --top writes for a picture with this stem; None for other file names."""
     number = name.removeprefix(f"{stem}.")
     return int(number) if number.isdecimal() and number != name else None
 
@@ -156,7 +157,7 @@ def _kept(path: Path, interrupted: kcompiler.Interrupted, out: Path) -> str:
 
 
 def _how(heat_map: HeatMap) -> str:
-    """How many positions were evaluated, by what."""
+    """How many positions were evaluated, and by which variant and method."""
     if heat_map.exact:
         return f"{heat_map.evaluated} positions"
     plan = heat_map.plan
@@ -166,18 +167,18 @@ def _how(heat_map: HeatMap) -> str:
     )
 
 
-def _keep_inputs(images: list[Path], out: Path) -> None:
-    """Results may replace results, never what is to be explained."""
+def _check_inputs_kept(images: list[Path], out: Path) -> None:
+    """Raises a :class:`UsageError` if results would overwrite an image that is to be explained."""
     results = {(out / f"{path.stem}{suffix}").absolute() for path in images for suffix in SUFFIXES}
     stems = {path.stem for path in images}
     for path in images:
         result_of_top = path.absolute().parent == out.absolute() and any(_target(path.stem, stem) is not None for stem in stems)
-        same = path.absolute() in results or any(one.exists() and one.samefile(path) for one in results if path.exists())
+        same = path.absolute() in results or any(file.exists() and file.samefile(path) for file in results if path.exists())
         if result_of_top or same:
             raise UsageError(f"{path}: would be overwritten by its own results; choose another folder")
 
 
-def _check_places(images: list[Path], out: Path, *, replace: bool) -> None:
+def _check_output(images: list[Path], out: Path, *, replace: bool) -> None:
     twice = [stem for stem, count in Counter(path.stem for path in images).items() if count > 1]
     if twice:
         raise UsageError(f"two images are named {twice[0]!r} and would write the same files; explain them into different folders")
@@ -188,7 +189,11 @@ def _check_places(images: list[Path], out: Path, *, replace: bool) -> None:
 
 
 def _earlier(out: Path, stem: str, settings: dict[str, object]) -> HeatMap | None:
-    """The map that an earlier call left, if it is of the same settings."""
+    """The map that an earlier call saved; None if there is none.
+
+    Raises:
+        UsageError: it was made with other settings.
+    """
     record_file = out / f"{stem}.json"
     if not (record_file.is_file() and (out / f"{stem}.npy").is_file()):
         return None

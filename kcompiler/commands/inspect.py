@@ -1,4 +1,4 @@
-"""``kcompiler inspect``: what the compiler makes of a model, before and after."""
+"""``kcompiler inspect``: reports how the compiler treats each node of a model, or of a bundle."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from kcompiler.runtime.bundle.report import NodeReport, Report
 from kcompiler.runtime.errors import UsageError
 
 BAR = 12
-"""Characters of a bar that is full."""
+"""Length of a full bar, in characters."""
 HALF = 0.5
 
 
 COMPILED_FOR = (
     "patch", "input_shape", "layout", "bind", "output", "reduce", "reduce_over", "reduce_box", "class_axis",
 )  # fmt: skip
-"""Options that a bundle has been compiled for, and that say nothing to it any more."""
+"""Compile options, which do not apply to a bundle."""
 
 
 def inspect_model(
@@ -54,10 +54,10 @@ def inspect_model(
     if picture is not None:
         _check_picture(picture, force=force)
     sources = {name: context.get_parameter_source(name) for name in COMPILED_FOR}
-    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    compile_settings = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
     for model in models:
-        if given and model.is_dir():
-            option = f"--{given[0].replace('_', '-')}"
+        if compile_settings and model.is_dir():
+            option = f"--{compile_settings[0].replace('_', '-')}"
             raise UsageError(
                 f"{model}: is a bundle, and its report is of what it was compiled for; leave out {option}, or "
                 "inspect the ONNX model"
@@ -106,15 +106,15 @@ def _report(
     from kcompiler.pipeline import analyse
 
     size, shape = options.patch_size(patch), options.input_shape(input_shape)
-    chosen = Options(
+    compile_options = Options(
         patch=size, input_shape=shape, layout=layout, bind=options.bound(bind), output=output, reducing=reducing(*reduction)
     )
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
-        return analyse(model, chosen, Path(scratch)).report
+        return analyse(model, compile_options, Path(scratch)).report
 
 
 def page(name: str, report: Report) -> Group:
-    """Everything about a model, from the whole to the parts and back to what it gives."""
+    """All sections of the report of a model."""
     title = Text(f"\n{name}", style="bold")
     notes = [f"note: {note}" for note in report.notes]
     return Group(title, headline(report), *notes, "", node_table(report), "", where_it_ends(report), "",
@@ -122,7 +122,7 @@ def page(name: str, report: Report) -> Group:
 
 
 def headline(report: Report) -> str:
-    """What to expect, in a line or two."""
+    """The predicted speed-up, or why the model runs whole, in a line."""
     incremental = sum(node.incremental for node in report.nodes)
     if not incremental:
         return f"runs whole: {report.nodes[0].reason}" if report.nodes else "has no nodes"
@@ -176,7 +176,7 @@ def _how(node: NodeReport) -> str:
 
 
 def where_it_ends(report: Report) -> str:
-    """Where regions come to cover half of their map, where incremental inference ends, and the reasons."""
+    """Where regions exceed half of their map, where incremental inference ends, and why."""
     lines = []
     large = next((node for node in report.nodes if node.incremental and node.share > HALF), None)
     if large is not None:
@@ -195,10 +195,10 @@ def where_it_ends(report: Report) -> str:
 
 
 def redundancy_table(report: Report) -> Table:
-    table = Table("redundancy R by patch", *(f"{one.patch} x {one.patch}" for one in report.redundancies), box=None)
-    table.add_row("worst position, the paper's counting", *(f"{one.paper:.2f}" for one in report.redundancies))
+    table = Table("redundancy R by patch", *(f"{r.patch} x {r.patch}" for r in report.redundancies), box=None)
+    table.add_row("worst position, the paper's counting", *(f"{r.paper:.2f}" for r in report.redundancies))
     tight = f"mean of all positions, stride {report.redundancy_stride}"
-    table.add_row(tight, *(f"{one.tight:.2f}" for one in report.redundancies))
+    table.add_row(tight, *(f"{r.tight:.2f}" for r in report.redundancies))
     return table
 
 

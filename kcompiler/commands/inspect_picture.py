@@ -1,4 +1,4 @@
-"""The picture of ``kcompiler inspect``: how regions grow over depth, and what that leaves to save by patch size."""
+"""The picture of ``kcompiler inspect``: the growth of regions over depth, and the redundancy ratio by patch size."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from kcompiler.runtime.bundle.report import Report
 
 
 def draw(reports: Mapping[str, Report], file: Path) -> None:
-    """Draws the reports, by name of the model, into ``file``.
+    """Draws ``reports``, by name of the model, into ``file``.
 
-    Left, over the share of the work that comes before a layer: the mean share of its map that a patch changes. Right: the
-    redundancy ratio by patch size, as figure 3 of the paper (Nakandala, Kumar, Papakonstantinou, SIGMOD 2019), and tight.
+    Left: the mean share of its map that a patch changes, for each layer, over the share of the work before the layer. Right: the
+    redundancy ratio by patch size, as in figure 3 of the paper (Nakandala, Kumar, Papakonstantinou, SIGMOD 2019), and for exact
+    spans.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -26,15 +27,15 @@ def draw(reports: Mapping[str, Report], file: Path) -> None:
     for (name, report), colour in zip(reports.items(), colours, strict=True):
         layers = [node for node in report.nodes if node.flops]
         work = np.cumsum([node.flops for node in layers])
-        places = np.r_[0.0, work / work[-1]] if len(layers) else np.array([0.0, 1.0])
+        depths = np.r_[0.0, work / work[-1]] if len(layers) else np.array([0.0, 1.0])
         shares = [node.share for node in layers] or [1.0]
-        depth.step(places, [shares[0], *shares], where="pre", color=colour)
-        sides = [one.patch for one in report.redundancies]
-        ratio.plot(sides, [one.paper for one in report.redundancies], "o-", color=colour, label=_stem(name))
-        ratio.plot(sides, [one.tight for one in report.redundancies], ":", color=colour)
+        depth.step(depths, [shares[0], *shares], where="pre", color=colour)
+        sides = [redundancy.patch for redundancy in report.redundancies]
+        ratio.plot(sides, [redundancy.paper for redundancy in report.redundancies], "o-", color=colour, label=_stem(name))
+        ratio.plot(sides, [redundancy.tight for redundancy in report.redundancies], ":", color=colour)
     depth.set(xlabel="share of the work done before", ylabel="share of the map that a patch changes", ylim=(0, 1.02), xlim=(0, 1))
     ratio.set(xlabel="patch, pixels a side", ylabel="redundancy: full over recomputed FLOPs", xscale="log", yscale="log")
-    sides = sorted({one.patch for report in reports.values() for one in report.redundancies})
+    sides = sorted({redundancy.patch for report in reports.values() for redundancy in report.redundancies})
     ratio.set_xticks(sides, [str(side) for side in sides])
     ticks = [1, 2, 3, 5, 10, 20]
     ratio.set_yticks(ticks, [str(tick) for tick in ticks])

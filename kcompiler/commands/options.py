@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts become values."""
+"""Options that several commands share, and the parsers of their texts."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ BundlePath = Annotated[Path, typer.Argument(help="Compiled bundle (a folder).", 
 
 
 def whole_numbers(text: str, option: str, separators: str = ",x") -> tuple[int, ...]:
-    """ "3,224,224" or "8x40" as numbers.
+    """Parses "3,224,224" or "8x40" as numbers.
 
     Raises:
         UsageError: anything else.
@@ -95,7 +95,7 @@ def whole_numbers(text: str, option: str, separators: str = ",x") -> tuple[int, 
 
 
 def patch_size(text: str) -> tuple[int, int]:
-    """ "16" or "8x40" as (height, width)."""
+    """Parses "16" or "8x40" as (height, width)."""
     numbers = whole_numbers(text, "--patch")
     if len(numbers) > 2:
         raise UsageError(f"--patch is {text!r}, expected one number or height x width")
@@ -103,7 +103,7 @@ def patch_size(text: str) -> tuple[int, int]:
 
 
 def stride(text: str) -> tuple[int, int] | int:
-    """ "4" or "4x8" as a stride."""
+    """Parses "4" or "4x8" as a stride, a number or (y, x)."""
     numbers = whole_numbers(text, "--stride")
     if len(numbers) > 2:
         raise UsageError(f"--stride is {text!r}, expected one number, or one for y and one for x")
@@ -119,20 +119,20 @@ def input_shape(text: str | None) -> tuple[int, ...] | None:
 
 
 def bound(texts: list[str] | None) -> dict[str, Value]:
-    """Values by input name, of "age=57", "training=false", "box=0,0,1,1" or "features=array.npy".
+    """Parses "age=57", "training=false", "box=0,0,1,1" or "features=array.npy" to values by input name.
 
     Raises:
-        UsageError: no name, a name twice, or an array that cannot be read.
+        UsageError: a missing name or value, a name that occurs twice, or an array that cannot be read.
     """
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise UsageError(f"--bind is {text!r}, expected NAME=VALUE, for example --bind age=57")
-        if name in found:
+        if name in values:
             raise UsageError(f"--bind gives {name} two values; expected one")
-        found[name] = _value(value)
-    return found
+        values[name] = _value(value)
+    return values
 
 
 def _value(text: str) -> Value:

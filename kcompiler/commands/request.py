@@ -1,4 +1,4 @@
-"""What a call of ``kcompiler explain`` or ``tune`` asks for: options as text in, settings and model inputs out."""
+"""Parses the options of ``kcompiler explain`` and ``tune``, reads model inputs, and records settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kcompiler.runtime.request import Quality, Request
 
 
 def read_pair(explainer: kcompiler.Explainer, path: Path) -> tuple[FloatArray, ByteArray]:
-    """Model input, in the model's own layout, and picture to draw over [H, W, 3]."""
+    """Reads a picture or .npy file: model input in the source's layout, and a picture to draw over, uint8 [H, W, 3]."""
     if path.suffix == ".npy":
         return _array(path, explainer.manifest)
     picture = explainer.read_image(path)
@@ -29,7 +29,7 @@ def read_pair(explainer: kcompiler.Explainer, path: Path) -> tuple[FloatArray, B
 
 
 def settings_record(manifest: Manifest, request: Request, path: Path) -> dict[str, object]:
-    """Everything that decides the scores of an image, JSON-ready: two maps of equal settings are the same map."""
+    """All settings that determine the scores of an image, as JSON values: maps with equal settings are equal."""
     return {
         "model": manifest.model,
         "model_sha256": manifest.model_sha256,
@@ -53,17 +53,17 @@ def settings_record(manifest: Manifest, request: Request, path: Path) -> dict[st
 
 
 def read_input(explainer: kcompiler.Explainer, path: Path) -> FloatArray:
-    """A picture or .npy file as model input, in the model's own layout."""
+    """Reads a picture or .npy file as model input, in the source's layout."""
     return read_pair(explainer, path)[0]
 
 
 def parse_target(explainer: kcompiler.Explainer, text: str | None) -> int | str | None:
-    """An index, or a label: which of the two where a label looks like a number is for the bundle to say."""
+    """Parses an index or a label; a number is a label if the bundle has that label."""
     return int(text) if text is not None and text.isdecimal() and text not in explainer.labels else text
 
 
 def parse_fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -> Fill:
-    """A colour in pixel values, a name, or a picture file, in model units."""
+    """Parses a colour in pixel values, a fill's name, or the path of a picture; numbers are returned in model units."""
     if text is None:
         return 0.0
     if text in NAMED:
@@ -83,7 +83,7 @@ FILLS = f"expected a pixel value, red,green,blue, {', '.join(NAMED)}, or a pictu
 
 
 def _colour(text: str) -> tuple[float, ...]:
-    """ "128" or "128,110,90" as pixel values.
+    """Parses "128" or "128,110,90" as pixel values.
 
     Raises:
         UsageError: not one or three finite numbers.
@@ -114,25 +114,25 @@ def parse_box(text: str | None) -> tuple[int, int, int, int] | None:
 
 
 def fill_record(fill: Fill) -> object:
-    """What covers, JSON-ready: numbers and names as they are, a picture by its digest."""
+    """The fill as a JSON value: numbers and names as they are, a picture by its digest."""
     if isinstance(fill, np.ndarray):
         return {"sha256": hashlib.sha256(fill.tobytes()).hexdigest()}
     return list(fill) if isinstance(fill, tuple) else fill
 
 
 def machine_record(explainer: kcompiler.Explainer) -> dict[str, object]:
-    found = {}
+    versions = {}
     for name in ("kcompiler", "numpy", "onnxruntime", "onnxruntime-gpu"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {"versions": found, "python": platform.python_version(), "device": explainer.device, "batch": explainer.batch,
+    return {"versions": versions, "python": platform.python_version(), "device": explainer.device, "batch": explainer.batch,
             "threads": explainer.machine.threads}  # fmt: skip
 
 
 def _array(path: Path, manifest: Manifest) -> tuple[FloatArray, ByteArray]:
-    """A preprocessed input from a .npy file, and its channel mean stretched to 0..255 to draw over."""
+    """Reads a preprocessed input from a .npy file; the picture to draw over is its channel mean, scaled to 0..255."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

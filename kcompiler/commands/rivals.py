@@ -1,4 +1,4 @@
-"""What users have today, for ``kcompiler bench --against``: the same network in PyTorch, and Captum's Occlusion on it."""
+"""Alternatives to time with ``kcompiler bench --against``: the same network in PyTorch, and Captum's Occlusion on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_POSITIONS = 32
 
 
 def torch_module(name: str) -> Any:
-    """The network that ``package.module:function`` returns, in inference mode; modules of the current folder are found, too.
+    """The network that ``package.module:function`` returns, in inference mode; the current folder is on the module path.
 
     Raises:
         UsageError: PyTorch is not installed, or there is no such function.
@@ -37,7 +37,7 @@ def torch_module(name: str) -> Any:
 
 
 def torch_seconds(module: Any, image: FloatArray, threads: int | None) -> float:
-    """Seconds an image (float32 [1, C, H, W]) at the best batch size, eager PyTorch."""
+    """Seconds per image (float32 [1, C, H, W]) of eager PyTorch at its best batch size."""
     torch = importlib.import_module("torch")
     if threads is not None:
         torch.set_num_threads(threads)
@@ -46,7 +46,7 @@ def torch_seconds(module: Any, image: FloatArray, threads: int | None) -> float:
 
 
 def captum_seconds(module: Any, image: FloatArray, patch: tuple[int, int], threads: int | None) -> float:
-    """Seconds a position of ``captum.attr.Occlusion`` at its best number of perturbations a run.
+    """Seconds per position of ``captum.attr.Occlusion`` at its best number of perturbations per run.
 
     Raises:
         UsageError: Captum is not installed.
@@ -61,7 +61,7 @@ def captum_seconds(module: Any, image: FloatArray, patch: tuple[int, int], threa
     channels, height, width = image.shape[1:]
     least = max(1, int(np.sqrt(height * width / LEAST_POSITIONS)))
     strides = tuple(min(least, size) for size in patch)  # Captum takes no stride beyond the patch
-    # It shifts the last patch inward, where the stride does not reach the border.
+    # Captum adds another patch where the stride does not end at the border.
     positions = 1
     for size, side, stride in zip((height, width), patch, strides, strict=True):
         positions *= -(-(size - side) // stride) + 1
@@ -81,7 +81,7 @@ def captum_seconds(module: Any, image: FloatArray, patch: tuple[int, int], threa
 
 
 def _best(run: Callable[[], object], count: int) -> float:
-    """Seconds of a ``count``-th of ``run``: the least of three, after one to warm up."""
+    """Seconds of ``run`` over ``count``: the minimum of three runs, after a run for warming up."""
     run()
     times = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""``kcompiler tune``: the fastest approximate plan that keeps an SSIM, from calibration images, into the bundle."""
+"""``kcompiler tune``: finds the fastest plan that reaches an SSIM on calibration images, and writes it into the bundle."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 class Teller:
-    """Shows each kind of work on a line of its own, with a forecast."""
+    """Shows the progress of each step on its own line, with a forecast."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress, self._lines = progress, dict[str, TaskID]()
@@ -96,23 +96,23 @@ class Teller:
         if what not in self._lines:
             self._lines[what] = self._progress.add_task(what)
         for line in self._lines.values():
-            if line != self._lines[what]:  # it is told of beginnings only
+            if line != self._lines[what]:  # only starts are reported, so a new step means that the others are done
                 self._progress.update(line, completed=self._progress.tasks[line].total)
         if done == 0:
             self._progress.reset(self._lines[what])
         self._progress.update(self._lines[what], completed=done, total=total)
 
     def close(self) -> None:
-        """Nothing more will be told."""
+        """Marks all steps as done."""
         for line in self._lines.values():
             self._progress.update(line, completed=self._progress.tasks[line].total)
 
 
 class Samples(Sequence[Sample]):
-    """The images and their exact maps: each is computed when it is first asked for, if no earlier call left it."""
+    """Calibration images and their exact maps; a map is computed on first access, unless an earlier call saved it."""
 
     def __init__(self, explainer: kcompiler.Explainer, inputs: dict[str, FloatArray], goal: Goal, folder: Path) -> None:
-        """For images by name; maps are kept in ``folder``."""
+        """``inputs`` are images by name; maps are saved in ``folder``."""
         self.explainer, self.inputs, self.goal, self.folder = explainer, list(inputs.values()), goal, folder
 
     def __len__(self) -> int:
@@ -121,16 +121,16 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
         image = self.inputs[number]
         goal, checked = self.goal, self.explainer.check_image(image)
-        place = self.folder / f"{_key(self.explainer, checked, goal)}.json"
-        if place.is_file():
-            return Sample(checked, HeatMap.load(place))
+        record = self.folder / f"{_key(self.explainer, checked, goal)}.json"
+        if record.is_file():
+            return Sample(checked, HeatMap.load(record))
         exact = self.explainer.explain(image, stride=goal.stride, target=goal.target, fill=goal.fill, score=goal.score)
-        exact.save(self.folder, place.stem, force=True)
+        exact.save(self.folder, record.stem, force=True)
         return Sample(checked, exact)
 
 
 def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
-    """Name of the file of an exact map: the same for the same model, image and settings."""
+    """File name of an exact map: a digest of model, image and settings."""
     manifest = explainer.manifest
     settings = [
         version("kcompiler"),
@@ -149,29 +149,29 @@ def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
 
 
 def _print(tuned: Tuned, bundle: Path, console: Console) -> None:
-    found = tuned.evidence
     table = Table("plans tried", "positions", "seconds", f"images with SSIM >= {tuned.ssim:g}", box=None)
-    for name, positions, seconds, kept in sorted(found.candidates, key=lambda one: one[2]):
+    for name, positions, seconds, kept in sorted(tuned.evidence.candidates, key=lambda candidate: candidate[2]):
         table.add_row(name, f"{positions:.0f}", f"{seconds:.2f}", f"{kept:.0%}")
     console.print(table)
     console.print(f"{bundle}: {summary(tuned)}", soft_wrap=True)
 
 
 def summary(tuned: Tuned) -> str:
-    """What was found, in words."""
-    found, plan = tuned.evidence, tuned.plan
+    """The result of tuning as a sentence."""
+    evidence, plan = tuned.evidence, tuned.plan
     if plan.everything and plan.variant == "exact":
         return f"no plan keeps SSIM {tuned.ssim:g} on {tuned.share:.0%} of the images in less time: exact maps will be used"
     needed = images_needed(tuned.share, tuned.confidence)
-    used = "" if found.images == found.given else f" ({found.images} of {found.given} images were used)"
+    used = "" if evidence.images == evidence.given else f" ({evidence.images} of {evidence.given} images were used)"
     promise = (
         f"promised with {tuned.confidence:.0%} confidence"
         if tuned.promised
         else f"NOT promised: that takes {CHOOSING + needed} images at least, {needed} of them held out; "
-        f"from these it is {found.least_share:.0%} of unseen images"
+        f"from these it is {evidence.least_share:.0%} of unseen images"
     )
     return (
-        f"{plan.method} by the variant {plan.variant}, {found.evaluated:.1%} of the positions evaluated, {found.seconds:.2f} s "
-        f"where an exact map takes {found.exact_seconds:.2f} s; SSIM >= {tuned.ssim:g} on {found.kept} of {found.held_out} "
-        f"images that had no part in the choice{used}; {tuned.share:.0%} of unseen images {promise}"
+        f"{plan.method} by the variant {plan.variant}, {evidence.evaluated:.1%} of the positions evaluated, "
+        f"{evidence.seconds:.2f} s where an exact map takes {evidence.exact_seconds:.2f} s; "
+        f"SSIM >= {tuned.ssim:g} on {evidence.kept} of {evidence.held_out} images that had no part in the choice{used}; "
+        f"{tuned.share:.0%} of unseen images {promise}"
     )

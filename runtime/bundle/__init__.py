@@ -1,1 +1,1 @@
-"""What a bundle is: the manifest and its records, files that are written whole or not at all."""
+"""The format of a bundle: the manifest and its records, and files that are replaced by an atomic rename."""

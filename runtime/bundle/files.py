@@ -1,4 +1,4 @@
-"""Writing results so that nothing is ever half there, and nothing is lost by accident."""
+"""Writing files and folders by atomic rename, so that none is ever half-written, or overwritten without ``force``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kcompiler.runtime.errors import UsageError
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """What the operating system refuses about ``path``, as an error that names it."""
+    """Turns an ``OSError`` into a :class:`UsageError` that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -22,14 +22,14 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def replace_files(directory: Path, contents: Mapping[str, bytes], *, force: bool) -> list[Path]:
-    """Writes files into ``directory`` (made if absent): all to a temporary sibling first, renamed when all are written.
+    """Writes files into ``directory`` (created if absent): all into a temporary folder, then each is renamed into place.
 
     The last is the record of the others: where it is there, they are. An earlier one goes before anything else, and the new one
     comes last. What was there comes back if the new files cannot be put in its place.
 
     Raises:
-        UsageError: a name that is no plain file name, a file that exists while ``force`` is not given, something there that
-            is no file, or the system refuses to write.
+        UsageError: a name contains a folder, a target exists without ``force``, a target is a folder, or the operating system
+            refuses to write.
     """
     targets = [directory / name for name in contents]
     for target, name in zip(targets, contents, strict=True):
@@ -72,10 +72,10 @@ def _exchange(targets: Sequence[Path], new: Path, old: Path) -> None:
 
 
 def check_replaceable(target: Path, *, force: bool) -> None:
-    """Whether a file may be written at ``target``.
+    """Checks that a file may be written at ``target``.
 
     Raises:
-        UsageError: something is there already, and it is no file or ``force`` is not given.
+        UsageError: ``target`` is a folder, or exists without ``force``.
     """
     with naming(target):
         if target.is_dir():
@@ -85,11 +85,15 @@ def check_replaceable(target: Path, *, force: bool) -> None:
 
 
 def check_folder_replaceable(target: Path, ours: Callable[[str], bool], *, force: bool) -> None:
-    """Whether a folder may be written at ``target``.
+    """Checks that a folder may be written at ``target``.
+
+    Args:
+        target: where the folder is to be.
+        ours: whether a bundle may hold a file of that name; a folder with any other file is never removed.
+        force: whether an existing bundle may be replaced.
 
     Raises:
-        UsageError: something is there already, and ``force`` is not given or it is anything but a folder of files whose
-            names are ``ours``: what is not ours is never removed.
+        UsageError: ``target`` exists, and ``force`` is not given or it is not a folder of such files alone.
     """
     with naming(target):
         if not os.path.lexists(target):
@@ -104,12 +108,12 @@ def check_folder_replaceable(target: Path, ours: Callable[[str], bool], *, force
 
 
 def replace_folder(built: Path, target: Path, ours: Callable[[str], bool], *, force: bool) -> None:
-    """Copies the folder ``built`` to ``target``, in one rename after everything is on the target's disk.
+    """Copies the folder ``built`` to the disk of ``target``, then renames the copy to ``target``.
 
-    A folder that is there is replaced only if it holds nothing but files whose names are ``ours``; it comes back if that fails.
+    An existing folder is replaced only if all its files are ``ours``, and is restored if the rename fails.
 
     Raises:
-        UsageError: ``target`` may not be replaced, or the system refuses to write.
+        UsageError: ``target`` may not be replaced, or the operating system refuses to write.
     """
     target = target.absolute()
     check_folder_replaceable(target, ours, force=force)
@@ -118,19 +122,19 @@ def replace_folder(built: Path, target: Path, ours: Callable[[str], bool], *, fo
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
         new, old = scratch / "new", scratch / "old"
         try:
-            new.mkdir()  # with the user's umask, which the temporary folder does not have
+            new.mkdir()  # takes its mode from the user's umask; a folder of mkdtemp is private
             for path in built.iterdir():
                 shutil.copyfile(path, new / path.name)
             try:
                 if target.exists():
                     os.replace(target, old)
                 os.replace(new, target)
-            except BaseException:  # an interrupt as well
+            except BaseException:  # also KeyboardInterrupt
                 if old.exists() and not target.exists():
                     _put_back(old, target)
                 raise
         finally:
-            if target.exists() or not old.exists():  # never the only copy
+            if target.exists() or not old.exists():  # otherwise ``old`` is the only copy
                 shutil.rmtree(scratch)
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what was compiled, from what, and the checksums that guard it."""
+"""The manifest of a bundle: the compiled variants, their source model and settings, and the checksums of all files."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ FILES = (FULL, BASELINE, INCREMENTAL, WEIGHTS)
 POSITIONS = "positions"
 FILL = "fill"
 PATCH_KEY = "kcompiler.patch"
-"""Metadata of the incremental model: the patch that its constants are made for."""
+"""Metadata key of the incremental model: the patch that its constants are computed for."""
 LARGEST_BATCH = 1 << 16
 OWN_NAMES = (POSITIONS, FILL)
 """Inputs of the incremental model beside the cached activations."""
 TABLE = "table/"
-"""Prefix of the cached activations: outputs of the baseline model and inputs of the incremental model have one name."""
+"""Prefix of the names of cached activations, which are outputs of the baseline model and inputs of the incremental model."""
 
 VARIANT_FILE = re.compile(r"(baseline|incremental)-[a-z0-9.]{1,40}\.onnx")
-"""Models of the approximate variants."""
+"""File names of the approximate variants' models."""
 
 
 class FileRecord(Record):
@@ -50,12 +50,12 @@ class FileRecord(Record):
 
 
 class Geometry(Record):
-    """How large the regions of some values are, by the place of the patch: what the scheduler orders positions by.
+    """The extents of the regions of some activations, by patch position; the scheduler groups positions by them.
 
     Attributes:
-        work: FLOPs a cell, of all nodes that compute such a value.
-        heights: of the region, by the patch's row.
-        widths: by its column.
+        work: FLOPs per cell, summed over the nodes that compute these activations.
+        heights: height of the region in cells, by the patch's row.
+        widths: width of the region in cells, by the patch's column.
     """
 
     work: float
@@ -64,23 +64,23 @@ class Geometry(Record):
 
 
 class Variant(Record):
-    """A compiled form of the model. The first of a bundle is exact.
+    """A compiled form of the model. The first variant of a bundle is exact.
 
     Attributes:
-        name: "exact", or what is approximate about it.
-        threshold: share of a map's height and width that is recomputed at most (the paper's tau); 1 is exact.
-        node_thresholds: other shares, by node name.
-        integers: whether some products are of 8-bit integers.
-        frozen_gates: how many numbers a channel, made of the whole map, are kept as for the uncovered image.
-        whole: whether nothing is incremental: then full inference evaluates positions.
-        baseline, incremental: names of its two models.
-        batch: positions in a batch that were predicted fastest.
-        few: for fewer positions of an image than this, full inference is predicted to take less time.
-        weight_bytes: of the incremental model.
-        bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
-        bytes_per_batch: what a batch takes beside that, however small: the largest cached activation, copied.
-        predicted_speedup: over full inference, on the machine that the choices were made for.
-        geometries: of the regions that are recomputed.
+        name: "exact", or a name made of the approximations.
+        threshold: largest share of a feature map's height and width that is recomputed (the paper's tau); 1 is exact.
+        node_thresholds: thresholds of single nodes, by node name, in place of ``threshold``.
+        integers: whether some matrix products use 8-bit integers.
+        frozen_gates: number of gates (a number per channel, computed from a whole map) that keep the uncovered image's values.
+        whole: whether no node is incremental; full inference then evaluates positions.
+        baseline, incremental: file names of the two models.
+        batch: batch size, in positions, that was predicted fastest.
+        few: number of positions per image below which full inference is predicted to take less time.
+        weight_bytes: size of the incremental model's weights.
+        bytes_per_position: estimated bytes per position of a batch, of the largest tensors alive at the same time.
+        bytes_per_batch: bytes of a batch beside that, whatever its size: a copy of the largest cached activation.
+        predicted_speedup: over full inference, on the machine that the compiler chose lowerings for.
+        geometries: extents of the recomputed regions.
     """
 
     name: str
@@ -101,13 +101,13 @@ class Variant(Record):
 
 
 class Bound(Record):
-    """The value that an input of the source was given when it was compiled.
+    """The value that was bound to an input of the source model at compile time.
 
     Attributes:
-        type: as ONNX names it.
-        shape: as the source takes it.
-        values: the numbers in order, if they are few and finite.
-        sha256: of their bytes.
+        type: element type, as ONNX names it.
+        shape: shape of the source's input.
+        values: the values in order; None if they are many or not finite.
+        sha256: checksum of their bytes.
     """
 
     type: str
@@ -117,14 +117,14 @@ class Bound(Record):
 
 
 class Calibration(Record):
-    """What was measured at compile time, on the machine that the choices are for.
+    """Speeds measured at compile time on the machine that the compiler chooses lowerings for.
 
     Attributes:
-        threads: of the CPU; None is one for each physical core.
+        threads: CPU threads; None is as many as physical cores.
         products: FLOP/s of matrix products.
         moved: bytes/s of passes over activations.
-        node: seconds that starting an operator takes.
-        seconds: a position, by node and lowering, of those that were run.
+        node: seconds to start an operator.
+        seconds: measured seconds per position, by node name and lowering.
     """
 
     threads: int | None
@@ -135,26 +135,26 @@ class Calibration(Record):
 
 
 class Manifest(Record):
-    """Everything about a bundle but its numbers.
+    """Everything about a bundle but the models and weights themselves.
 
     Attributes:
-        format: version of the bundle's layout.
-        versions: of kcompiler, onnx, ONNX Runtime, numpy at compile time.
-        model: file name of the source model; ``model_sha256`` of its content (external data included).
+        format: version of the bundle format.
+        versions: versions of kcompiler, onnx, ONNX Runtime and numpy at compile time.
+        model: file name of the source model; ``model_sha256`` is the checksum of its content (with external data).
         image: name of the image input; ``layout`` of the source's input (the bundle's models are channels first);
             ``shape`` (C, H, W).
-        element: type of the source's image: the bundle's models take the same numbers as float32.
-        bound: what the source's other inputs were given, by name.
-        output: name of the explained output; ``classes`` numbers in it.
-        two_classes: whether its one number comes of a sigmoid, so that it speaks of two classes.
-        reduction: of a dense output to one number a class, if it was asked for; ``classes`` counts those then.
-        logits: name of what the final softmax or sigmoid reads, an output of the bundle's models too; None where there is none.
-        squashing: that softmax or sigmoid; None likewise.
-        largest_batch: images that the models take at once; 1 where the source's batch could not be freed.
+        element: element type of the source's image; the bundle's models take the same values as float32.
+        bound: values bound to the source's other inputs, by name.
+        output: name of the explained output; ``classes`` is the number of its columns.
+        two_classes: whether the output is a single sigmoid, which scores two classes.
+        reduction: how a dense output is reduced to a number per class, if requested; ``classes`` counts the numbers after it.
+        logits: name of the input of the final softmax or sigmoid, also an output of the bundle's models; None without such.
+        squashing: that softmax or sigmoid; None if ``logits`` is.
+        largest_batch: largest batch size of the models; 1 where the source's batch size could not be made free.
         patch: (height, width) in pixels.
-        variants: the exact one first.
-        calibration: None where choices were made by predicted times.
-        tuned: plans for approximate maps, none until the bundle is tuned.
+        variants: the exact variant first.
+        calibration: None where lowerings were chosen by predicted times.
+        tuned: plans for approximate maps; empty until the bundle is tuned.
     """
 
     format: int
@@ -189,12 +189,12 @@ class Manifest(Record):
 
     @property
     def image_element(self) -> Element:
-        """The type of the source's image; the bundle's own models take float32."""
+        """The element type of the source's image; the bundle's own models take float32."""
         return Element(self.element)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what the models put out: the explained output, then the logits if there are any."""
+        """Names of the models' outputs: the explained output, then the logits if the model has any."""
         return (self.output,) if self.logits is None else (self.output, self.logits)
 
     @property
@@ -204,23 +204,23 @@ class Manifest(Record):
 
     @property
     def few(self) -> int:
-        """Of the exact variant."""
+        """Number of positions below which full inference is predicted to take less time than the exact variant."""
         return self.exact.few
 
 
 def add_tuned(folder: Path, tuned: Tuned) -> Manifest:
-    """Writes a tuned plan into the manifest of the bundle at ``folder``, in place of one for the same settings.
+    """Writes a tuned plan into the manifest of the bundle at ``folder``, replacing any plan for the same settings.
 
     Raises:
-        BundleError: no bundle.
-        UsageError: it cannot be written.
+        BundleError: ``folder`` is not an intact bundle.
+        UsageError: the manifest cannot be written.
     """
     manifest = read_manifest(folder)
 
-    def settings(one: Tuned) -> tuple[object, ...]:
-        return one.ssim, one.share, one.confidence, one.stride, one.score, one.fill, one.target
+    def settings(plan: Tuned) -> tuple[object, ...]:
+        return plan.ssim, plan.share, plan.confidence, plan.stride, plan.score, plan.fill, plan.target
 
-    others = tuple(one for one in manifest.tuned if settings(one) != settings(tuned))
+    others = tuple(plan for plan in manifest.tuned if settings(plan) != settings(tuned))
     manifest = manifest.model_copy(update={"tuned": (*others, tuned)})
     replace_files(folder, {MANIFEST: manifest.model_dump_json(indent=1).encode()}, force=True)
     return manifest
@@ -232,7 +232,7 @@ def is_own_file(name: str) -> bool:
 
 
 def patch_text(patch: tuple[int, int]) -> str:
-    """A patch as the metadata of the incremental model has it."""
+    """The patch as written in the incremental model's metadata: "HxW"."""
     return f"{patch[0]}x{patch[1]}"
 
 
@@ -245,10 +245,10 @@ def file_record(path: Path) -> FileRecord:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the bundle at ``folder``, after checking that every file of the bundle is as it was written.
+    """Reads the manifest of the bundle at ``folder`` and verifies the checksum of every file.
 
     Raises:
-        BundleError: no bundle, of another format, incomplete, or altered.
+        BundleError: not a bundle, of another format version, incomplete, or altered.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -282,8 +282,8 @@ def _check_file(path: Path, record: FileRecord) -> None:
         raise BundleError(
             f"{path}: {path.stat().st_size} bytes, expected {record.bytes}; copy it again or compile the model again"
         )
-    found = file_record(path).sha256
-    if found != record.sha256:
+    sha = file_record(path).sha256
+    if sha != record.sha256:
         raise BundleError(
-            f"{path}: altered since it was compiled (sha256 {found[:12]}, expected {record.sha256[:12]}); compile the model again"
+            f"{path}: altered since it was compiled (sha256 {sha[:12]}, expected {record.sha256[:12]}); compile the model again"
         )

@@ -1,4 +1,4 @@
-"""Sampling plans, and what tuning found out about them: records that travel in the manifest."""
+"""Sampling plans and the evidence for tuned ones: records of the manifest."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from kcompiler.runtime.records import NotNegative, Positive, Record
 
 
 class SamplingPlan(Record):
-    """Which positions of a grid are evaluated, by which variant of the model.
+    """Which positions of a grid are evaluated, and by which variant of the model.
 
     Attributes:
-        method: "kriging" (coarse grid, smooth field, refinement where the map's SSIM gains most) or "drill-down" (the
+        method: "kriging" (coarse grid, Gaussian process, refinement where the map's SSIM gains most) or "drill-down" (the
             paper's: coarse grid held constant, the most sensitive share refined).
-        variant: name of the variant that evaluates.
-        step: coarse grid, in cells of the grid that was asked for.
-        share: of the positions that are evaluated at most; in a drill-down, of the coarse cells that are refined. At 1
-            every position is evaluated.
-        expected_ssim: kriging ends when the map's SSIM is expected to be this.
-        round_share: of the positions that one round of kriging evaluates.
-        gradual: whether to choose an order even where every position is evaluated in the end.
-        correlation: length over which scores are correlated, in sides of the patch.
+        variant: name of the variant that evaluates positions.
+        step: step of the coarse grid, in cells of the requested grid.
+        share: for kriging, largest share of the positions to evaluate; for drill-down, share of the coarse cells to refine.
+            1 evaluates every position.
+        expected_ssim: kriging stops when the expected SSIM of the map reaches this.
+        round_share: share of the positions evaluated in a round of kriging.
+        gradual: whether the sampler orders positions by usefulness even if all of them will be evaluated.
+        correlation: correlation length of the scores, in patch sides.
     """
 
     method: Literal["kriging", "drill-down"] = "kriging"
@@ -36,30 +36,30 @@ class SamplingPlan(Record):
 
     @property
     def everything(self) -> bool:
-        """Whether no position is left out."""
+        """Whether the plan evaluates every position."""
         return not self.gradual and self.share == 1.0 and (self.method == "drill-down" or self.expected_ssim == 1.0)
 
 
 EVERYTHING = SamplingPlan()
 """Exact: every position, by the exact variant."""
 ANYTIME = SamplingPlan(step=8, gradual=True)
-"""Exact as well, in an order that makes the map good early: for as long as there is time."""
+"""Exact if it runs to the end; positions are ordered so that the map is good early, for explanations with a time budget."""
 
 
 class Evidence(Record):
-    """What a tuned plan was chosen from, and what it did on the images that had no part in the choice.
+    """What a tuned plan was chosen from, and its results on the held-out images, which had no part in the choice.
 
     Attributes:
-        given: calibration images there were; more than ``images`` were not needed, or there was no time for them.
-        images: that were used; ``held_out`` of them had no part in the choice of the plan.
-        kept: held-out images on which the plan met the SSIM that was asked for; where it is not promised, on which the plan
-            did that was chosen without them, which is no more careful.
-        least_share: lower confidence bound on the share of unseen images on which it does (Clopper and Pearson 1934).
-        ssim: of each held-out image, ascending; ``pearson``, ``top_overlap``, ``rendered_ssim`` their medians.
+        given: number of calibration images; those beyond ``images`` were not needed, or time ran out.
+        images: images used, ``held_out`` of which had no part in the choice of the plan.
+        kept: held-out images on which the plan reached the requested SSIM. For a plan that is not promised, at most those on
+            which the plan chosen without them did, which is no more careful.
+        least_share: lower confidence bound on the share of unseen images on which the plan does (Clopper and Pearson 1934).
+        ssim: SSIM on each held-out image, ascending; ``pearson``, ``top_overlap``, ``rendered_ssim`` are medians over these.
         evaluated: mean share of the positions evaluated.
-        seconds: median of some explanations by the plan; ``exact_seconds`` of exact ones.
-        spot_error: largest error found at positions of spot checks, rms over the map's range.
-        candidates: other plans that were measured: (what it is, mean share evaluated, predicted seconds, share of images kept).
+        seconds: median time of a few explanations by the plan; ``exact_seconds`` of exact ones.
+        spot_error: largest rms error at the positions of a spot check, over the map's range.
+        candidates: all measured plans: (name, mean share of positions evaluated, predicted seconds, share of images kept).
     """
 
     given: Positive
@@ -79,18 +79,18 @@ class Evidence(Record):
 
 
 class Tuned(Record):
-    """A plan that keeps a quality, for explanations with these settings.
+    """A plan that reaches an SSIM in explanations with these settings.
 
     Attributes:
-        ssim: that the plan is to reach, on ``share`` of all images.
-        confidence: that it does.
-        promised: whether the evidence suffices for that; if not, more images were needed.
-        stride: of the grid, pixels.
-        score: what was scored.
-        fill: that covered: one number a channel in model units, a name, or a picture's digest; None if nothing tells it.
-        target: index of the output; None was each image's largest.
-        plan: the fastest that kept the quality.
-        evidence: see there.
+        ssim: SSIM to reach on ``share`` of all images.
+        confidence: confidence level of that statement.
+        promised: whether the evidence suffices for it; if not, tuning had too few images.
+        stride: stride of the grid, in pixels.
+        score: "output" or "logit".
+        fill: a number per channel in model units, a name, or a picture's digest; None if the fill cannot be identified.
+        target: index of the output; None is each image's largest.
+        plan: the fastest plan that reached the SSIM.
+        evidence: results on the calibration images.
     """
 
     ssim: Annotated[float, Field(gt=0, le=1)]

@@ -1,4 +1,4 @@
-"""The report of a bundle: node by node what became of the model, and what that is worth."""
+"""The report of a bundle: how each node was compiled, and the redundancy and speed-up that this gives."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from kcompiler.runtime.records import NotNegative, Positive, Record
 
 UPDATED = "changes everywhere, but is updated by what changed in its input"
-"""The reason of a node that reads a whole map and yet needs none."""
+"""The reason given for a node that reads a whole map, but is updated by the change of the map alone (a mean over all cells)."""
 
 
 class NodeReport(Record):
-    """What became of one node.
+    """How a node was compiled.
 
     Attributes:
-        node, operator: as in the normalised model.
+        node, operator: name and operator type in the normalised model.
         incremental: whether only the region is recomputed.
-        lowering: how, for an incremental node.
-        layout: how the region of its output is held.
-        microbatches: parts of a batch in which it is computed, one after the other.
-        reason: why it is dense, otherwise empty.
-        follows: name of the value that it reads and that is the reason, empty if the node itself is.
-        updated: whether it reads a whole map, and is updated by what changed in it.
-        map: (height, width) of its output, None if it is no map.
-        extent: (height, width) of the largest region, None where the value changes everywhere.
-        share: mean share of the map that the region covers at stride 1; 1 where it changes everywhere.
-        flops: of one full evaluation (convolutions and fully connected layers; 2 per multiply-add), else 0.
+        lowering: name of the lowering of an incremental node.
+        layout: how the region of the output is held: rows in some order, or channels first.
+        microbatches: number of parts of a batch in which the node is computed, one after the other.
+        reason: why the node is dense; empty otherwise.
+        follows: name of the input that is the reason; empty if the node itself is.
+        updated: whether the node reads a whole map, and is updated by what changed in it.
+        map: (height, width) of the output; None if it is not a feature map.
+        extent: (height, width) of the largest region; None where the patch can change the whole output.
+        share: mean share of the output that the region covers, at stride 1; 1 where the whole output can change.
+        flops: FLOPs of a full evaluation (convolutions and fully connected layers, 2 per multiply-add; 0 for others).
     """
 
     node: str
@@ -44,7 +44,7 @@ class NodeReport(Record):
 
 
 class Redundancy(Record):
-    """Full over recomputed FLOPs for a square patch of ``patch`` pixels a side, as the paper counts and tight."""
+    """Full over recomputed FLOPs for a square patch of side ``patch`` pixels, by the paper's counting and by exact spans."""
 
     patch: Positive
     paper: float
@@ -55,22 +55,22 @@ class Report(Record):
     """What the compiler did.
 
     Attributes:
-        source_operators, normalised_operators, incremental_operators: operator counts before and after.
-        parameters: numbers in the weights of the normalised model.
-        flops: convolutions and fully connected layers of one full inference.
+        source_operators, normalised_operators, incremental_operators: counts by operator type in each of these models.
+        parameters: number of weights of the normalised model.
+        flops: FLOPs of convolutions and fully connected layers in a full inference.
         redundancy_paper: full over recomputed FLOPs in the paper's counting (worst position, padded widths).
-        redundancy_tight: full over mean recomputed FLOPs, exact spans, grid of ``redundancy_stride``.
-        bytes_per_position: estimate of the largest tensors alive at once, a position of a batch.
-        bytes_per_batch: what a batch takes beside that, however small: the largest cached activation, copied.
+        redundancy_tight: full over mean recomputed FLOPs, by exact spans, on a grid of stride ``redundancy_stride``.
+        bytes_per_position: estimated bytes per position of a batch, of the largest tensors alive at the same time.
+        bytes_per_batch: bytes of a batch beside that, whatever its size: a copy of the largest cached activation.
         table_bytes: size of the cached activations.
         redundancies: the same two ratios for other square patches.
-        predicted_seconds: of a position, on the machine that the choices were made for.
-        predicted_full_seconds: the same of full inference.
+        predicted_seconds: seconds per position, on the machine that the compiler chose lowerings for.
+        predicted_full_seconds: seconds per position of full inference.
         predicted_speedup: their ratio.
-        transform_error: predicted rms error, relative to the outputs', that transformed convolutions add.
-        largest_error: against full inference at compile time.
-        nodes: per node, in graph order.
-        notes: what was taken instead of what, and other things that a user should know.
+        transform_error: predicted relative rms error that transformed convolutions add.
+        largest_error: largest error against full inference at compile time.
+        nodes: all nodes, in graph order.
+        notes: substitutions that the compiler made, and other things that a user should know.
     """
 
     source_operators: Mapping[str, int]

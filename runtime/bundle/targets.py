@@ -1,7 +1,7 @@
-"""Targets: the classes that a model's outputs speak of, and how the score of one is read from them.
+"""Targets: the classes that a model's outputs score, and how to read the score of a class from an output.
 
-Mostly a class is a column of the outputs. One number that a sigmoid gives speaks of two classes: it is the probability of class
-1, one less it that of class 0; the logit of class 0 is the other's with its sign turned.
+Usually a class is a column of the output. A single sigmoid output p scores two classes: p is the probability of class 1, and
+1 - p that of class 0; the logit of class 0 is the negated logit of class 1.
 """
 
 from __future__ import annotations
@@ -18,68 +18,68 @@ from kcompiler.runtime.errors import UsageError
 Score = Literal["auto", "output", "logit", "drop"]
 SCORES = get_args(Score)
 MANY = 10
-"""Labels or classes that an error lists."""
+"""Largest number of labels or classes that an error lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How the score of a target is read from outputs.
+    """How the score of a target is read from an output.
 
     Attributes:
-        number: of the column.
-        rest_of: None: the score is that number. Else the score is this less that number: of the class that a sigmoid does not
-            give, 1 in probabilities and 0 in logits.
+        number: index of the column.
+        rest_of: None: the score is the column. Otherwise the score is ``rest_of`` less the column: for class 0 of a sigmoid,
+            1 for probabilities and 0 for logits.
     """
 
     number: int
     rest_of: float | None = None
 
     def of(self, outputs: FloatArray) -> FloatArray:
-        """The scores [...] in outputs [..., K]."""
+        """The target's scores [...] in outputs [..., K]."""
         column: FloatArray = outputs[..., self.number]
         return column if self.rest_of is None else np.float32(self.rest_of) - column
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What can be explained of a bundle."""
+    """The classes of a bundle that can be explained."""
 
     manifest: Manifest
 
     @property
     def count(self) -> int:
-        """Of classes."""
+        """Number of classes."""
         return 2 if self.manifest.two_classes else self.manifest.classes
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the classes, empty if the bundle has none. One label for two classes is that of class 1."""
+        """Names of the classes; empty if the bundle has none. A single label for two classes names class 1."""
         recipe = self.manifest.preprocessing
         labels = recipe.labels if recipe is not None else ()
         return (f"not {labels[0]}", *labels) if self.manifest.two_classes and len(labels) == 1 else labels
 
     def index(self, target: int | str) -> int:
-        """The class that ``target`` names.
+        """The index of the class ``target``, an index or a label.
 
         Raises:
-            UsageError: an index out of range, or a label the bundle does not know or knows twice.
+            UsageError: an index out of range, or a label that no class, or more than one class, has.
         """
         labels = self.labels
         if isinstance(target, str):
-            found = [index for index, label in enumerate(labels) if label == target]
-            if len(found) != 1:
-                known = ", ".join(labels[:MANY]) + (", ..." if len(labels) > MANY else "") if labels else "none"
-                raise UsageError(f"target {target!r} names {len(found)} outputs; labels in the bundle: {known}")
-            return found[0]
+            indices = [index for index, label in enumerate(labels) if label == target]
+            if len(indices) != 1:
+                listed = ", ".join(labels[:MANY]) + (", ..." if len(labels) > MANY else "") if labels else "none"
+                raise UsageError(f"target {target!r} names {len(indices)} outputs; labels in the bundle: {listed}")
+            return indices[0]
         if not isinstance(target, int | np.integer) or not 0 <= target < self.count:
             raise UsageError(f"target is {target!r}, expected 0 to {self.count - 1}")
         return int(target)
 
     def scored(self, score: Score) -> tuple[str, str]:
-        """What is scored ("output", "logit" or "drop"), and the name of the models' output that it is read from.
+        """Resolves ``score`` to "output", "logit" or "drop", and the name of the model output that it is read from.
 
         Raises:
-            UsageError: no such score, or the model has no logits behind its output.
+            UsageError: no such score, or the model does not end in a softmax or sigmoid and so has no logits.
         """
         manifest = self.manifest
         if score not in SCORES:
@@ -91,37 +91,37 @@ class Targets:
         return "drop" if score == "drop" else "logit", manifest.logits
 
     def column(self, target: int, output: str) -> Column:
-        """Where the score of class ``target`` is in the model's ``output``, a name."""
+        """The column of class ``target`` in the model output named ``output``."""
         if not self.manifest.two_classes:
             return Column(target)
         return Column(0) if target == 1 else Column(0, 1.0 if output == self.manifest.output else 0.0)
 
     def scores(self, outputs: FloatArray, output: str) -> FloatArray:
-        """The scores of all classes [..., count] in ``outputs`` [..., K], which are those of that name."""
+        """The scores of all classes [..., count] in ``outputs`` [..., K], the values of the model output named ``output``."""
         if not self.manifest.two_classes:
             return outputs
         return np.stack([self.column(target, output).of(outputs) for target in range(self.count)], axis=-1)
 
     def seen(self, scores: FloatArray) -> IntArray:
-        """The classes that have cells to reduce over, by the scores [count] of the uncovered image; all where it is not that."""
+        """Classes with cells to reduce over, by the uncovered image's scores [count]; all classes unless the driver reduces."""
         reduction = self.manifest.reduction
         by_driver = reduction is not None and reduction.by_driver
         return np.flatnonzero(~np.isnan(scores)) if by_driver else np.arange(self.count)
 
     def largest(self, scores: FloatArray) -> int:
-        """The class whose score is largest of those that have cells; 0 where none has."""
+        """The class with the largest score, of those with cells; 0 if no class has any."""
         seen = self.seen(scores)
         return int(seen[scores[seen].argmax()]) if len(seen) else 0
 
     def check_seen(self, target: int, scores: FloatArray) -> None:
-        """Whether class ``target`` has cells to reduce over, by the scores [count] of the uncovered image.
+        """Checks that class ``target`` has cells to reduce over, by the uncovered image's scores [count].
 
         Raises:
             UsageError: it has none.
         """
         seen = self.seen(scores)
         if target not in seen:
-            there = ", ".join(map(str, seen[:MANY])) or "none"
+            listed = ", ".join(map(str, seen[:MANY])) or "none"
             raise UsageError(
-                f"class {target} has no cells in the uncovered image: there is nothing to reduce over; those that have: {there}"
+                f"class {target} has no cells in the uncovered image: there is nothing to reduce over; those that have: {listed}"
             )

@@ -1,4 +1,4 @@
-"""Whether the files of a bundle are still those whose checksums were verified: sessions open on them later, some much later."""
+"""Detects changes to a bundle's files after their checksums were verified: sessions open on the files later, some much later."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from kcompiler.runtime.errors import BundleError
 
 
 class Unaltered:
-    """Some files of a folder, as they are when this is made: by file system, inode, size and time of the last change."""
+    """Files of a folder, with the device, inode, size and modification time that each has when this object is created."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.folder = folder
-        self._known = {name: _stamp(folder / name) for name in names}
+        self._stamps = {name: _stamp(folder / name) for name in names}
 
     def check(self) -> None:
-        """To be called once a session is open on them: it then has the files that were verified.
+        """Call this after opening a session: if it does not raise, the session read the verified files.
 
         Raises:
-            BundleError: one was replaced or written since.
+            BundleError: a file was replaced or written since.
         """
-        for name, known in self._known.items():
-            if _stamp(self.folder / name) != known:
+        for name, stamp in self._stamps.items():
+            if _stamp(self.folder / name) != stamp:
                 raise BundleError(f"{self.folder / name}: replaced or altered while in use; load the bundle again")
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

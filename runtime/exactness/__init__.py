@@ -1,1 +1,1 @@
-"""What "exact" means (docs/exactness.md): the comparison with full inference, and what the order of sums explains."""
+"""The definition of "exact" (docs/exactness.md): the comparison with full inference, and the noise of full inference itself."""

@@ -1,10 +1,10 @@
-"""How far sums of float32 numbers may differ when they are taken in another order: what full inference leaves undecided.
+"""The noise of full inference: how far its outputs differ when float32 sums are taken in another order.
 
-A compiled model adds up the numbers of full inference in another order, so an error of it is one more draw of what reordering
-does to full inference itself. Several such draws are at hand (``full.REORDERINGS``), few and of unlike columns; what the largest
-error over all columns and positions may be is estimated from them as in the analysis of gene expression: variances of columns
-are moderated towards each other by as much as they are alike, and the largest of many is compared with a quantile that knows how
-many there are.
+A compiled model adds up the products of full inference in another order, so its error is a draw from the distribution of the
+differences that reordering makes in full inference itself. A few such draws are measured (``full.REORDERINGS``), and their
+variances differ between columns. The largest plausible error over all columns and positions is estimated as in the analysis of
+gene expression: empirical Bayes shrinks the variances of columns towards each other, further if they are similar, and errors
+are compared with a quantile that accounts for the number of columns and positions.
 
 Source: Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments",
 Statistical Applications in Genetics and Molecular Biology 3(1), 2004, section 6.2 (moments of the logarithm of the variances).
@@ -19,17 +19,18 @@ import numpy as np
 from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 
 FALSE_ALARM = 1e-4
-"""Probability that a compiled model which rounds like full inference exceeds the allowance anywhere."""
+"""Probability that a compiled model which rounds like full inference exceeds the noise tolerance anywhere."""
 MOST_DEVIATIONS = 10.0
-"""An error of more is never explained by the order of sums. With few draws the quantile has no such end (a thousand deviations
-for two), and would excuse anything; to refuse a model for rounding costs it transforms, at worst its regions, not exactness."""
+"""Upper limit of the tolerance, in standard deviations. The quantile for few draws is much larger (a thousand deviations for two)
+and would excuse any error; refusing a model for its rounding costs transforms, at worst incremental inference, not exactness."""
 STEPS, HEAD_STEPS, MOST_STEPS = 8, 2, 1024
-"""Steps of float32 at the largest number of a column that are never told apart: the last operations round to them. And steps at
-the largest of all columns, where that is more, but at most so many of its own: sums that cancel are of larger numbers."""
+"""Lower limits of the tolerance, in units in the last place (eps): STEPS at the largest magnitude of the column, since the last
+operations round to these; or, if larger, HEAD_STEPS at the largest magnitude of all columns, but at most MOST_STEPS of the
+column's own, since a sum that nearly cancels is of larger terms."""
 QUIET = 0.5
-"""Orders that make at most this share of the noise of the noisiest are no draws of the same: they would hide how large it is."""
+"""Orders whose noise is at most this share of the noisiest order's are left out: they would lower the estimate."""
 LOUD = 10.0
-"""Columns louder than this times the median count as if they were as loud."""
+"""Columns whose noise exceeds this times the median are scaled down to it, for the correlation between positions."""
 NEWTON_STEPS = 50
 ALL = slice(None)
 
@@ -38,82 +39,82 @@ def allowed_noise(full: FloatArray, reordered: Sequence[FloatArray], numbers: In
     """The largest error, per column, that a difference in the order of sums explains.
 
     Args:
-        full: full inference, finite float32 [N, K]: N positions of K outputs.
-        reordered: the same with sums in other orders, [n, K] each. Those that change little tell little and are left out.
-        numbers: of the n positions that they are at.
+        full: outputs of full inference, finite float32 [N, K], at N positions.
+        reordered: outputs of full inference with its sums in other orders, [n, K] each; orders of little noise are left out.
+        numbers: indices of the n positions in ``full``.
 
     Returns:
-        float64 [K], at least :func:`_steps`. A power of ten in ``full`` and
-        ``reordered`` is the same power of ten here, as long as float32 has numbers that small in full precision.
+        float64 [K], at least :func:`_steps`. Scaling ``full`` and ``reordered`` scales the result, as long as no number becomes
+        subnormal in float32.
     """
     magnitude: DoubleArray = np.abs(full.astype(np.float64)).max(axis=0)
     steps = _steps(magnitude)
-    differences = _telling([found.astype(np.float64) - full[numbers] for found in reordered if np.isfinite(found).all()])
+    differences = _distinct([outputs.astype(np.float64) - full[numbers] for outputs in reordered if np.isfinite(outputs).all()])
     if not differences or not steps.any():
         return steps
     from scipy.stats import t  # takes a while to import, and is seldom needed
 
     draws = np.stack(differences)  # [R, n, K]
-    telling = (full[numbers] != 0) | (draws != 0).any(axis=0)  # what a ReLU cuts off shows no noise
-    counts = telling.sum(axis=0)
-    told = counts > 0
-    if not told.any():
+    informative = (full[numbers] != 0) | (draws != 0).any(axis=0)  # a column that a ReLU sets to zero shows no noise
+    counts = informative.sum(axis=0)
+    noisy = counts > 0
+    if not noisy.any():
         return steps
-    draws, counts = draws[..., told], counts[told]
+    draws, counts = draws[..., noisy], counts[noisy]
     variances = (draws**2).sum(axis=(0, 1)) / (len(draws) * counts)
-    variances += (steps[told] / STEPS) ** 2 / 12  # no column is without the last rounding
-    moderate, freedom = moderated(variances, degrees_of_freedom(draws) * counts / draws.shape[1])
+    variances += (steps[noisy] / STEPS) ** 2 / 12  # the last rounding of every column, uniform over a unit in the last place
+    posterior, freedom = moderated(variances, degrees_of_freedom(draws) * counts / draws.shape[1])
     quantile = np.minimum(t.isf(FALSE_ALARM / (2 * full.size), freedom), MOST_DEVIATIONS)
     allowed = steps.copy()
-    allowed[told] = np.maximum(quantile * np.sqrt(np.maximum(moderate, variances)), steps[told])
+    allowed[noisy] = np.maximum(quantile * np.sqrt(np.maximum(posterior, variances)), steps[noisy])
     return allowed
 
 
-def _telling(differences: Sequence[DoubleArray]) -> list[DoubleArray]:
-    """Those of the draws that are no copies of others, and no quieter ones."""
-    sizes = [float(np.sqrt((one**2).mean())) for one in differences]
+def _distinct(differences: Sequence[DoubleArray]) -> list[DoubleArray]:
+    """The draws without duplicates, and without orders of little noise (QUIET)."""
+    sizes = [float(np.sqrt((draw**2).mean())) for draw in differences]
     kept: list[DoubleArray] = []
-    for one, size in zip(differences, sizes, strict=True):
-        if size > QUIET * max(sizes) and not any(np.array_equal(one, other) for other in kept):
-            kept.append(one)
+    for draw, size in zip(differences, sizes, strict=True):
+        if size > QUIET * max(sizes) and not any(np.array_equal(draw, other) for other in kept):
+            kept.append(draw)
     return kept
 
 
 def _steps(magnitude: DoubleArray) -> DoubleArray:
-    """What is never told apart, per column, from the columns' largest magnitudes [K]. Zero if all of them are."""
+    """The least tolerance per column, float64 [K], from the columns' largest magnitudes [K]; zero if all of these are."""
     float32 = np.finfo(np.float32)
-    least = float(float32.tiny) if magnitude.any() else 0.0  # below, steps are as large as there
+    least = float(float32.tiny) if magnitude.any() else 0.0  # subnormal numbers have the spacing of the smallest normal one
     cancelling = np.minimum(HEAD_STEPS * magnitude.max(initial=0), MOST_STEPS * magnitude)
     steps: DoubleArray = float(float32.eps) * np.maximum(np.maximum(STEPS * magnitude, cancelling), STEPS * least)
     return steps
 
 
 def degrees_of_freedom(draws: DoubleArray) -> float:
-    """How many independent draws the mean square over R reorderings and N positions is worth, from draws [R, N, K].
+    """Degrees of freedom of the mean square over R orders and N positions, from draws [R, N, K].
 
-    Positions share most of their numbers, and with them a part of the noise: any two have the correlation q. By Satterthwaite's
-    approximation a mean square of N such draws has N / (1 + (N - 1) q^2) degrees of freedom. Columns that are far louder than
-    most do not decide alone.
+    Positions share most of their activations, and so a part of the noise: any two have the correlation q. By Satterthwaite's
+    approximation a mean square of N such draws has N / (1 + (N - 1) q^2) degrees of freedom. Columns of far larger noise than
+    the median are scaled down, so that they do not determine q alone.
     """
     count, positions, _ = draws.shape
     if positions < 2:
         return float(count)
     sizes = np.sqrt((draws**2).mean(axis=(0, 1)))
-    usual = float(np.median(sizes[sizes > 0]))
-    alike = draws / np.maximum(sizes / (LOUD * usual), 1)
-    shared = float((alike.mean(axis=1) ** 2).mean() / (alike**2).mean())  # 1 / N of independent draws, 1 of equal ones
+    median = float(np.median(sizes[sizes > 0]))
+    scaled = draws / np.maximum(sizes / (LOUD * median), 1)
+    shared = float((scaled.mean(axis=1) ** 2).mean() / (scaled**2).mean())  # 1 / N for independent draws, 1 for equal draws
     correlation = min(max((shared - 1 / positions) / (1 - 1 / positions), 0.0), 1.0)
     return float(count * positions / (1 + (positions - 1) * correlation**2))
 
 
 def moderated(variances: DoubleArray, freedom: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Variances [K] of ``freedom`` [K] degrees of freedom, drawn towards what they have in common.
+    """Shrinks sample variances [K] with ``freedom`` [K] degrees of freedom towards a common value (empirical Bayes).
 
-    The variances of columns are taken to be scaled inverse chi-squared around a common value, with as many degrees of freedom as
-    make the observed spread of their logarithms: without end where they are alike, next to none where they are not.
+    The prior of a column's variance is scaled inverse chi-squared around the common value. Its degrees of freedom are estimated
+    from the spread of log sample variances: infinite if sampling alone explains the spread, near zero if the spread is wide.
 
     Returns:
-        the posterior means [K], and their degrees of freedom [K] (infinite where all columns are alike).
+        the posterior variances [K] and their degrees of freedom [K].
     """
     from scipy.special import digamma, polygamma
 

@@ -1,1 +1,1 @@
-"""Running models: sessions, full inference, and the engine that evaluates batches of positions."""
+"""Inference: sessions, full inference, and the engine that evaluates batches of positions."""

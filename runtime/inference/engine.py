@@ -1,4 +1,4 @@
-"""The engine: one compiled variant of a model, which evaluates batches of positions from the caches of a baseline pass."""
+"""The engine: evaluates batches of positions with one compiled variant, from the cached activations of a baseline pass."""
 
 from __future__ import annotations
 
@@ -27,26 +27,27 @@ if TYPE_CHECKING:
 
 
 SMALL_BATCH = 8
-"""Positions that each of the batches under way must have memory for, if there are to be several."""
+"""Positions that each concurrent batch must have memory for; with less memory, fewer batches run concurrently."""
 SIDE_BY_SIDE = 2
-"""Images in each of several batches of full inference at once: their activations stay in a core's caches. EfficientNet B0 takes
-0.84 of the time of 8 so, Swin-T 0.92. One batch at a time, on all threads or another device, is better larger."""
+"""Batch size of full inference where several batches run concurrently: the activations then stay in a core's caches.
+EfficientNet B0 takes 0.84 of the time of batches of 8, Swin-T 0.92. A single batch, on all threads or on another device, is
+faster when larger."""
 
 
 Keep = Callable[[FloatArray], FloatArray]
-"""What is kept of outputs float32 [n, K]: [n], or [n, ...]."""
+"""Selects from a batch's outputs, float32 [n, K], what is kept: float32 [n] or [n, ...]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
-    """The uncovered image, ready to be covered: everything stays on the device.
+    """The result of a baseline pass; the cached activations stay on the device.
 
     Attributes:
-        image: float32 [1, C, H, W].
-        fill: float32 [C, H, W], what shows through the patch.
-        patches: makes what covers each position, if it is not the same picture for all.
-        feeds: cached activations and fill by input name of the incremental model; none where full inference evaluates positions.
-        mask: the cells of each class in the uncovered image, where the driver reduces outputs over those.
+        image: float32 [1, C, H, W], uncovered.
+        fill: float32 [C, H, W], the picture that shows through the patch.
+        patches: makes a patch for each position; None if ``fill`` covers at all positions.
+        feeds: cached activations and fill by input name of the incremental model; empty where full inference evaluates positions.
+        mask: bool [K, cells], the cells of each class in the uncovered image; None unless the driver reduces outputs over them.
     """
 
     image: FloatArray
@@ -57,7 +58,7 @@ class Baseline:
 
 
 class Engine:
-    """One variant of a bundle: sessions open when first needed."""
+    """Evaluates positions with one variant of a bundle. Sessions open on first use."""
 
     def __init__(
         self,
@@ -70,22 +71,23 @@ class Engine:
         *,
         graphs: bool = False,
     ) -> None:
-        """For ``variant`` of a bundle.
+        """Sets batch size and thread count; opens no session.
 
         Args:
-            files: of the bundle.
-            memory: bytes that the batches under way may take together, beside weights and cached activations.
-            full: returns full inference on a machine, for what it takes less time for.
+            files: files of the bundle.
+            memory: bytes that all concurrent batches together may take, beside weights and cached activations.
+            full: returns full inference on a machine; used where full inference takes less time than the incremental model.
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
 
         Raises:
-            UsageError: the memory is not enough for one position.
-            ProviderError: ONNX Runtime, or a provider that was asked for, is absent.
+            UsageError: the memory does not suffice for one position.
+            ProviderError: ONNX Runtime, or a requested provider, is absent.
         """
         self.folder, self.manifest, self.variant, self.machine = files.folder, manifest, variant, machine
         self._full, self._graphs = full, graphs
-        several = variant.bytes_per_batch + variant.bytes_per_position * min(variant.batch, manifest.largest_batch, SMALL_BATCH)
-        count, self._share = machine.divided(max(memory // several, 1))
+        small_batch = min(variant.batch, manifest.largest_batch, SMALL_BATCH)
+        bytes_per_small_batch = variant.bytes_per_batch + variant.bytes_per_position * small_batch
+        count, self._share = machine.divided(max(memory // bytes_per_small_batch, 1))
         self.workers = Workers(count)
         self.sessions = VariantSessions(files, variant, machine, self._share, count)
         batch = _batch_within(manifest, variant, memory // count)
@@ -100,21 +102,22 @@ class Engine:
         """Opens the sessions now.
 
         Raises:
-            BundleError: the models are not those that the manifest describes.
+            BundleError: image, patch or outputs of the models differ from the manifest.
         """
         baseline, incremental = self.sessions.baseline, self.sessions.incremental
         image = baseline.get_inputs()[0]
-        found = (image.name, tuple(image.shape[1:]), incremental.get_modelmeta().custom_metadata_map.get(PATCH_KEY))
+        actual = (image.name, tuple(image.shape[1:]), incremental.get_modelmeta().custom_metadata_map.get(PATCH_KEY))
         manifest = self.manifest
         expected = (manifest.image, manifest.shape, patch_text(manifest.patch))
         outputs = [value.name for value in incremental.get_outputs()]
-        if found != expected or outputs != list(manifest.outputs):
-            raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {found}); compile the model again")
+        if actual != expected or outputs != list(manifest.outputs):
+            raise BundleError(f"{self.folder}: manifest and models disagree ({expected} and {actual}); compile the model again")
 
     def baseline(self, image: FloatArray, fill: Fill = 0.0, positions: int | None = None) -> Baseline:
-        """The baseline pass: the cached activations of the uncovered image (float32 [1, C, H, W]), on the device.
+        """Runs the baseline pass on the uncovered image, float32 [1, C, H, W], and keeps the activations on the device.
 
-        ``positions`` is how many are to be evaluated, if that is known: for few it does not pay, and they run by full inference.
+        ``positions`` is the number of positions to evaluate, if known: for fewer than ``variant.few`` full inference takes less
+        time, and no baseline pass runs.
         """
         covered_by = covering(fill, image, element=self.manifest.image_element)
         patches = covered_by if isinstance(covered_by, PatchFill) else None
@@ -133,27 +136,32 @@ class Engine:
         return self._covered_by(picture, Baseline(image, picture, values, patches, self._mask(image)))
 
     def _mask(self, image: FloatArray) -> BoolArray | None:
-        """The cells of each class by full inference: a last bit of the incremental model would move cells from class to class."""
+        """The cells of each class, by full inference: rounding in the incremental model would move cells between classes."""
         reduction = self.manifest.reduction
         return self._full(self.machine).mask(image) if reduction is not None and reduction.by_driver else None
 
     def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
-        """The same with ``picture``, float32 [C, H, W], for what shows through the patch."""
+        """``baseline`` with ``picture``, float32 [C, H, W], as its fill."""
         if not baseline.feeds:
             return replace(baseline, fill=picture)
         rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
         feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
-        read = self.sessions.inputs
-        return replace(baseline, fill=picture, feeds={name: value for name, value in feeds.items() if name in read})
+        inputs = self.sessions.inputs
+        return replace(baseline, fill=picture, feeds={name: value for name, value in feeds.items() if name in inputs})
 
     def unoccluded(self, baseline: Baseline, *outputs: str) -> FloatArray:
-        """The model's outputs for the image itself, float32 [K]: covering it with its own pixels changes nothing."""
-        itself = self._covered_by(baseline.image[0], baseline)
-        found: FloatArray = self._evaluate(itself, np.zeros((1, 2), np.int64), *outputs, alone=not self._several(itself))[0]
-        return found
+        """The model's outputs for the uncovered image, float32 [K], computed as a position whose fill is the image itself."""
+        own_pixels = self._covered_by(baseline.image[0], baseline)
+        alone = not self._runs_concurrently(own_pixels)
+        scores: FloatArray = self._evaluate(own_pixels, np.zeros((1, 2), np.int64), *outputs, alone=alone)[0]
+        return scores
 
     def evaluate(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
-        """One batch of positions, int64 [N, 2], N >= 1: ``outputs`` (none named: the explained one), float32 [N, K a name]."""
+        """Evaluates one batch of positions, int64 [N, 2], N >= 1.
+
+        Returns:
+            float32 [N, K per name] of ``outputs``; without names, of the explained output.
+        """
         return self._evaluate(baseline, positions, *outputs, alone=True)
 
     def _evaluate(
@@ -164,7 +172,7 @@ class Engine:
         return raw if reduction is None or baseline.mask is None else reduction.apply(raw, baseline.mask)
 
     def _raw(self, baseline: Baseline, positions: IntArray, *outputs: str, alone: bool, by_worker: bool) -> FloatArray:
-        """What the models put out."""
+        """The models' outputs before reduction over the cells of each class."""
         if not baseline.feeds:
             covered = cover(baseline.image, baseline.fill, positions, self.manifest.patch)
             return self._full(self.machine if alone else self._share).raw(covered, *outputs)
@@ -178,19 +186,20 @@ class Engine:
         session.run_with_iobinding(binding)
         return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
 
-    def _several(self, baseline: Baseline) -> bool:
-        """Whether there are to be several batches: full inference of a few positions is not what a batch is made for."""
+    def _runs_concurrently(self, baseline: Baseline) -> bool:
+        """Whether batches run concurrently: full inference of a few positions runs batch by batch, on all threads."""
         return bool(baseline.feeds) or self.variant.whole
 
     @cached_property
     def _extents(self) -> Extents:
-        return Extents.of([(known.work, known.heights, known.widths) for known in self.variant.geometries], self.manifest.patch)
+        geometries = [(geometry.work, geometry.heights, geometry.widths) for geometry in self.variant.geometries]
+        return Extents.of(geometries, self.manifest.patch)
 
     def batches(self, positions: IntArray, size: int | None = None) -> list[IntArray]:
-        """Indices into ``positions`` (int64 [N, 2]) of the batches they are evaluated in, or of batches of ``size``.
+        """Splits positions (int64 [N, 2]) into batches, or into batches of ``size``: arrays of indices into ``positions``.
 
-        They are smaller than they may be where otherwise some workers would have none in the last round. Fewer positions than
-        make up a batch stay together, and have all threads: what each batch takes besides weighs more than what that loses.
+        Batches are smaller than ``self.batch`` where some workers would otherwise be idle in the last round. Positions fewer
+        than a batch stay together and run on all threads: the fixed cost of a batch outweighs what splitting would gain.
         """
         if size is not None:
             return schedule(positions, self._extents, size)
@@ -202,76 +211,80 @@ class Engine:
         return schedule(positions, self._extents, size)
 
     def work(self, batch: IntArray) -> float:
-        """Predicted work of a position of a batch, int64 [N, 2], in no unit: as large as that of its largest region."""
+        """Predicted work per position of a batch, int64 [N, 2], in arbitrary units: that of the largest regions in it."""
         return self._extents.work(batch - np.array(self._extents.first))
 
     def run(
-        self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf, keep: Keep = lambda found: found
+        self, baseline: Baseline, positions: IntArray, *outputs: str, deadline: float = np.inf, keep: Keep = lambda scores: scores
     ) -> Iterator[tuple[IntArray, FloatArray]]:
-        """Batch by batch: indices into ``positions`` and outputs float32 [n, K a name].
+        """Evaluates positions batch by batch.
 
         Args:
-            keep: what is kept of a batch's outputs and yielded, such as one column: of dense outputs all would fill the memory.
-            deadline: time (of ``time.perf_counter``) from which on no further batch is started.
+            keep: selects what is yielded of a batch's outputs, such as one column; dense outputs of all positions would not fit
+                in memory.
+            deadline: time (of ``time.perf_counter``) after which no further batch starts.
+
+        Yields:
+            for each batch its indices into ``positions``, and ``keep`` of its outputs float32 [n, K per name].
 
         Raises:
-            UsageError: patches are made for each position, and one is cut off by the image's edge.
+            UsageError: the fill makes a patch for each position, and a patch extends beyond the image.
         """
         if baseline.patches is not None:
             yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline, keep=keep)
             return
         parts = self.batches(positions)
-        workers, evaluate = self._at_once(baseline, len(parts), *outputs)
+        workers, evaluate = self._evaluator(baseline, len(parts), *outputs)
         yield from workers.map(lambda part: (part, keep(evaluate(positions[part]))), parts, deadline)
 
     def evaluate_batches(self, baseline: Baseline, batches: Sequence[IntArray], *outputs: str) -> Iterator[FloatArray]:
-        """The same as :meth:`evaluate` for each of ``batches``, in order, several at once."""
-        workers, evaluate = self._at_once(baseline, len(batches), *outputs)
+        """Evaluates each of ``batches`` as :meth:`evaluate` does, several concurrently; yields results in order."""
+        workers, evaluate = self._evaluator(baseline, len(batches), *outputs)
         return workers.map(evaluate, batches)
 
-    def _at_once(self, baseline: Baseline, count: int, *outputs: str) -> tuple[Workers, Callable[[IntArray], FloatArray]]:
-        """What runs ``count`` batches, and what evaluates one of them."""
-        alone = count < 2 or self.workers.count == 1 or not self._several(baseline)
+    def _evaluator(self, baseline: Baseline, count: int, *outputs: str) -> tuple[Workers, Callable[[IntArray], FloatArray]]:
+        """The workers for ``count`` batches, and the function that evaluates one batch."""
+        alone = count < 2 or self.workers.count == 1 or not self._runs_concurrently(baseline)
         if not (baseline.feeds or alone):
-            self._full(self._share)  # opened before several threads ask for it
+            self._full(self._share)  # opens the session before several threads would at the same time
         workers = Workers(1) if alone else self.workers
         return workers, lambda batch: self._evaluate(baseline, batch, *outputs, alone=alone, by_worker=not alone)
 
     def _run_patches(
         self, baseline: Baseline, patches: PatchFill, positions: IntArray, *outputs: str, deadline: float, keep: Keep
     ) -> Iterator[tuple[IntArray, FloatArray]]:
-        """The same where each position has patches of its own: means over their samples."""
+        """:meth:`run` where each position has its own patches: yields means over the samples."""
         image, patch = baseline.image[0], self.manifest.patch
         last = np.array(image.shape[1:]) - patch
         if ((positions < 0) | (positions > last)).any():
             raise UsageError(f"fill {patches!r} makes whole patches only, expected (y, x) between [0, 0] and {last.tolist()}")
-        for numbers in apart(positions, patch):
-            group = positions[numbers]
+        for indices in apart(positions, patch):
+            group = positions[indices]
             parts = self.batches(group)
             totals: list[FloatArray | float] = [0.0] * len(parts)
             for sample in range(patches.samples):
-                made = self.manifest.image_element.fitted(patches.patches(image, group, patch, sample))
-                picture = collage(image, made, group)
+                drawn = self.manifest.image_element.fitted(patches.patches(image, group, patch, sample))
+                picture = collage(image, drawn, group)
                 covered = self._covered_by(picture, baseline)
-                for place, found in enumerate(self.evaluate_batches(covered, [group[part] for part in parts], *outputs)):
-                    totals[place] = totals[place] + keep(found)
+                for number, scores in enumerate(self.evaluate_batches(covered, [group[part] for part in parts], *outputs)):
+                    totals[number] = totals[number] + keep(scores)
             for part, total in zip(parts, totals, strict=True):
-                yield numbers[part], np.asarray(total / np.float32(patches.samples), np.float32)
+                yield indices[part], np.asarray(total / np.float32(patches.samples), np.float32)
             if time.perf_counter() >= deadline:
                 return
 
     def scores(self, baseline: Baseline, positions: IntArray, output: str, keep: Keep) -> FloatArray:
-        """Of any number of positions, int64 [N, 2], what ``keep`` reads from the output of that name: float32 [N]."""
+        """Evaluates positions, int64 [N, 2], and keeps one score each: ``keep`` of the named output, float32 [N]."""
         result = np.empty(len(positions), np.float32)
-        for part, found in self.run(baseline, positions, output, keep=keep):
-            result[part] = found
+        for part, scores in self.run(baseline, positions, output, keep=keep):
+            result[part] = scores
         return result
 
     def evaluate_all(self, baseline: Baseline, positions: IntArray, *outputs: str) -> FloatArray:
-        """Any number of positions, int64 [N, 2], batch by batch: outputs float32 [N, K a name]."""
+        """Evaluates positions, int64 [N, 2], batch by batch: all outputs, float32 [N, K per name]."""
         result = np.empty((len(positions), self.manifest.classes * max(len(outputs), 1)), np.float32)
-        for part, found in self.run(baseline, positions, *outputs):
-            result[part] = found
+        for part, scores in self.run(baseline, positions, *outputs):
+            result[part] = scores
         return result
 
 

@@ -1,4 +1,4 @@
-"""Full inference of covered images: the reference for every number and every speed."""
+"""Full inference of covered images: the reference for all outputs and all speeds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """In which order full inference takes its sums.
+    """Session settings that determine the order in which full inference adds up products.
 
     Attributes:
-        optimise: with ONNX Runtime's graph optimisations, so in the blocked layout of its convolutions.
-        pack: with weights of products packed.
-        one_by_one: each image alone.
-        one_thread: on one thread.
+        optimise: with ONNX Runtime's graph optimisations, which use a blocked layout for convolutions.
+        pack: with the weights of matrix products packed.
+        one_by_one: with a batch size of 1.
+        one_thread: on a single thread.
     """
 
     optimise: bool = True
@@ -43,12 +43,12 @@ REORDERINGS = (
     Order(one_by_one=True),
     Order(one_thread=True),
 )
-"""What float32 leaves undecided shows in these. On CPUs the size of a batch and the count of threads were seen to change no bit
-of float32 models, but some of quantised ones; other devices choose algorithms by the batch."""
+"""Orders whose outputs differ by the rounding of full inference. On CPUs, batch size and thread count changed no bit of float32
+models in our measurements, but did for some quantised models; other devices choose algorithms by batch size."""
 
 
 class FullInference:
-    """Runs the whole model on every covered image, in batches."""
+    """Runs the source model on covered images, in batches."""
 
     def __init__(
         self,
@@ -60,9 +60,15 @@ class FullInference:
         *,
         reduction: Reduction | None = None,
     ) -> None:
-        """Opens ``model``, which takes ``largest_batch`` images at once, to run with its sums in ``order``.
+        """Opens a session on ``model``.
 
-        ``reduction`` is of its dense outputs, where the driver reduces them.
+        Args:
+            model: the bundle's copy of the source model.
+            output: name of the explained output.
+            machine: providers and threads.
+            largest_batch: largest batch size that the model takes.
+            order: order of its sums.
+            reduction: how dense outputs are reduced; applied only if the driver reduces them.
         """
         self._reduction = reduction if reduction is not None and reduction.by_driver else None
         self._largest_batch = 1 if order.one_by_one else largest_batch
@@ -72,28 +78,29 @@ class FullInference:
         self._output = output
 
     def run(self, images: FloatArray, *outputs: str) -> FloatArray:
-        """``outputs`` (none named: the explained one) of images [N, C, H, W], side by side: float32 [N, K a name].
+        """Outputs of images [N, C, H, W]. Reduction over the cells of each class takes the cells of each image itself.
 
-        Where outputs are reduced over the cells of each class, those are each image's own.
+        Returns:
+            float32 [N, K per name], ``outputs`` side by side; without names, the explained output.
         """
-        found = self.raw(images, *outputs)
+        raw = self.raw(images, *outputs)
         if self._reduction is None:
-            return found
-        own = found[:, : self._reduction.numbers] if not outputs or outputs[0] == self._output else self.raw(images)
-        masks = map(self._reduction.mask, own)
-        return np.concatenate([self._reduction.apply(one[None], mask) for one, mask in zip(found, masks, strict=True)])
+            return raw
+        dense = raw[:, : self._reduction.numbers] if not outputs or outputs[0] == self._output else self.raw(images)
+        masks = map(self._reduction.mask, dense)
+        return np.concatenate([self._reduction.apply(row[None], mask) for row, mask in zip(raw, masks, strict=True)])
 
     def mask(self, image: FloatArray) -> BoolArray | None:
-        """The cells of each class by the uncovered ``image``, float32 [1, C, H, W]; None where the driver reduces nothing."""
+        """Bool [K, cells]: the cells of each class in ``image``, float32 [1, C, H, W]; None unless the driver reduces outputs."""
         return self._reduction.mask(self.raw(image)[0]) if self._reduction is not None else None
 
     def raw(self, images: FloatArray, *outputs: str) -> FloatArray:
-        """The same as :meth:`run`, not reduced: what the model puts out."""
-        parts = []
+        """:meth:`run` without the reduction."""
+        rows = []
         for part in batches(len(images), self._largest_batch):
-            found = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
-            parts.append(side_by_side(found, part.stop - part.start))
-        return np.concatenate(parts)
+            values = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
+            rows.append(side_by_side(values, part.stop - part.start))
+        return np.concatenate(rows)
 
     def outputs(
         self,
@@ -104,28 +111,28 @@ class FullInference:
         *outputs: str,
         batch: int = BATCH,
     ) -> FloatArray:
-        """Outputs with the patch at each position; cells of each class, where it is reduced over those, are the image's own.
+        """Outputs with the patch at each position. Reduction over the cells of each class takes those of the uncovered image.
 
         Args:
             image: float32 [1, C, H, W].
             fill: float32 [C, H, W].
             positions: int64 [N, 2], N >= 1.
             patch: (height, width).
-            outputs: names; none named is the explained one.
-            batch: images a run.
+            outputs: names; without any, the explained output.
+            batch: images per run.
 
         Returns:
-            float32 [N, K a name], side by side.
+            float32 [N, K per name], side by side.
         """
         mask = self.mask(image)
-        found = []
+        rows = []
         for part in batches(len(positions), batch):
             raw = self.raw(cover(image, fill, positions[part], patch), *outputs)
-            found.append(self._reduction.apply(raw, mask) if self._reduction is not None and mask is not None else raw)
-        return np.concatenate(found)
+            rows.append(self._reduction.apply(raw, mask) if self._reduction is not None and mask is not None else raw)
+        return np.concatenate(rows)
 
 
 def side_by_side(outputs: Sequence[npt.ArrayLike], count: int) -> FloatArray:
-    """Outputs of ``count`` images as rows of numbers, those of each output after those of the one before: float32 [count, K]."""
-    rows = [np.asarray(one, dtype=np.float32).reshape(count, -1) for one in outputs]
-    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
+    """Flattens the outputs of ``count`` images and concatenates them: float32 [count, K]."""
+    flat = [np.asarray(output, dtype=np.float32).reshape(count, -1) for output in outputs]
+    return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: every option in one place."""
+"""ONNX Runtime sessions: the only module that sets their options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Machine:
     Attributes:
         providers: ONNX Runtime execution providers in order of preference, "cpu" and "cuda" for short; None takes CUDA
             where this build of ONNX Runtime has it and it starts, and the CPU otherwise.
-        threads: of the CPU that work at once; None is one for each physical core that this process may use.
+        threads: CPU threads; None is as many as physical cores that this process may use.
     """
 
     providers: tuple[str, ...] | None = None
@@ -38,15 +38,21 @@ class Machine:
             raise UsageError(f"threads is {self.threads}, expected 1 to {MOST_THREADS}")
 
     def divided(self, most: int) -> tuple[int, Machine]:
-        """How many batches to run at once, ``most`` or fewer, and the machine for the session that runs them.
+        """Divides the threads between concurrent batches.
 
-        One thread a batch takes less time than all of them on one batch after the other: nothing waits for the slowest part of
-        an operator, and what ONNX Runtime does on one thread (small operators, biases, starting each operator) keeps none idle.
-        A session is called by a thread for each batch, and those left over are its own, which all batches share (or see
-        :meth:`shared_out`). Providers other than the CPU have one batch at a time.
+        A thread per batch takes less time than all threads on one batch after the other: no thread waits for the slowest part
+        of an operator, or while ONNX Runtime works on one thread (small operators, biases, starting each operator). Each
+        batch has a thread that calls the session. Threads left over belong to the session's own pool, which all batches share
+        (or see :meth:`shared_out`). Providers other than the CPU run one batch at a time.
+
+        Args:
+            most: largest number of concurrent batches.
+
+        Returns:
+            the number of concurrent batches, and the machine for the session that runs them.
 
         Raises:
-            ProviderError: ONNX Runtime, or a provider that was asked for, is absent.
+            ProviderError: ONNX Runtime, or a requested provider, is absent.
         """
         first = provider_names(self.providers, onnxruntime().get_available_providers())[0]
         if first != SHORT_NAMES["cpu"]:
@@ -56,20 +62,20 @@ class Machine:
         return count, replace(self, threads=threads - count + 1) if count > 1 else self
 
     def shared_out(self, count: int) -> Machine:
-        """Of what :meth:`divided` returned beside ``count``, what each batch has that runs in a session of its own."""
+        """The share of each batch in a machine that :meth:`divided` returned beside ``count``, if each has its own session."""
         return replace(self, threads=(self.threads + count - 1) // count) if self.threads is not None and count > 1 else self
 
 
 @cache
 def _cores() -> int:
     """Physical cores that this process may use, by its affinity and its container's quota."""
-    with warnings.catch_warnings(action="ignore"):  # where it cannot tell physical cores, it takes logical ones
+    with warnings.catch_warnings(action="ignore"):  # loky warns where it counts logical cores instead
         cores: int = importlib.import_module("loky").cpu_count(only_physical_cores=True)  # takes 50 ms to import
     return cores
 
 
 def onnxruntime() -> Any:
-    """The module, imported when first needed.
+    """The ``onnxruntime`` module, imported on first use.
 
     Raises:
         ProviderError: neither onnxruntime nor onnxruntime-gpu is installed.
@@ -91,24 +97,25 @@ def open_session(
     profile: Path | None = None,
     weights: Path | None = None,
 ) -> ort.InferenceSession:
-    """A session on ``model``.
+    """Opens a session on ``model``.
 
     Args:
-        model: an ONNX file, external weights beside it; or what would be in such a file.
+        model: path of an ONNX file with its external weights in the same folder, or the content of an ONNX file.
         machine: providers and threads.
-        optimise: False turns every graph optimisation off: convolutions add up in another order.
-        pack: False leaves the weights of products as they are: these add up in another order.
-        profile: start of the file name for ONNX Runtime's profile, if it is to make one.
-        weights: folder of external weights, for what would be in a file.
+        optimise: False turns all graph optimisations off, so convolutions add up in another order.
+        pack: False does not pack the weights of matrix products, so these add up in another order.
+        profile: prefix of the file that ONNX Runtime writes its profile to; None does not profile.
+        weights: folder of the external weights, if ``model`` is the content of a file.
 
     Raises:
-        ProviderError: a provider that was asked for is absent from this build, or did not start on this machine.
+        BundleError: ONNX Runtime cannot load the model.
+        ProviderError: a requested provider is absent from this build, or did not start on this machine.
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.enable_mem_pattern = False  # tight extents change shapes with every batch: patterns would pile up, one a shape
-    # The threads of a session that is done must not spin on the cores of the next.
+    options.enable_mem_pattern = False  # tight extents change shapes with every batch: each shape would keep a pattern
+    # Otherwise an idle session's threads spin on the cores that the next session runs on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not pack:
         options.add_session_config_entry("session.disable_prepacking", "1")
@@ -116,16 +123,16 @@ def open_session(
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve()))
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    wanted = provider_names(machine.providers, ort.get_available_providers())
-    if machine.threads is not None or wanted[0] == SHORT_NAMES["cpu"]:
+    providers = provider_names(machine.providers, ort.get_available_providers())
+    if machine.threads is not None or providers[0] == SHORT_NAMES["cpu"]:
         options.intra_op_num_threads = machine.threads or _cores()
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     name = "a model in memory" if isinstance(model, bytes) else model
     with foreign(lambda why: BundleError(f"{name}: ONNX Runtime cannot load it: {why}")):
-        session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=wanted)
+        session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=providers)
     if machine.providers is not None:
-        for name in wanted:
+        for name in providers:
             if name not in session.get_providers():
                 raise ProviderError(
                     f"execution provider {name} was asked for but did not start on this machine "
@@ -135,10 +142,10 @@ def open_session(
 
 
 def provider_names(asked: Sequence[str] | None, available: Sequence[str]) -> list[str]:
-    """Full names of the providers to use, the CPU last for what others lack.
+    """Full names of the providers to use; the CPU is last, for operators that the others lack.
 
     Raises:
-        ProviderError: one that was asked for is not in this build.
+        ProviderError: a provider in ``asked`` is not in ``available``.
     """
     cpu = SHORT_NAMES["cpu"]
     if asked is None:
@@ -155,5 +162,5 @@ def provider_names(asked: Sequence[str] | None, available: Sequence[str]) -> lis
 
 
 def device_of(session: ort.InferenceSession) -> str:
-    """Where the session keeps its tensors: "cuda" or "cpu"."""
+    """The device that holds the session's tensors: "cuda" or "cpu"."""
     return "cuda" if session.get_providers()[0] == SHORT_NAMES["cuda"] else "cpu"

@@ -1,4 +1,4 @@
-"""The sessions of one compiled variant: each opened when first needed, and one for each worker where weights are few."""
+"""The sessions of one compiled variant: opened on first use; one per worker where the weights are small."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 FEW_BYTES = 128 << 20
-"""Weights of at most this size are few: each worker has a session, and its own copy of them, packed for products."""
+"""Up to this size of the weights each worker has its own session, with its own copy of the weights packed for products."""
 
 
 class VariantSessions:
-    """The baseline model's session, and those of the incremental model: for batches side by side, and for one alone."""
+    """The baseline model's session, and the incremental model's sessions: for concurrent batches and for a single batch."""
 
     def __init__(self, files: Unaltered, variant: Variant, machine: Machine, share: Machine, workers: int) -> None:
-        """Of ``variant`` of a bundle.
+        """Opens no session yet.
 
         Args:
-            files: of the bundle; no session opens once they are others.
-            machine: for a batch that is the only one.
-            share: for batches side by side, as :meth:`Machine.divided` returns it beside ``workers``.
-            workers: threads that run batches side by side.
+            files: files of the bundle; opening a session raises once they have changed.
+            variant: a variant of the bundle.
+            machine: for a single batch.
+            share: for concurrent batches, as :meth:`Machine.divided` returns it beside ``workers``.
+            workers: threads that run batches concurrently.
         """
         self._files, self._variant, self._machine, self._share, self._workers = files, variant, machine, share, workers
-        self._of_worker, self._opening, self._handed_out = threading.local(), threading.Lock(), False
-        self._few_weights = variant.weight_bytes <= FEW_BYTES
+        self._local, self._opening, self._first_taken = threading.local(), threading.Lock(), False
+        self._small_weights = variant.weight_bytes <= FEW_BYTES
 
     @cached_property
     def baseline(self) -> ort.InferenceSession:
@@ -40,37 +41,39 @@ class VariantSessions:
 
     @cached_property
     def incremental(self) -> ort.InferenceSession:
-        """That of the first worker, or of all."""
+        """The incremental model's session of the first worker, or of all workers."""
         return self.open_incremental()
 
     @cached_property
     def alone(self) -> ort.InferenceSession:
-        """The incremental model's with all threads, for a batch that is the only one."""
+        """The incremental model's session with all threads, for a single batch."""
         return self.open_incremental(alone=True) if self._workers > 1 else self.incremental
 
     def of_worker(self) -> ort.InferenceSession:
-        """The incremental model's of the thread that asks, opened when it first does; one for all where there are many weights.
+        """The incremental model's session of the calling thread, opened on its first call; shared where the weights are large.
 
-        Where threads run one session, each takes memory that another has given back, out of the cache of another core, the more
-        so the longer they run: DenseNet121 takes 17 ms a position then, 13 before and with a session each, GoogLeNet 4.7 and 3.7.
-        ResNet50, whose batches leave the caches, gains nothing.
+        Threads that share a session also share its allocator: each gets memory that another thread freed, which lies in another
+        core's cache, and more of it the longer they run. DenseNet121 then takes 17 ms a position, but 13 with a session per
+        thread; GoogLeNet 4.7 and 3.7. ResNet50, whose batches exceed the caches, gains nothing.
         """
-        if not self._few_weights:
+        if not self._small_weights:
             return self.incremental
-        if not hasattr(self._of_worker, "session"):
+        if not hasattr(self._local, "session"):
             with self._opening:
-                first, self._handed_out = not self._handed_out, True
-            # The first is the session that the baseline pass has opened already, to know where its activations go.
-            self._of_worker.session = self.incremental if first else self.open_incremental()
-        session: ort.InferenceSession = self._of_worker.session
+                first, self._first_taken = not self._first_taken, True
+            # The baseline pass has opened ``incremental`` already, to know the device of the cached activations.
+            self._local.session = self.incremental if first else self.open_incremental()
+        session: ort.InferenceSession = self._local.session
         return session
 
     def open_incremental(self, profile: Path | None = None, *, alone: bool = False) -> ort.InferenceSession:
-        """A session on the incremental model, which profiles into files that begin with ``profile``.
+        """Opens a session on the incremental model.
 
-        It is for batches side by side, or for one ``alone`` on all threads.
+        Args:
+            profile: prefix of the file that ONNX Runtime writes its profile to; None does not profile.
+            alone: for a single batch, on all threads; otherwise for concurrent batches.
         """
-        share = self._share.shared_out(self._workers) if self._few_weights else self._share
+        share = self._share.shared_out(self._workers) if self._small_weights else self._share
         machine = self._machine if alone else share
         return self._open(self._variant.incremental, machine, profile=profile)
 
@@ -81,10 +84,10 @@ class VariantSessions:
 
     @cached_property
     def inputs(self) -> frozenset[str]:
-        """Of the incremental model."""
+        """Names of the incremental model's inputs."""
         return frozenset(value.name for value in self.incremental.get_inputs())
 
     @property
     def device(self) -> str:
-        """Where activations are kept: "cuda" or "cpu"."""
+        """The device that holds the cached activations: "cuda" or "cpu"."""
         return device_of(self.incremental)

@@ -1,4 +1,4 @@
-"""Work side by side on threads: results in order, no further ahead of who takes them than keeps all threads busy."""
+"""A thread pool whose results come in order, and that runs no further ahead of its consumer than keeps all threads busy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Result = TypeVar("Result")
 
 
 class _NotBegun:
-    """Stands for the result of an item that was not begun."""
+    """The type of the result of an item that did not start before the deadline."""
 
 
 NOT_BEGUN: Final = _NotBegun()
 
 
 class Workers:
-    """Some threads, started when first needed."""
+    """A pool of ``count`` threads, started on first use."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -31,13 +31,13 @@ class Workers:
         return ThreadPoolExecutor(self.count, thread_name_prefix="kcompiler")
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item], deadline: float = float("inf")) -> Iterator[Result]:
-        """``function`` of each item, in order; a single worker is the caller's own thread.
+        """Yields ``function`` of each item, in order; a single worker is the caller's own thread.
 
-        Whoever stops asking waits for what is under way, and what has not begun never does. On Ctrl-C the results of what is
-        under way are handed out before it is raised.
+        If the consumer closes the iterator, items that have not started are cancelled, and closing waits for the others. On
+        Ctrl-C the results of items that have started are yielded before ``KeyboardInterrupt`` is raised.
 
         Args:
-            deadline: time (of ``time.perf_counter``) from which on no item but the first is begun.
+            deadline: time (of ``time.perf_counter``) after which no item but the first starts.
         """
 
         def begin(number: int, item: Item) -> Result | _NotBegun:
@@ -46,43 +46,43 @@ class Workers:
         if self.count == 1:
             results: Iterator[Result | _NotBegun] = (begin(number, item) for number, item in enumerate(items))
         else:
-            results = self._side_by_side(begin, items)
+            results = self._concurrently(begin, items)
         for result in results:
-            if isinstance(result, _NotBegun):  # nor was any after it: they begin in order
+            if isinstance(result, _NotBegun):  # items start in order, so later ones did not start either
                 break
             yield result
 
-    def _side_by_side(self, begin: Callable[[int, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def _concurrently(self, begin: Callable[[int, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         rest = enumerate(items)
-        under_way: deque[tuple[int, Future[Result]]] = deque()
-        handed_out = 0
+        pending: deque[tuple[int, Future[Result]]] = deque()
+        yielded = 0
         try:
             while True:
-                # As many again wait in line: a thread that is done before one that began earlier goes on at once.
+                # Twice as many items as threads: a thread that finishes early starts another item before the consumer asks.
                 for number, item in rest:
-                    under_way.append((number, self._pool.submit(begin, number, item)))
-                    if len(under_way) >= 2 * self.count:
+                    pending.append((number, self._pool.submit(begin, number, item)))
+                    if len(pending) >= 2 * self.count:
                         break
-                if not under_way:
+                if not pending:
                     return
-                number, future = under_way[0]
+                number, future = pending[0]
                 result = future.result()
-                handed_out = number + 1
+                yielded = number + 1
                 yield result
-                under_way.popleft()
+                pending.popleft()
         except KeyboardInterrupt:
-            _cancel(under_way)
-            for number, future in under_way:
-                # Whoever is handed what was not begun stops asking, and the interrupt would be lost.
-                if number >= handed_out and not isinstance(result := future.result(), _NotBegun):
+            _cancel(pending)
+            for number, future in pending:
+                # The consumer would stop at a _NotBegun, and the interrupt would be lost.
+                if number >= yielded and not isinstance(result := future.result(), _NotBegun):
                     yield result
             raise
         finally:
-            _cancel(under_way)
-            wait([future for _, future in under_way])
+            _cancel(pending)
+            wait([future for _, future in pending])
 
 
-def _cancel(under_way: deque[tuple[int, Future[Result]]]) -> None:
-    """Cancels what has not begun: the newest first, so that what is left is all that began, without a gap."""
-    while under_way and under_way[-1][1].cancel():
-        under_way.pop()
+def _cancel(pending: deque[tuple[int, Future[Result]]]) -> None:
+    """Cancels items that have not started, newest first, so that the rest are a gapless prefix of ``pending``."""
+    while pending and pending[-1][1].cancel():
+        pending.pop()

@@ -1,1 +1,1 @@
-"""What is explained: pictures, images and their preprocessing, fills, positions."""
+"""Inputs of an explanation: pictures and their preprocessing, images, fills, positions."""

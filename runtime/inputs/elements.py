@@ -1,7 +1,7 @@
-"""The type of a model's image: which numbers its pixels can be.
+"""The element type of a model's image, and the values that its pixels can have.
 
-Compiled models take float32 images whatever the source takes. Where the source takes another type, images and what covers them
-hold only numbers that both types have, so that the cast in front of the source changes none of them.
+Compiled models take float32 images, whatever type the source takes. Where the source takes another type, images and fills hold
+only values that both types can represent, so that the cast before the source changes none of them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ElementName = Literal[
 ]  # fmt: skip
 NAMES: tuple[ElementName, ...] = get_args(ElementName)
 EXACT_UP_TO = 1 << 24
-"""Whole numbers up to this magnitude are float32 numbers."""
+"""Float32 represents all whole numbers up to this magnitude."""
 PICTURE = (0, 255)
-"""Pixels of a picture: what random images of whole numbers are drawn from, as far as the type has them."""
+"""Range of 8-bit pixels. Random images of whole numbers are drawn from it, as far as the type covers it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """The type of the pixels that a source takes, by its name in numpy (and bfloat16)."""
+    """The element type of a source's image, by its name in numpy, or "bfloat16"."""
 
     name: ElementName
 
@@ -39,19 +39,19 @@ class Element:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of arrays that the source takes; numpy has no bfloat16, whose bits travel as uint16."""
+        """The numpy type of the source's arrays; numpy has no bfloat16, so its bits are passed as uint16."""
         return np.dtype(np.uint16) if self.name == "bfloat16" else np.dtype(self.name)
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The least and the largest whole number that a pixel may be."""
+        """The smallest and the largest value of a pixel, for types of whole numbers."""
         if self.name == "bool":
             return 0, 1
         limits = np.iinfo(self.name)
         return max(limits.min, -EXACT_UP_TO), min(limits.max, EXACT_UP_TO)
 
     def fitted(self, numbers: npt.ArrayLike) -> FloatArray:
-        """The numbers of this type nearest to ``numbers``, as float32: whole ones are rounded, and clipped to the range."""
+        """Rounds ``numbers`` to the nearest values of this type, as float32; types of whole numbers also clip to their range."""
         array = np.asarray(numbers, dtype=np.float32)
         if self.whole:
             return np.asarray(np.clip(np.rint(array), *self.bounds), dtype=np.float32)
@@ -61,10 +61,10 @@ class Element:
         return _bfloat16(array) if self.name == "bfloat16" else array
 
     def checked(self, numbers: FloatArray, name: str, error: type[KCompilerError]) -> FloatArray:
-        """``numbers`` [C, H, W], or fewer axes, as this type can hold them: floats are rounded to it, whole numbers must be.
+        """``numbers``, [C, H, W] or fewer axes, as values of this type. Only floating-point types round.
 
         Raises:
-            error: a number is not whole or out of range; the message begins with ``name`` and says which.
+            error: a number is not whole, or out of range; the message begins with ``name`` and locates the number.
         """
         fitted = self.fitted(numbers)
         wrong = np.argwhere(fitted != numbers if self.whole else ~np.isfinite(fitted))
@@ -76,7 +76,7 @@ class Element:
         return fitted
 
     def random(self, rng: np.random.Generator, shape: tuple[int, ...], spread: str) -> FloatArray:
-        """Random pixels: of floats standard "normal", or in the "unit" interval; of whole numbers those of pictures."""
+        """Random pixels: whole numbers as in 8-bit pictures; floats "normal" (standard), or in the "unit" interval."""
         if self.whole:
             low, high = (int(np.clip(bound, *self.bounds)) for bound in PICTURE)
             low = self.bounds[0] if high - low < PICTURE[1] else low
@@ -85,9 +85,9 @@ class Element:
         return self.fitted(draw(shape, dtype=np.float32))
 
     def in_last_place(self, numbers: FloatArray, seed: int) -> FloatArray:
-        """The same with each number off by up to a unit in the last place of float32, at random.
+        """Perturbs each number at random by up to a unit in the last place of float32.
 
-        Whole numbers and halves stay as they are: their own last places are far coarser than the rounding of float32.
+        Whole numbers, float16 and bfloat16 are not perturbed: their spacing is far coarser than the rounding of float32.
         """
         if self.name not in ("float32", "float64"):
             return numbers
@@ -95,7 +95,7 @@ class Element:
         return self.fitted(numbers * (1 + units))
 
     def given(self, images: FloatArray) -> AnyArray:
-        """Fitted float32 images in the type itself, as the source takes them."""
+        """Converts fitted float32 images to this type, for the source."""
         if self.name == "bfloat16":
             return (np.ascontiguousarray(images, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
         return images.astype(self.dtype)
@@ -105,7 +105,7 @@ FLOAT32 = Element("float32")
 
 
 def _bfloat16(array: FloatArray) -> FloatArray:
-    """Rounded to the nearest that has the upper 16 bits alone, to the even one of two."""
+    """Rounds float32 to bfloat16, its upper 16 bits; ties go to even."""
     bits = np.array(array, dtype=np.float32, order="C", ndmin=1).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32).reshape(array.shape)

@@ -1,4 +1,4 @@
-"""Model inputs: checking what the caller hands over, and covering it."""
+"""Model inputs: validates the caller's images and fills, and covers images."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from kcompiler.runtime.inputs.fills import PatchFill, PictureFill, named
 Shape = tuple[int, int, int]
 Numbers = float | Sequence[float] | FloatArray
 Fill = Numbers | str | PictureFill | PatchFill
-"""What covers: one number, or one a channel; a picture [C, H, W]; a name of ``fills.NAMED``; what makes pictures or patches."""
+"""A number, a number per channel, a picture [C, H, W], a name in ``fills.NAMED``, or an object that makes pictures or patches."""
 
 
 def check_image(
     image: npt.ArrayLike, shape: Shape, layout: str = "NCHW", name: str = "image", element: Element = FLOAT32
 ) -> FloatArray:
-    """``image`` as float32 [1, C, H, W].
+    """Validates ``image`` and returns it as float32 [1, C, H, W].
 
     Args:
         image: float32, or of the source's type, [C, H, W] or [1, C, H, W], preprocessed; [H, W, C] or [1, H, W, C] where
             ``layout`` is "NHWC".
         shape: (C, H, W) that the model was compiled for.
-        layout: of ``image``.
-        name: what to call it in errors.
-        element: type that the source takes: floats are rounded to it, and to float32; whole numbers must be whole.
+        layout: layout of ``image``.
+        name: name of the image in error messages.
+        element: element type of the source: floats are rounded to it and to float32; whole numbers must be whole.
 
     Raises:
-        ImageError: another type, another shape, or a number that is not finite or not of the source's type; the message says
-            where.
+        ImageError: wrong type or shape, or a number that is not finite or not a value of the source's type; the message
+            locates it.
     """
     array = np.asarray(image)
     if array.dtype not in (np.float32, element.dtype):
@@ -56,10 +56,10 @@ def check_image(
 
 
 def fill_image(fill: Numbers, shape: Shape) -> FloatArray:
-    """The picture that shows through the patch, float32 [C, H, W], from numbers: one, one a channel, or all (model units).
+    """The fill as a picture, float32 [C, H, W], from a number, a number per channel, or a picture (model units).
 
     Raises:
-        UsageError: another count of numbers, or one that is not finite.
+        UsageError: another shape, or a number that is not finite.
     """
     try:
         numbers = np.asarray(fill, dtype=np.float32)
@@ -78,9 +78,9 @@ def fill_image(fill: Numbers, shape: Shape) -> FloatArray:
 
 
 def described_fill(fill: Fill, shape: Shape) -> tuple[float, ...] | str | None:
-    """``fill`` for a record: one number a channel, its name, or a picture's digest.
+    """Describes ``fill`` for a record: a number per channel, its name or repr, or a picture's digest.
 
-    None is a fill that nothing tells from others of its class: it is not known to be the same as any.
+    None if the fill's class has no repr of its own: such a fill equals no other.
     """
     if isinstance(fill, str):
         return fill
@@ -94,28 +94,27 @@ def described_fill(fill: Fill, shape: Shape) -> tuple[float, ...] | str | None:
 
 
 def covering(fill: Fill, image: FloatArray, channel: int | None = None, element: Element = FLOAT32) -> FloatArray | PatchFill:
-    """What covers ``image`` [1, C, H, W]: a picture [C, H, W], or what makes patches.
+    """Resolves ``fill`` for ``image`` [1, C, H, W] to a picture [C, H, W], or to a fill that makes patches.
 
     Args:
-        channel: the only one that is covered; None covers all.
-        element: type that the source takes. Pictures that are made are rounded to it; numbers that are given must be whole
-            where it is.
+        channel: index of the only channel to cover; None covers all.
+        element: element type of the source. Computed pictures are rounded to it; the caller's numbers must be values of it.
 
     Raises:
-        UsageError: the fill does not fit, is not of the source's type, or makes patches where only a channel is to be covered.
+        UsageError: wrong shape or values, no such channel, or a fill that makes patches while ``channel`` is given.
     """
-    made = named(fill) if isinstance(fill, str) else fill
+    resolved = named(fill) if isinstance(fill, str) else fill
     shape: Shape = image.shape[1:]
     if channel is not None and not (isinstance(channel, int | np.integer) and 0 <= channel < shape[0]):
         raise UsageError(f"channel is {channel!r}, expected 0 to {shape[0] - 1}")
-    if isinstance(made, PatchFill):
+    if isinstance(resolved, PatchFill):
         if channel is not None:
             raise UsageError(f"fill {fill!r} makes patches of all channels; to cover one channel, take numbers or a picture")
-        return made
-    if isinstance(made, PictureFill):
-        picture = element.fitted(fill_image(made.picture(image[0]), shape))
+        return resolved
+    if isinstance(resolved, PictureFill):
+        picture = element.fitted(fill_image(resolved.picture(image[0]), shape))
     else:
-        picture = element.checked(fill_image(made, shape), "fill", UsageError)
+        picture = element.checked(fill_image(resolved, shape), "fill", UsageError)
     if channel is None:
         return picture
     result: FloatArray = image[0].copy()
@@ -124,9 +123,9 @@ def covering(fill: Fill, image: FloatArray, channel: int | None = None, element:
 
 
 def cover(image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int]) -> FloatArray:
-    """The image covered at each position, as far as the patch lies in it: float32 [N, C, H, W]."""
+    """Covers ``image`` [1, C, H, W] with ``fill`` [C, H, W] at each position, cut off at the edges: float32 [N, C, H, W]."""
     covered = np.repeat(image, len(positions), axis=0)
-    for one, (y, x) in zip(covered, positions, strict=True):
-        part = np.s_[:, max(y, 0) : max(y + patch[0], 0), max(x, 0) : max(x + patch[1], 0)]
-        one[part] = fill[part]
+    for copy, (y, x) in zip(covered, positions, strict=True):
+        box = np.s_[:, max(y, 0) : max(y + patch[0], 0), max(x, 0) : max(x + patch[1], 0)]
+        copy[box] = fill[box]
     return covered

@@ -1,4 +1,4 @@
-"""Patch positions: grids over the image, lists given by the caller, batches."""
+"""Patch positions: grids over the image, validation of the caller's positions, batches."""
 
 from __future__ import annotations
 
@@ -37,27 +37,28 @@ class Grid:
 
     @property
     def positions(self) -> IntArray:
-        """int64 [rows * cols, 2], (y, x), row by row."""
+        """All positions, int64 [rows * cols, 2], (y, x), row by row."""
         return np.stack(np.meshgrid(self.ys, self.xs, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 def make_grid(
     image: tuple[int, int], patch: tuple[int, int], stride: Stride, region: Box | None = None, edges: Edges = "valid"
 ) -> Grid:
-    """The positions of a patch at ``stride``, over the image or over ``region``.
+    """The grid of positions at ``stride``, over the image or over ``region``.
 
     Args:
         image: (height, width) in pixels.
         patch: (height, width) in pixels.
-        stride: pixels between neighbouring positions, one number or (y, x).
-        region: (top, left, bottom, right) in pixels, half-open: the image for this grid, but that it cuts off no patch.
-        edges: what becomes of the last patch where the stride does not end at the edge. "valid": patches that lie wholly inside,
-            floor((size - patch) / stride) + 1 a side. "inward": one more, moved inward to the edge. "cut": one more, of which
-            only the part in the image covers. "centred": a patch around every ``stride``-th pixel, from the first on, cut off
-            at the edges.
+        stride: pixels between neighbouring positions, a number or (y, x).
+        region: (top, left, bottom, right) in pixels, half-open; the grid is laid as if it were the image, but patches that
+            extend beyond it cover pixels outside it.
+        edges: how the grid ends where the last patch does not meet the edge. "valid": only patches wholly inside,
+            floor((size - patch) / stride) + 1 along an axis. "inward": another patch, moved inward to the edge. "cut": another
+            patch, cut off at the edge of the image. "centred": patches centred on every ``stride``-th pixel, from the first
+            on, cut off at the edges.
 
     Raises:
-        UsageError: stride below 1, or a region that is empty, leaves the image or holds no patch.
+        UsageError: stride below 1, unknown ``edges``, or a region that is empty, extends beyond the image or holds no patch.
     """
     strides = stride_pair(stride)
     if region is not None and (len(region) != 4 or not all(isinstance(edge, int | np.integer) for edge in region)):
@@ -85,7 +86,7 @@ def stride_pair(stride: Stride) -> tuple[int, int]:
         UsageError: not one or two whole numbers above 0.
     """
     numbers = (stride, stride) if isinstance(stride, int | np.integer) else tuple(np.ravel(np.asarray(stride)).tolist())
-    if len(numbers) != 2 or not all(isinstance(one, int | np.integer) for one in numbers):
+    if len(numbers) != 2 or not all(isinstance(number, int | np.integer) for number in numbers):
         raise UsageError(f"stride is {stride!r}, expected a whole number of pixels, or one for y and one for x")
     if min(numbers) < 1:
         raise UsageError(f"stride is {stride}, expected at least 1 pixel")
@@ -93,7 +94,7 @@ def stride_pair(stride: Stride) -> tuple[int, int]:
 
 
 def _corners(first: int, stop: int, side: int, step: int, edges: Edges) -> IntArray:
-    """First pixels of the patches along an axis."""
+    """Coordinates of the patches' first pixels along an axis, in a region from ``first`` to ``stop``."""
     if edges == "centred":
         return np.arange(first, stop, step) - side // 2
     whole = np.arange(first, stop - side + 1, step)
@@ -104,10 +105,10 @@ def _corners(first: int, stop: int, side: int, step: int, edges: Edges) -> IntAr
 
 
 def check_positions(positions: npt.ArrayLike, image: tuple[int, int], patch: tuple[int, int]) -> IntArray:
-    """``positions`` as int64 [N, 2], all of them with a part of the patch in the image.
+    """Validates that the patch overlaps the image at all ``positions``, and returns them as int64 [N, 2].
 
     Raises:
-        UsageError: not a list of (y, x) whole numbers, or one lies outside; the first such is named.
+        UsageError: not a list of whole numbers (y, x), or the patch lies outside the image; the message gives the first such.
     """
     try:
         array = np.asarray(positions)
@@ -117,19 +118,19 @@ def check_positions(positions: npt.ArrayLike, image: tuple[int, int], patch: tup
         return np.zeros((0, 2), np.int64)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
         raise UsageError(f"positions are {array.dtype} of shape {list(array.shape)}, expected whole numbers [N, 2] as (y, x)")
-    first_place, last = (1 - patch[0], 1 - patch[1]), (image[0] - 1, image[1] - 1)
-    outside = np.flatnonzero(((array < first_place) | (array > last)).any(axis=1))
+    least, most = (1 - patch[0], 1 - patch[1]), (image[0] - 1, image[1] - 1)
+    outside = np.flatnonzero(((array < least) | (array > most)).any(axis=1))
     if outside.size:
         first = int(outside[0])
         raise UsageError(
             f"position {first} is {array[first].tolist()}: the patch {list(patch)} then covers nothing of {list(image)}; "
-            f"expected (y, x) between {list(first_place)} and {list(last)}"
+            f"expected (y, x) between {list(least)} and {list(most)}"
         )
     return array.astype(np.int64)
 
 
 def batches(count: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most ``size``, of as equal lengths as possible."""
+    """Splits ``count`` items into consecutive slices of at most ``size``, of lengths as equal as possible."""
     number = -(-count // size)
     bounds = np.linspace(0, count, number + 1).astype(int)
     return (slice(int(a), int(b)) for a, b in pairwise(bounds))

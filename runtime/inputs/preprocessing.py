@@ -1,4 +1,4 @@
-"""From a picture file to the model's input, by the recipe that travels in the bundle."""
+"""Preprocessing: from a picture file to the model's input, by the recipe in the bundle."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Preprocessing(BaseModel):
 
     Attributes:
         size: (height, width) of the model input.
-        resize: "stretch" to ``size``; "crop" scales the shorter side to ``shorter_side`` and cuts ``size`` out of the middle.
-        shorter_side: pixels, with "crop".
-        interpolation: filter of the resize (antialiased).
-        scale: factor on pixels of 0 to 255.
-        mean, std: one number a channel, in the model's channel order, applied after ``scale``.
-        channel_order: order of the model's channels; "gray" is one channel.
-        labels: names of the model's outputs, in order; may be empty.
+        resize: "stretch" scales to ``size``; "crop" scales the shorter side to ``shorter_side`` and crops the centre to ``size``.
+        shorter_side: pixels, for "crop" only.
+        interpolation: resampling filter, antialiased.
+        scale: factor for pixels from 0 to 255.
+        mean, std: a number per channel, in the model's channel order, applied after ``scale``.
+        channel_order: order of the model's channels; "gray" is a single channel.
+        labels: names of the model's classes, in order; may be empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,7 +64,7 @@ class Preprocessing(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Preprocessing:
-        """From a JSON file of the attributes.
+        """Reads the attributes from a JSON file.
 
         Raises:
             UsageError: unreadable, not JSON, or an attribute is missing, unknown or out of range.
@@ -78,17 +78,21 @@ class Preprocessing(BaseModel):
             raise UsageError(f"{path}: not a valid preprocessing file: {wrong}") from error
 
     def normalise(self, pixels: npt.ArrayLike) -> FloatArray:
-        """Pixels [..., channels], 0 to 255 in the model's channel order, to model units."""
+        """Converts pixels [..., channels], 0 to 255 in the model's channel order, to model units."""
         values = np.asarray(pixels, dtype=np.float64) * self.scale
         normalised: FloatArray = ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
         return normalised
 
     def to_input(self, pixels: npt.ArrayLike) -> FloatArray:
-        """Pixels [..., H, W, channels] in the model's channel order to model input [..., channels, H, W]."""
+        """Converts pixels [..., H, W, channels] in the model's channel order to model input [..., channels, H, W]."""
         return np.ascontiguousarray(np.moveaxis(self.normalise(pixels), -1, -3))
 
     def fill(self, colour: tuple[float, ...]) -> tuple[float, ...]:
-        """A colour in pixel units (one number, or red, green, blue) as one number a channel in model units."""
+        """Converts a colour from pixel units (a number, or red, green, blue) to model units, a number per channel.
+
+        Raises:
+            UsageError: another count of numbers.
+        """
         if len(colour) not in (1, self.channels):
             raise UsageError(f"fill has {len(colour)} numbers, expected 1 or {self.channels} pixel values")
         values = colour * (self.channels // len(colour))
@@ -97,11 +101,11 @@ class Preprocessing(BaseModel):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A picture as the model sees it.
+    """A preprocessed picture.
 
     Attributes:
-        pixels: uint8 [H, W, 3], RGB, resized and cropped: what a heat map is drawn over.
-        tensor: float32 [1, C, H, W], model units.
+        pixels: uint8 [H, W, 3], RGB, resized and cropped; heat maps are drawn over it.
+        tensor: float32 [1, C, H, W], the model's input, in model units.
     """
 
     pixels: ByteArray
@@ -111,7 +115,7 @@ class Picture:
 def read_picture(path: Path, recipe: Preprocessing) -> Picture:
     """Reads a picture file and preprocesses it.
 
-    Gray pictures become three equal channels where the model wants colour; 16-bit gray is scaled to 0..255 without
+    Gray pictures become three equal channels where the model takes colour; 16-bit gray is scaled to 0..255 without
     rounding; EXIF rotation is applied; opaque alpha is dropped.
 
     Raises:
@@ -131,7 +135,7 @@ def read_picture(path: Path, recipe: Preprocessing) -> Picture:
 
 
 def _planes(path: Path) -> list[FloatArray]:
-    """The channels of a picture, each float32 [H, W] of 0 to 255: one if gray, three (RGB) if colour."""
+    """Decodes a picture into channels, float32 [H, W] from 0 to 255: a single channel if gray, three (RGB) if colour."""
     with foreign(lambda why: ImageError(f"{path}: not a readable picture ({why})")):
         if not path.exists():
             raise ImageError(f"{path}: no such file; expected a picture")
@@ -165,7 +169,7 @@ def _planes(path: Path) -> list[FloatArray]:
 
 
 def _raw_modes(opened: Image.Image) -> frozenset[str]:
-    """How the file's decoder calls the layout of its samples."""
+    """The decoder's names for the file's sample layout."""
     modes = set()
     for tile in getattr(opened, "tile", []):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
@@ -174,7 +178,7 @@ def _raw_modes(opened: Image.Image) -> frozenset[str]:
 
 
 def _deep_netpbm(path: Path, opened: Image.Image) -> bool:
-    """Whether a PPM file has samples above 255, which Pillow scales down (its header: magic, width, height, maximum)."""
+    """Whether a PPM file has a maximum above 255, so that Pillow scales it down (header: magic, width, height, maximum)."""
     if opened.format != "PPM" or opened.mode not in ("RGB", "L"):
         return False
     with path.open("rb") as stream:
@@ -183,7 +187,7 @@ def _deep_netpbm(path: Path, opened: Image.Image) -> bool:
 
 
 def _resize(plane: FloatArray, recipe: Preprocessing) -> FloatArray:
-    """[H, W] to the recipe's size; where Pillow's antialiasing filters overshoot, the overshoot is kept."""
+    """Resizes [H, W] to the recipe's size; values that the antialiasing filter overshoots beyond 0..255 are kept."""
     height, width = recipe.size
     image = Image.fromarray(plane)
     resample = Image.Resampling[recipe.interpolation.upper()]

@@ -1,1 +1,1 @@
-"""Heat maps: scores of positions as pixels, files and pictures."""
+"""Heat maps: aggregation of scores to pixels, files, and overlays."""

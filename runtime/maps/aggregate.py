@@ -1,4 +1,4 @@
-"""From scores of patches to a map of pixels."""
+"""Aggregation: from scores per position to a map at image size."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ METHODS: tuple[Method, ...] = ("linear", "nearest", "mean")
 def to_pixels(
     scores: FloatArray, ys: IntArray, xs: IntArray, patch: tuple[int, int], image: tuple[int, int], method: Method
 ) -> FloatArray:
-    """``scores`` [rows, cols] of patches at (ys[row], xs[col]) at image size, [H, W].
+    """Upsamples ``scores`` [rows, cols] of the patch at (ys[row], xs[col]) to image size, float32 [H, W].
 
     Args:
-        method: "linear" between the patches' centres, constant beyond the outermost; "nearest" centre; "mean" of all patches
-            that cover a pixel, NaN where none does.
+        method: "linear" interpolates between the patches' centres, and is constant beyond the outermost; "nearest" takes the
+            nearest centre; "mean" averages all patches that cover a pixel, NaN where none does.
 
     Raises:
-        UsageError: another method.
+        UsageError: unknown method.
     """
     if method not in METHODS:
         raise UsageError(f"method is {method!r}, expected one of {', '.join(METHODS)}")
@@ -34,7 +34,7 @@ def to_pixels(
     centres = [corners + (side - 1) / 2 for corners, side in zip((ys, xs), patch, strict=True)]
     pixels = [np.arange(size) for size in image]
     if method == "nearest":
-        rows, cols = (np.abs(points[:, None] - middle).argmin(axis=1) for points, middle in zip(pixels, centres, strict=True))
+        rows, cols = (np.abs(axis[:, None] - middles).argmin(axis=1) for axis, middles in zip(pixels, centres, strict=True))
         return scores[np.ix_(rows, cols)]
     along_x = np.stack([np.interp(pixels[1], centres[1], row) for row in scores])
     columns = [np.interp(pixels[0], centres[0], column) for column in along_x.T]
@@ -49,9 +49,9 @@ def covering(
     image: tuple[int, int],
     weights: DoubleArray | None = None,
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Of each pixel, the sum of the scores of all patches that cover it, and how many do: float64 [..., H, W] and [H, W].
+    """Sums over the patches that cover each pixel: their weighted scores, float64 [..., H, W], and their weights, [H, W].
 
-    Scores are [..., rows, cols]: of several maps at once. With ``weights`` [h, w] a patch counts as much as they say at a pixel.
+    Scores of several maps are [..., rows, cols]. ``weights`` [h, w] weighs the pixels of a patch; None weighs all as 1.
     """
     weights = np.ones(patch) if weights is None else weights
     scores = scores.astype(np.float64)

@@ -1,4 +1,4 @@
-"""A heat map: raw scores, where they were measured, and what was explained."""
+"""A heat map: raw scores, where the model was evaluated, and the settings of the explanation."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from kcompiler.runtime.maps.aggregate import Method, to_pixels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeatMap:
-    """How one output of the model moves when a patch covers the image.
+    """Scores of a target by the position of the patch that covers the image.
 
     Attributes:
         scores: float32 [rows, cols], raw, with the patch at (ys[row], xs[col]); NaN where neither evaluated nor estimated.
         unoccluded: the score of the uncovered image.
-        score: what is scored: the "output", the "logit" that the output is a softmax or sigmoid of, or the "drop" of it.
-        target: index of the output; ``label`` its name, or the index as text.
+        score: "output"; "logit", the input of the final softmax or sigmoid; or "drop", the decrease against ``unoccluded``.
+        target: index of the class; ``label`` is its name, or the index as text.
         ys, xs: int64 [rows], [cols]: the patch's top-left corner, pixels.
         patch: (height, width), pixels.
         image: (height, width) of the image, pixels.
-        seconds: time it took, the baseline pass included.
-        sampled: bool [rows, cols], where the model was evaluated; scores are estimates elsewhere.
-        plan: by which positions were chosen.
-        complete: whether the plan was carried out to its end.
-        warnings: what a reader of the map should know.
+        seconds: elapsed time, with the baseline pass.
+        sampled: bool [rows, cols], where the model was evaluated; other scores are estimates.
+        plan: the sampling plan that chose the positions.
+        complete: whether the plan ran to its end.
+        warnings: caveats for a reader of the map.
     """
 
     scores: FloatArray
@@ -64,12 +64,12 @@ class HeatMap:
 
     @property
     def exact(self) -> bool:
-        """Whether every score is the model's own, by the exact variant."""
+        """Whether every position was evaluated, by the exact variant."""
         return bool(self.sampled.all()) and self.plan.variant == EVERYTHING.variant
 
     @property
     def drop(self) -> FloatArray:
-        """How much the score falls when covered, [rows, cols]: positive where the image speaks for the target."""
+        """Decrease of the score when covered, [rows, cols]: positive where the covered pixels support the target."""
         return self._drop(self.scores)
 
     def _drop(self, scores: FloatArray) -> FloatArray:
@@ -89,7 +89,7 @@ class HeatMap:
         return f"{self.label}: {self.unoccluded:.4g} uncovered"
 
     def record(self) -> dict[str, object]:
-        """Everything but the scores, as JSON-ready values."""
+        """Everything but the scores, as values that JSON can hold."""
         return {
             "target": self.target,
             "label": self.label,
@@ -117,16 +117,16 @@ class HeatMap:
         details: Mapping[str, object] | None = None,
         force: bool = False,
     ) -> list[Path]:
-        """Writes ``name``.npy (raw scores), ``name``.png (overlay) and ``name``.json (record), all or none.
+        """Writes ``name``.npy (raw scores), ``name``.png (overlay) and ``name``.json (record), none of them half-written.
 
         The record is written last, and names the SHA-256 digests of the others: it is never beside files of another map.
 
         Args:
-            directory: made if absent.
+            directory: created if absent.
             name: stem of the three files.
-            picture: what to draw over, uint8 [H, W, 3].
+            picture: background of the overlay, uint8 [H, W, 3] or [H, W].
             details: further entries for the record.
-            force: replace files that exist.
+            force: replace existing files.
 
         Raises:
             UsageError: a file exists and ``force`` is not given.
@@ -141,10 +141,10 @@ class HeatMap:
 
     @classmethod
     def load(cls, record: str | Path) -> HeatMap:
-        """A map that :meth:`save` wrote, from its record (.json) and the scores (.npy) beside it.
+        """Reads a map that :meth:`save` wrote, from its record (.json) and the scores (.npy) in the same folder.
 
         Raises:
-            ImageError: the files are not those of a map, or damaged.
+            ImageError: the files are not those of a map, or are damaged.
         """
         path = Path(record)
         try:

@@ -12,15 +12,15 @@ from kcompiler.runtime.errors import UsageError
 
 
 def render(picture: ByteArray, drop: FloatArray, title: str) -> Image.Image:
-    """The picture with ``drop`` over it: red where covering lowers the target, blue where it raises it.
+    """Draws ``drop`` over the picture: red where covering lowers the score, blue where it raises it.
 
     Args:
         picture: uint8 [H, W] or [H, W, 3].
-        drop: float32 [H, W] in units of the target; NaN is left clear.
-        title: one line above.
+        drop: float32 [H, W] in units of the score; NaN is transparent.
+        title: text above the map.
 
     Raises:
-        UsageError: the picture has another size than the map.
+        UsageError: the picture is not uint8, or its size differs from the map's.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

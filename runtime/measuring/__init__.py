@@ -1,1 +1,1 @@
-"""Measuring compiled models: exactness, speed, memory."""
+"""Measurement of compiled models: exactness, speed, memory."""

@@ -1,4 +1,4 @@
-"""Measuring: the compiled path against full inference at its best batch size, in turn, in one run."""
+"""Benchmark: the compiled model against full inference at its best batch size, in interleaved rounds of the same run."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from kcompiler.runtime.measuring.timing import (
 )
 
 DRILL_DOWN = 16
-"""Positions of a step that refines a map."""
+"""Positions in a small evaluation, as when a map is refined."""
 SIZING = 3
-"""Rounds of full inference at every batch size that decide which is best."""
+"""Rounds of full inference at each batch size, to choose the best."""
 PROBED = 24
-"""About how many positions are compared."""
+"""Approximate number of positions that are compared with full inference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One model's figures.
+    """The measurements of a model.
 
     Attributes:
-        positions: of the whole grid; ``sampled`` of them were run on the compiled path in each round.
-        full: seconds a position by batch size, all threads on one batch after the other; ``best_batch`` had the smallest median
-            before the rounds, and is measured between them.
-        full_side_by_side: the same with several batches at once, as the compiled path has them; empty if it has not.
-        compiled: seconds a position, the baseline pass shared out over the grid.
-        drill_down: full (best batch) over compiled for DRILL_DOWN positions alone, the baseline pass included.
-        speedup: median over rounds of full (best batch, the mean of just before and just after) over compiled;
-            ``slowest_speedup`` and ``fastest_speedup`` the extremes.
+        positions: positions in the grid; ``sampled`` of them run on the compiled model in each round.
+        full: seconds per position by batch size, all threads on one batch after the other; ``best_batch`` had the smallest
+            median before the rounds, and is measured again between them.
+        full_side_by_side: as ``full``, with concurrent batches, as the compiled model runs them; empty if it runs none.
+        compiled: seconds per position, with the baseline pass divided over the grid.
+        drill_down: full (best batch) over compiled for DRILL_DOWN positions alone, with the baseline pass.
+        speedup: median over rounds of full (best batch, mean of just before and just after) over compiled;
+            ``slowest_speedup`` and ``fastest_speedup`` are the extremes.
         undisturbed_speedup: the fastest full (best batch) over the fastest compiled. Where other processes take some of the
-            cores' time, full inference waits for the slowest of its threads, and loses more than batches side by side do.
-        speedup_side_by_side: over full inference side by side at its best batch size; None if that was not measured.
-        flops: of one full inference.
-        redundancy: full over recomputed FLOPs, the bound of an engine of direct convolutions.
-        largest_error: against full inference; ``agrees`` whether within tolerance.
-        memory_full, memory_compiled: each in a process of its own; None where not measurable.
+            cores' time, full inference waits for its slowest thread, and loses more than concurrent batches do.
+        speedup_side_by_side: over full inference with concurrent batches at their best size; None if not measured.
+        flops: FLOPs of a full inference.
+        redundancy: full over recomputed FLOPs, which bounds the speed-up of an engine of direct convolutions.
+        largest_error: against full inference; ``agrees`` tells whether it is within tolerance.
+        memory_full, memory_compiled: each of a separate process; None where not measurable.
     """
 
     model: str
@@ -90,7 +90,7 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Trial:
-    """What is timed: positions of a grid on one image; ``chosen`` batches of them on the compiled path."""
+    """The positions of a grid on an image, and the ``chosen`` batches of them that the compiled model is timed on."""
 
     explainer: Explainer
     image: FloatArray
@@ -107,17 +107,17 @@ class _Trial:
         return cls(explainer, image, fill, positions, spread(explainer, positions, sample))
 
     def compared(self) -> Comparison:
-        """Some of the positions, with full inference."""
+        """Compares a sample of the positions with full inference."""
         together = np.concatenate(self.chosen)
         probe = together[:: max(1, len(together) // PROBED)]
         return Reference(self.explainer, probe, image=self.image, fill=self.fill).compared(self.explainer)
 
     def full(self, way: TimedFull) -> float:
-        """Seconds a position of full inference."""
+        """Seconds per position of full inference."""
         return way.seconds(self.image, self.fill, self.positions, self.explainer.manifest.patch)
 
     def compiled(self) -> float:
-        """Seconds a position, the baseline pass shared out over the grid."""
+        """Seconds per position, with the baseline pass divided over the grid."""
         start = time.perf_counter()
         baseline = self.explainer.exact.baseline(self.image, self.fill)
         self.explainer.exact.unoccluded(baseline)
@@ -125,7 +125,7 @@ class _Trial:
         return time_compiled(self.explainer, baseline, self.chosen) + once / len(self.positions)
 
     def drill_down(self) -> float:
-        """Seconds a position of DRILL_DOWN alone."""
+        """Seconds per position of DRILL_DOWN positions alone, with the baseline pass."""
         few = self.positions[np.linspace(0, len(self.positions) - 1, min(DRILL_DOWN, len(self.positions))).round().astype(int)]
         start = time.perf_counter()
         self.explainer.exact.evaluate_all(self.explainer.exact.baseline(self.image, self.fill, len(few)), few)
@@ -134,7 +134,13 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Full:
-    """Full inference in one manner: seconds a position by batch size, and, at the best one, before and after each round."""
+    """Timings of full inference with all threads on one batch, or with concurrent batches.
+
+    Attributes:
+        by_size: seconds per position in the sizing rounds, by batch size.
+        best: full inference at the best batch size.
+        ticks: seconds per position of ``best``, before the first round and after each.
+    """
 
     by_size: dict[int, list[float]]
     best: TimedFull
@@ -150,7 +156,7 @@ class _Full:
         return {size: Timing.of(self.ticks if size == self.best.batch else times) for size, times in self.by_size.items()}
 
     def speedups(self, seconds: Sequence[float]) -> list[float]:
-        """Over each two of ``seconds``, taken between them."""
+        """Speed-ups over ``seconds``, each of which was measured between two of ``ticks``."""
         return ratios(between(self.ticks), seconds)
 
 
@@ -166,39 +172,40 @@ def benchmark(
     """Measures ``explainer`` against full inference.
 
     Args:
-        stride: of the grid the figures are for.
-        sample: about how many positions to run a round: whole batches of the driver, evenly spread over the grid.
-        rounds: each runs the compiled path between two runs of full inference at its best batch size.
-        memory: measure peak memory too.
-        tell: called with a line before each step.
+        stride: stride of the grid, in pixels.
+        sample: approximate number of positions per round: whole batches of the driver, evenly chosen by predicted work.
+        rounds: each runs the compiled model between two runs of full inference at its best batch size.
+        memory: whether to measure peak memory too.
+        tell: called with a line of text before each step.
     """
     manifest, trial = explainer.manifest, _Trial.of(explainer, stride, sample)
     tell("warm-up and comparison")
     compared = trial.compared()
     tell("full inference by batch size")
-    manners = [_Full.of(ways, trial) for ways in ways_of_full(explainer)]
+    timings = [_Full.of(ways, trial) for ways in ways_of_full(explainer)]
     compiled, drill_down = [], []
     in_turn([trial.compiled, trial.drill_down], 0)
     for number in range(rounds + 1):
-        for manner in manners:
-            manner.ticks.append(trial.full(manner.best))
+        for timing in timings:
+            timing.ticks.append(trial.full(timing.best))
         if number < rounds:
             tell(f"round {number + 1} of {rounds}")
             compiled.append(trial.compiled())
             drill_down.append(trial.drill_down())
-    alone, *at_once = manners
-    speedups = alone.speedups(compiled)
+    sequential, *concurrent = timings
+    speedups = sequential.speedups(compiled)
     peaks: tuple[Memory | None, Memory | None] = (None, None)
     if memory:
         tell("peak memory")
-        peaks = peak_memory(explainer, "full", alone.best.batch), peak_memory(explainer, "compiled", explainer.batch)
+        peaks = peak_memory(explainer, "full", sequential.best.batch), peak_memory(explainer, "compiled", explainer.batch)
     return Benchmark(
         model=manifest.model, shape=manifest.shape, patch=manifest.patch, stride=stride, positions=len(trial.positions),
-        sampled=sum(map(len, trial.chosen)), batch=explainer.batch, rounds=rounds, full=alone.measured(),
-        full_side_by_side=at_once[0].measured() if at_once else {}, best_batch=alone.best.batch, compiled=Timing.of(compiled),
-        drill_down=statistics.median(alone.speedups(drill_down)), speedup=statistics.median(speedups),
-        slowest_speedup=min(speedups), fastest_speedup=max(speedups), undisturbed_speedup=min(alone.ticks) / min(compiled),
-        speedup_side_by_side=statistics.median(at_once[0].speedups(compiled)) if at_once else None,
+        sampled=sum(map(len, trial.chosen)), batch=explainer.batch, rounds=rounds, full=sequential.measured(),
+        full_side_by_side=concurrent[0].measured() if concurrent else {}, best_batch=sequential.best.batch,
+        compiled=Timing.of(compiled), drill_down=statistics.median(sequential.speedups(drill_down)),
+        speedup=statistics.median(speedups), slowest_speedup=min(speedups), fastest_speedup=max(speedups),
+        undisturbed_speedup=min(sequential.ticks) / min(compiled),
+        speedup_side_by_side=statistics.median(concurrent[0].speedups(compiled)) if concurrent else None,
         flops=manifest.report.flops, redundancy=manifest.report.redundancy_tight, largest_error=compared.largest_error,
         agrees=compared.agrees, memory_full=peaks[0], memory_compiled=peaks[1],
     )  # fmt: skip

@@ -16,34 +16,34 @@ from kcompiler.runtime.inputs.elements import FLOAT32, Element
 from kcompiler.runtime.inputs.images import Numbers, fill_image
 
 ALIGNMENTS = 32
-"""Commonly the product of all strides of a classifier."""
+"""Alignments of a position to the strides that a sample runs through: the product of all strides of a typical classifier."""
 LAST_PLACES = (1, 2)
-"""Seeds of images that differ in the last place. A result that is exact for such an image is as exact as any can be of the image
-as given: backward stable, in the words of numerical analysis. This shows what is undecided where no reordering changes a bit."""
+"""Seeds of images perturbed in the last place. A result that is exact for such an image cannot be improved on: it is backward
+stable, in the terms of numerical analysis. These images show the rounding noise of models in which reordering changes no bit."""
 ALIKE = 4
 """Positions in a small batch."""
 PROBED = 72
-"""Positions that are evaluated in small batches and alone at most: each takes a run."""
+"""Most positions that are evaluated in small batches and alone, since each takes a run."""
 UNCHANGED = 5e-3
-"""What approximate variants may be off where nothing is covered, relative to the largest output: they may round coarser."""
+"""Tolerance of approximate variants on the uncovered image, relative to the largest output; their rounding may be coarser."""
 
 
 def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int, seed: int) -> IntArray:
-    """The four corners, then positions whose rows, and whose columns, run through every alignment to strides up to 32.
+    """Samples the four corners, then positions whose rows and columns run through every alignment to strides up to 32.
 
     Returns:
-        int64 [count, 2], (y, x), none twice: fewer where the image has no more, more if there are more corners.
+        int64 [count, 2], (y, x), distinct; fewer if the image has fewer positions, more if it has more corners.
     """
     rng = np.random.default_rng(seed)
     last = np.array([image[0] - patch[0], image[1] - patch[1]])
     corners = np.unique([(0, 0), (0, last[1]), (last[0], 0), tuple(last)], axis=0)
-    more = max(count - len(corners), 0)
-    alignments = np.stack([rng.permutation(np.arange(more) % ALIGNMENTS) for _ in range(2)], axis=1)
-    blocks = rng.integers(0, last // ALIGNMENTS + 1, size=(more, 2))
+    rest = max(count - len(corners), 0)
+    alignments = np.stack([rng.permutation(np.arange(rest) % ALIGNMENTS) for _ in range(2)], axis=1)
+    blocks = rng.integers(0, last // ALIGNMENTS + 1, size=(rest, 2))
     drawn = blocks * ALIGNMENTS + alignments
     aligned = np.where(drawn <= last, drawn, alignments % (last + 1))
-    everywhere = int(np.prod(last + 1))
-    numbers = rng.choice(everywhere, size=min(count, everywhere), replace=False)
+    total = int(np.prod(last + 1))
+    numbers = rng.choice(total, size=min(count, total), replace=False)
     spare = np.stack(np.unravel_index(numbers, last + 1), axis=1)
     sample = np.concatenate([corners, aligned, spare])
     _, first = np.unique(sample, axis=0, return_index=True)
@@ -53,7 +53,7 @@ def sample_positions(image: tuple[int, int], patch: tuple[int, int], count: int,
 def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal", element: Element = FLOAT32) -> FloatArray:
     """Random model input, float32 [1, C, H, W]: standard "normal", as normalised inputs are, or in the "unit" interval.
 
-    Of whole numbers, those of pictures, where ``element`` is of such.
+    For an ``element`` of whole numbers, pixels as in 8-bit pictures.
     """
     return element.random(np.random.default_rng(seed), (1, *shape), spread)
 
@@ -61,17 +61,19 @@ def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal",
 def check(
     explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers | None = None, seed: int = 0
 ) -> Comparison:
-    """Compares the compiled model's outputs, logits included, with full inference at ``positions``.
+    """Compares the compiled model's outputs, with the logits, with full inference at ``positions``, int64 [N, 2].
 
-    Without an ``image`` (float32 [1, C, H, W]) on a random one: of random pixels if the bundle has preprocessing, else
-    standard normal, or of the unit interval if that gives no finite output. Without a ``fill`` another such image shows through
-    the patch: one colour would try a kernel by the sum of its weights alone.
+    Args:
+        image: float32 [1, C, H, W]; None takes a random image: of random pixels if the bundle has preprocessing, else standard
+            normal, or in the unit interval if standard normal gives no finite output.
+        fill: None takes another such image; a single colour would test only the sum of each kernel's weights.
+        seed: seed of the random images.
     """
     return Reference(explainer, positions, image=image, fill=fill, seed=seed).compared(explainer)
 
 
 class Reference:
-    """Full inference at some positions, to compare compiled models with."""
+    """Outputs of full inference at ``positions``, to compare compiled models with."""
 
     def __init__(
         self,
@@ -82,64 +84,65 @@ class Reference:
         fill: Numbers | None = None,
         seed: int = 0,
     ) -> None:
-        """Runs full inference of the model that ``explainer`` was compiled from; see :func:`check`."""
+        """Runs full inference of the source model of ``explainer``; see :func:`check` for the arguments."""
         full = explainer.full_inference()
         self.explainer, self.positions = explainer, positions
         self.image = image if image is not None else _random_input(explainer, full, seed)
         element = explainer.manifest.image_element
         self.fill = element.fitted(fill) if fill is not None else _random_input(explainer, full, seed + 1)[0]
         self.outputs = self._run(full, self.image, self.fill, positions)
-        self._others: dict[int, tuple[FloatArray, ...]] = {}
+        self._reordered: dict[int, tuple[FloatArray, ...]] = {}
 
     def _run(self, full: FullInference, image: FloatArray, fill: Numbers, positions: IntArray) -> FloatArray:
         manifest = self.explainer.manifest
         return full.outputs(image, fill_image(fill, manifest.shape), positions, manifest.patch, *manifest.outputs)
 
     def reordered(self, numbers: IntArray) -> list[FloatArray]:
-        """The same outputs, at the positions of these numbers, with sums in other orders, and of images off in the last place."""
-        if missing := [number for number in numbers.tolist() if number not in self._others]:
-            rows = zip(*self._run_otherwise(self.positions[missing]), strict=True)
-            self._others.update(zip(missing, rows, strict=True))
-        return [np.stack(one) for one in zip(*(self._others[number] for number in numbers.tolist()), strict=True)]
+        """Outputs at the positions with these indices, for each other order of sums and each image perturbed in the last place.
 
-    def _run_otherwise(self, positions: IntArray) -> list[FloatArray]:
+        Results are kept, so that no position runs twice.
+        """
+        if missing := [number for number in numbers.tolist() if number not in self._reordered]:
+            rows = zip(*self._run_reordered(self.positions[missing]), strict=True)
+            self._reordered.update(zip(missing, rows, strict=True))
+        return [np.stack(draw) for draw in zip(*(self._reordered[number] for number in numbers.tolist()), strict=True)]
+
+    def _run_reordered(self, positions: IntArray) -> list[FloatArray]:
         explainer = self.explainer
-        orders = [self._run(explainer.full_inference(order=one), self.image, self.fill, positions) for one in REORDERINGS]
-        full, off = explainer.full_inference(), explainer.manifest.image_element.in_last_place
+        orders = [self._run(explainer.full_inference(order=order), self.image, self.fill, positions) for order in REORDERINGS]
+        full, perturbed = explainer.full_inference(), explainer.manifest.image_element.in_last_place
         fill = fill_image(self.fill, explainer.manifest.shape)
-        return orders + [self._run(full, off(self.image, seed), off(fill, seed), positions) for seed in LAST_PLACES]
+        return orders + [self._run(full, perturbed(self.image, s), perturbed(fill, s), positions) for s in LAST_PLACES]
 
     def compared(self, explainer: Explainer) -> Comparison:
-        """A compiled model of the same source with this."""
+        """Compares a compiled model of the same source with these outputs."""
         engine = explainer.exact
-        return worst(
-            {way: self.judged(found) for way, found in self.evaluated(engine, engine.baseline(self.image, self.fill)).items()}
-        )
+        evaluated = self.evaluated(engine, engine.baseline(self.image, self.fill))
+        return worst({way: self.judged(outputs) for way, outputs in evaluated.items()})
 
     def evaluated(self, engine: Engine, baseline: Baseline, most: int = PROBED) -> dict[str, FloatArray]:
-        """What ``engine`` gives at the positions, [N, K a name] by the way they are evaluated in.
+        """Outputs of ``engine`` at the positions, [N, K per name], by batching: "together", "in batches", "alone".
 
-        Regions of a batch are as large as that of any of its positions needs: together with all others a position hides regions
-        that are too small, alone it reads nothing around its own. Between lie small batches of alike positions, as whole grids
-        are evaluated in. A model that runs whole has no regions. Of more than ``most`` positions, so many are tried so, and what
-        the others give stands beside them.
+        All regions of a batch have the extent of the largest, which hides an extent that is too small for a position. So
+        positions are also evaluated alone, and in small batches of similar extents, as whole grids are. At most ``most``
+        positions are; the other rows are those of "together". A model that runs whole has no regions, and only "together".
         """
         names, count = self.explainer.manifest.outputs, len(self.positions)
         together = engine.evaluate_all(baseline, self.positions, *names)
         probed = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-        found = {"together": together}
+        evaluated = {"together": together}
         for way, size in {} if engine.variant.whole else {"in batches": ALIKE, "alone": 1}.items():
             parts = [probed[part] for part in engine.batches(self.positions[probed], size)]
             batches = engine.evaluate_batches(baseline, [self.positions[part] for part in parts], *names)
-            found[way] = together.copy()
+            evaluated[way] = together.copy()
             for part, outputs in zip(parts, batches, strict=True):
-                found[way][part] = outputs
-        return found
+                evaluated[way][part] = outputs
+        return evaluated
 
-    def judged(self, found: FloatArray) -> Comparison:
-        """Outputs [N, K a name] at the positions, those of each of the manifest's outputs side by side, with this.
+    def judged(self, outputs: FloatArray) -> Comparison:
+        """Compares outputs [N, K per name], those of the manifest's outputs side by side, with full inference.
 
-        Logits by themselves, and what a softmax or sigmoid makes of them with what their allowance is passed on as.
+        The output of a softmax or sigmoid also gets the tolerance that follows from that of its logits.
         """
         manifest = self.explainer.manifest
 
@@ -148,7 +151,7 @@ class Reference:
 
         def compared(number: int, passed_on: DoubleArray | float = 0.0) -> Comparison:
             reordered = partial(self._reordered_part, part, number)
-            return compare(part(found, number), part(self.outputs, number), reordered, passed_on)
+            return compare(part(outputs, number), part(self.outputs, number), reordered, passed_on)
 
         if manifest.logits is None:
             return compared(0)
@@ -156,7 +159,7 @@ class Reference:
         if manifest.squashing is None:
             return worst({manifest.output: compared(0), manifest.logits: logits})
         allowed = logits.allowed if logits.allowed is not None else 0.0
-        passed_on = manifest.squashing.passed_on(part(self.outputs, 0), np.broadcast_to(allowed, part(found, 0).shape))
+        passed_on = manifest.squashing.passed_on(part(self.outputs, 0), np.broadcast_to(allowed, part(outputs, 0).shape))
         return worst({manifest.output: compared(0, passed_on), manifest.logits: logits})
 
     def _reordered_part(
@@ -165,14 +168,14 @@ class Reference:
         return [part(outputs, number) for outputs in self.reordered(positions)]
 
     def unsound(self, engine: Engine) -> str:
-        """What is wrong with an approximate ``engine``, empty if nothing is.
+        """Says what is wrong with an approximate ``engine``; empty if nothing is.
 
-        Covering the image with its own pixels must change nothing, whatever was approximated; and what full inference finds
-        finite must be finite.
+        Covering the image with its own pixels must change nothing, however coarse the approximation, and outputs must be finite
+        where those of full inference are.
         """
         names, baseline = self.explainer.manifest.outputs, engine.baseline(self.image, self.fill)
-        found = engine.evaluate_all(baseline, self.positions, *names)
-        if not np.isfinite(found[np.isfinite(self.outputs)]).all():
+        outputs = engine.evaluate_all(baseline, self.positions, *names)
+        if not np.isfinite(outputs[np.isfinite(self.outputs)]).all():
             return "its outputs are not finite where those of full inference are"
         full = self.explainer.full_inference().run(self.image, *names)[0]
         error = np.abs(engine.unoccluded(baseline, *names) - full)[np.isfinite(full)].max(initial=0)

@@ -1,4 +1,4 @@
-"""Measuring memory: each path in a process that does nothing else."""
+"""Measures memory: full inference and the compiled model each in a process that does nothing else."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of a process that does nothing but load and run one of the two paths, in bytes.
+    """Memory of a process that only loads and runs full inference or the compiled model, in bytes.
 
     Attributes:
-        peak: resident at the peak.
-        private: of its own at the end. The rest is mapped from files: weights that the system can drop and read again.
+        peak: peak resident memory.
+        private: anonymous resident memory at the end. The rest is mapped from files: weights, which the system can drop and
+            read again.
     """
 
     peak: int
@@ -30,9 +31,9 @@ class Memory:
 
 
 def peak_memory(explainer: Explainer, path: str, batch: int) -> Memory | None:
-    """Memory of the host that a process takes which does nothing but load and run "full" or "compiled".
+    """Host memory of a new process that loads and runs ``path``, "full" or "compiled", at a batch size.
 
-    None where the system does not tell (it is read from /proc, since getrusage reports the parent's peak if that is higher).
+    None on systems without /proc (getrusage reports the parent's peak if that is higher).
     """
     if not STATUS.is_file():
         return None
@@ -46,14 +47,14 @@ def peak_memory(explainer: Explainer, path: str, batch: int) -> Memory | None:
 
 
 def print_peak(folder: str, path: str, batch: str, threads: str, providers: str) -> None:
-    """What :func:`peak_memory` runs: some batches, then this process's :class:`Memory` on stdout."""
+    """Entry point of the process of :func:`peak_memory`: runs a few batches, then prints its :class:`Memory` to stdout."""
     size = int(batch)
     explainer = Explainer(Path(folder), threads=int(threads) or None, providers=providers.split(",") if providers else None)
     manifest = explainer.manifest
     element = manifest.image_element
     image, fill = random_image(manifest.shape, 0, element=element), element.fitted(fill_image(FILL, manifest.shape))
     positions = make_grid(manifest.shape[1:], manifest.patch, 4).positions
-    full = explainer.full_inference() if path == "full" else None  # kept until the end, as a session is
+    full = explainer.full_inference() if path == "full" else None  # kept until memory is read, with its session
     if full is not None:
         full.outputs(image, fill, positions[: 3 * size], manifest.patch, batch=size)
     else:

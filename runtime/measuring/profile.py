@@ -1,4 +1,4 @@
-"""Where the time of the incremental model goes: ONNX Runtime's own profile, summed by operator."""
+"""Profiles the incremental model: ONNX Runtime's own profile, summed by operator."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from kcompiler.runtime.inference.engine import Baseline
 
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
-    """All nodes of one operator in a batch.
+    """Time of all nodes of an operator.
 
     Attributes:
-        operator: as ONNX Runtime runs it (fused operators have names of their own).
-        count: nodes.
-        seconds: a position, of a batch that runs alone on the threads that it has among others.
-        share: of the time of all operators.
+        operator: operator type as ONNX Runtime runs it (fused operators have their own types).
+        count: number of nodes.
+        seconds: seconds per position, of batches that run one after the other with the threads of a concurrent batch.
+        share: share of the time of all operators.
     """
 
     operator: str
@@ -40,8 +40,8 @@ def profile(explainer: Explainer, baseline: Baseline, batches: Sequence[IntArray
         binding = session.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)
-        for part in (*batches, *batches):  # the first time is for warming up
-            binding.bind_cpu_input("positions", np.ascontiguousarray(part))
+        for batch in (*batches, *batches):  # the first pass is for warming up
+            binding.bind_cpu_input("positions", np.ascontiguousarray(batch))
             binding.bind_output(explainer.manifest.output, "cpu")
             session.run_with_iobinding(binding)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -50,8 +50,9 @@ def profile(explainer: Explainer, baseline: Baseline, batches: Sequence[IntArray
     times: dict[str, list[float]] = {}
     for event in nodes:
         times.setdefault(event["args"]["op_name"], []).append(event["dur"] * 1e-6)
-    positions, total = sum(len(part) for part in batches), sum(sum(of) for of in times.values())
-    found = [
-        OperatorTime(operator, len(of) // len(batches), sum(of) / positions, sum(of) / total) for operator, of in times.items()
+    positions, total = sum(len(batch) for batch in batches), sum(sum(seconds) for seconds in times.values())
+    operators = [
+        OperatorTime(operator, len(seconds) // len(batches), sum(seconds) / positions, sum(seconds) / total)
+        for operator, seconds in times.items()
     ]
-    return sorted(found, key=lambda one: -one.seconds)
+    return sorted(operators, key=lambda operator: -operator.seconds)

@@ -1,4 +1,4 @@
-"""Timing the compiled path against full inference in turn, so that a machine that drifts does not decide between them."""
+"""Times the compiled model and full inference in interleaved rounds, so that drift of the machine's speed cancels out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILL = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds a position over the rounds."""
+    """Seconds per position: statistics over the rounds."""
 
     median: float
     fastest: float
@@ -36,11 +36,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class TimedFull:
-    """A way to run full inference.
+    """Full inference at a batch size.
 
     Attributes:
-        batch: images in each batch.
-        workers: run so many batches at once.
+        batch: images per batch.
+        workers: ``workers.count`` batches run concurrently.
     """
 
     full: FullInference
@@ -48,17 +48,17 @@ class TimedFull:
     workers: Workers
 
     def seconds(self, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int]) -> float:
-        """A position, over at least 16 images: covering them is part of the work."""
+        """Seconds per position, over at least 16 positions; includes covering the images."""
         runs = -(-16 // (self.batch * self.workers.count)) * self.workers.count
-        numbers = [np.arange(first, first + self.batch) % len(positions) for first in range(0, runs * self.batch, self.batch)]
+        parts = [np.arange(first, first + self.batch) % len(positions) for first in range(0, runs * self.batch, self.batch)]
         start = time.perf_counter()
-        for _ in self.workers.map(lambda part: self.full.run(cover(image, fill, positions[part], patch)), numbers):
+        for _ in self.workers.map(lambda part: self.full.run(cover(image, fill, positions[part], patch)), parts):
             pass
         return (time.perf_counter() - start) / (runs * self.batch)
 
 
 def ways_of_full(explainer: Explainer) -> list[list[TimedFull]]:
-    """Full inference at each batch size: all threads on one batch; and several at once, if the compiled path has them so."""
+    """Full inference at each batch size: with all threads on one batch; then with concurrent batches, if the engine has such."""
     full, workers = explainer.full_inference(), explainer.exact.workers
     sizes = [size for size in FULL_BATCHES if size <= explainer.manifest.largest_batch]
     ways = [[TimedFull(full, size, Workers(1)) for size in sizes]]
@@ -69,40 +69,40 @@ def ways_of_full(explainer: Explainer) -> list[list[TimedFull]]:
 
 
 def time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[IntArray]) -> float:
-    """Seconds a position, over ``chosen`` batches."""
+    """Seconds per position of the compiled model, over ``chosen`` batches of positions, int64 [N, 2] each."""
     start = time.perf_counter()
     for _ in explainer.exact.evaluate_batches(baseline, chosen):
         pass
-    return (time.perf_counter() - start) / sum(len(part) for part in chosen)
+    return (time.perf_counter() - start) / sum(len(batch) for batch in chosen)
 
 
 def spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntArray]:
-    """Whole batches of the driver of about ``sample`` positions together, which stand for those of the whole grid.
+    """Chooses whole batches, of about ``sample`` positions together, that represent the grid's mean work.
 
-    The grid's batches in the order of their predicted work are divided evenly, and the middle one of each part is taken. (Taken
-    evenly in the order of the driver, 320 of 3,000 positions were up to 2% less work than all, 160 up to 5%.) They are as many
-    for each worker.
+    The grid's batches are sorted by predicted work and divided into equal parts, and the middle batch of each part is taken. (If
+    taken evenly in the order of the driver, 320 of 3,000 positions had up to 2% less work than all, 160 up to 5%.) Each worker
+    gets the same number of batches.
     """
     engine = explainer.exact
-    parts = sorted((positions[part] for part in explainer.exact.batches(positions)), key=engine.work)
-    rounds = -(-sample * len(parts) // (len(positions) * engine.workers.count))
-    wanted = min(len(parts), max(1, rounds) * engine.workers.count)
-    return [parts[(2 * number + 1) * len(parts) // (2 * wanted)] for number in range(wanted)]
+    batches = sorted((positions[part] for part in explainer.exact.batches(positions)), key=engine.work)
+    rounds = -(-sample * len(batches) // (len(positions) * engine.workers.count))
+    count = min(len(batches), max(1, rounds) * engine.workers.count)
+    return [batches[(2 * number + 1) * len(batches) // (2 * count)] for number in range(count)]
 
 
 def in_turn(ways: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
-    """What each of ``ways`` returns, round by round, after one that does not count."""
-    found: list[list[float]] = [[] for _ in ways]
+    """Calls ``ways`` in turn, ``rounds`` times after a round for warming up; returns the results of each."""
+    times: list[list[float]] = [[] for _ in ways]
     for _ in range(rounds + 1):
-        for seconds, way in zip(found, ways, strict=True):
+        for seconds, way in zip(times, ways, strict=True):
             seconds.append(way())
-    return [seconds[1:] for seconds in found]
+    return [seconds[1:] for seconds in times]
 
 
 def between(ticks: Sequence[float]) -> list[float]:
-    """Means of each two neighbours: how long something took at the time between them."""
+    """Means of neighbouring ticks: the estimate for the time between them."""
     return [(before + after) / 2 for before, after in pairwise(ticks)]
 
 
 def ratios(whole: Sequence[float], part: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(whole, part, strict=True)]
+    return [numerator / denominator for numerator, denominator in zip(whole, part, strict=True)]

@@ -1,1 +1,1 @@
-"""Maps from part of the positions: a random field, drill-down, tuned plans."""
+"""Maps from a part of the positions: kriging, drill-down, and tuned plans."""

@@ -1,4 +1,4 @@
-"""One explanation under way: a sampling plan carried out on an engine, batch by batch, as far as it is asked to go."""
+"""Runs a sampling plan on an engine, batch by batch; the run can stop at a deadline and go on later."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kcompiler.runtime.sampling.sampling import make_sampler
 
 
 class Exploration:
-    """The scores of a grid's positions, some of them evaluated, the others estimated.
+    """The scores of a grid's positions: evaluated at some, estimated at the others.
 
     Attributes:
-        plan: that is carried out.
-        target: class that is scored; ``column`` says how its score is read from the output.
-        scores: float32 [cells], what was evaluated; NaN elsewhere.
-        evaluated: bool [cells].
-        done: whether the plan has come to its end.
+        plan: the sampling plan.
+        target: index of the scored class; ``column`` reads its score from the output.
+        scores: float32 [cells], evaluated scores; NaN elsewhere.
+        evaluated: bool [cells], where the model was evaluated.
+        done: whether the plan has run to its end.
     """
 
     def __init__(
@@ -41,7 +41,10 @@ class Exploration:
         unoccluded: float,
         known: FloatArray | None = None,
     ) -> None:
-        """For class ``target``, in ``column`` of ``output``; ``known`` float32 [cells] are scores of an earlier run, else NaN."""
+        """Evaluates nothing yet. ``column`` reads the score of class ``target`` from the output named ``output``.
+
+        ``known``, float32 [cells], holds the scores of an earlier run, and NaN where it has none.
+        """
         self.engine, self.baseline, self.grid, self.plan = engine, baseline, grid, plan
         self._output, self.target, self.column = output, target, column
         cells = grid.shape[0] * grid.shape[1]
@@ -53,14 +56,14 @@ class Exploration:
 
     @property
     def most(self) -> int:
-        """Positions that the plan evaluates at the most."""
+        """Largest number of positions that the plan evaluates."""
         return self._sampler.most
 
     def run(self, deadline: float = np.inf) -> Iterator[int]:
-        """Carries out the plan; yields after each batch how many positions it had. Can be left and run again.
+        """Runs the plan; yields the number of positions after each batch. A later call goes on where this one stopped.
 
         Args:
-            deadline: time (of ``time.perf_counter``) from which on no further batch is started.
+            deadline: time (of ``time.perf_counter``) after which no further batch starts.
         """
         while len(fresh := self._next_round()):
             positions, keep = self.grid.positions[fresh], self.column.of
@@ -72,13 +75,13 @@ class Exploration:
         self.done = True
 
     def _next_round(self) -> IntArray:
-        """Cells to evaluate: what is left of the round under way, else the next one's; none when the plan is done."""
+        """Cells to evaluate, int64 [N]: the rest of the current round, or else the next round; empty when the plan is done."""
         while not len(fresh := self._round[~self.evaluated[self._round]]):
             self._round = self._sampler.next()
             if not len(self._round):
                 break
-            known = self._round[self.evaluated[self._round]]
-            self._sampler.tell(known, self.scores[known])
+            resumed = self._round[self.evaluated[self._round]]
+            self._sampler.tell(resumed, self.scores[resumed])
         return fresh
 
     def _tell(self, cells: IntArray, scores: FloatArray) -> None:
@@ -90,13 +93,13 @@ class Exploration:
         self._sampler.tell(cells, scores)
 
     def check(self, cells: IntArray, exact: Engine, fill: Fill) -> FloatArray:
-        """Exact scores float32 [N] of ``cells``; they do not become part of the map."""
+        """Exact scores, float32 [N], of ``cells``; does not add them to the map."""
         same = exact is self.engine
         baseline = self.baseline if same else exact.baseline(self.baseline.image, fill, len(cells))
         return self.column.of(exact.evaluate_all(baseline, self.grid.positions[cells], self._output))
 
     def surface(self) -> FloatArray:
-        """The map as far as it is known, float32 [rows, cols]: estimates between, NaN where the plan makes none."""
-        # Scores of an earlier run that the plan has not asked for are not known to the sampler.
-        drawn = self._sampler.surface()
-        return np.where(self.evaluated, self.scores, drawn.ravel()).reshape(drawn.shape)
+        """The current map, float32 [rows, cols]: estimates where not evaluated, NaN where the plan makes no estimate."""
+        # The sampler does not have scores of an earlier run at positions that it has not chosen yet.
+        surface = self._sampler.surface()
+        return np.where(self.evaluated, self.scores, surface.ravel()).reshape(surface.shape)

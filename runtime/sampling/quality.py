@@ -1,4 +1,4 @@
-"""How close an approximate heat map is to the exact one."""
+"""Quality of an approximate heat map, measured against the exact map."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from kcompiler.runtime.arrays import ByteArray, FloatArray
 
 WINDOW = 7
-"""Side of SSIM's window, in cells (Wang et al. 2004 and scikit-image's default); less where a map is smaller."""
+"""Side of SSIM's window, in cells (Wang et al. 2004, and scikit-image's default); smaller for smaller maps."""
 TOP_SHARE = 0.05
 CONSTANT = 1e-6
-"""A map whose range is this share of its largest number, or less, is constant but for rounding."""
+"""A map whose range is at most this share of its largest magnitude is constant but for rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Of one approximate map.
+    """Measures of an approximate map.
 
     Attributes:
-        ssim: structural similarity of the raw maps, data range that of the exact one.
-        pearson: correlation of the cells.
-        top_overlap: share of the exact map's TOP_SHARE most sensitive cells that are among the approximate map's.
-        rendered_ssim: of the two maps as colour pictures, which is how the Krypton paper measures it.
+        ssim: structural similarity of the raw maps; the data range is the exact map's range.
+        pearson: Pearson's correlation over the cells.
+        top_overlap: share of the exact map's TOP_SHARE most sensitive cells that are also the approximate map's.
+        rendered_ssim: SSIM of the two maps as colour pictures, as the Krypton paper measures it.
     """
 
     ssim: float
@@ -36,7 +36,7 @@ class Quality:
 
 
 def quality(approximate: FloatArray, exact: FloatArray, unoccluded: float) -> Quality:
-    """All measures of two maps [rows, cols] of raw scores; ``unoccluded`` is the score of the image itself."""
+    """All measures of two maps [rows, cols] of raw scores; ``unoccluded`` is the score of the uncovered image."""
     return Quality(
         ssim(approximate, exact),
         pearson(approximate, exact),
@@ -46,11 +46,11 @@ def quality(approximate: FloatArray, exact: FloatArray, unoccluded: float) -> Qu
 
 
 def ssim(approximate: FloatArray, exact: FloatArray) -> float:
-    """Structural similarity of two maps [rows, cols], with the exact map's range for data range.
+    """Structural similarity of two maps [rows, cols]; the data range is the exact map's range.
 
-    Source: Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004, as scikit-image computes it. Of a constant exact map, 1 if the
-    approximate one is the same but for rounding and else 0; of maps under 3 cells high or wide, 1 less the largest error
-    over the range.
+    Source: Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004, as scikit-image computes it. If the exact map is constant, 1 if the
+    approximate map equals it up to rounding, else 0. For maps under 3 cells high or wide, 1 less the largest error over the
+    range.
     """
     approximate, exact = approximate.astype(np.float64), exact.astype(np.float64)
     extent, tolerance = float(np.ptp(exact)), CONSTANT * float(np.abs(exact).max())
@@ -70,24 +70,24 @@ def _window(shape: tuple[int, ...]) -> int:
 
 
 def pearson(approximate: FloatArray, exact: FloatArray) -> float:
-    """Correlation over the cells; where one of the maps is constant, 1 if they are equal and else 0."""
-    one, other = approximate.astype(np.float64).ravel(), exact.astype(np.float64).ravel()
-    one, other = one - one.mean(), other - other.mean()
-    size = float(np.sqrt((one @ one) * (other @ other)))
-    if size == 0.0:
+    """Pearson's correlation over the cells; if a map is constant, 1 if they are equal, else 0."""
+    a, b = approximate.astype(np.float64).ravel(), exact.astype(np.float64).ravel()
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    if norm == 0.0:
         return float(np.array_equal(approximate, exact))
-    return float(one @ other) / size
+    return float(a @ b) / norm
 
 
 def top_overlap(approximate: FloatArray, exact: FloatArray, share: float = TOP_SHARE) -> float:
-    """Share of the exact map's largest cells (``share`` of all, one at least) that are among the approximate map's."""
+    """Share of the exact map's largest cells (``share`` of all, at least 1 cell) that are also the approximate map's largest."""
     count = max(1, round(share * exact.size))
-    tops = [set(np.argsort(-one, axis=None, kind="stable")[:count].tolist()) for one in (approximate, exact)]
+    tops = [set(np.argsort(-drop, axis=None, kind="stable")[:count].tolist()) for drop in (approximate, exact)]
     return len(tops[0] & tops[1]) / count
 
 
 def rendered_ssim(approximate: FloatArray, exact: FloatArray) -> float:
-    """SSIM of the maps drawn as colour pictures, each stretched over its own range: the Krypton paper's measure (section 5)."""
+    """SSIM of the maps as colour pictures, each scaled to its own range: the Krypton paper's measure (section 5)."""
     from skimage.metrics import structural_similarity
 
     window = _window(exact.shape)

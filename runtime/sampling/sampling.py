@@ -1,7 +1,7 @@
-"""Which positions of a grid to evaluate, and the whole map from those: sampling plans.
+"""Samplers: they choose the positions of a grid to evaluate, and estimate the whole map from their scores.
 
-A sampler says which cells to evaluate next, is told their scores, and draws the map of all cells from what it knows. It
-neither runs a model nor knows one, so a plan can be tried on a recorded map at no cost.
+A sampler chooses the cells of the grid to evaluate next, receives their scores, and estimates the map over all cells. It has no
+access to the model, so a plan can be simulated on a recorded map without inference.
 """
 
 from __future__ import annotations
@@ -19,66 +19,66 @@ from kcompiler.runtime.sampling.field import Field
 from kcompiler.runtime.sampling.quality import WINDOW
 
 LEAST_ROUND = 64
-"""Positions of a round at the least: fewer would not fill a batch, and take up to 1.4 times as long each."""
+"""Least number of positions in a round: fewer do not fill a batch, and take up to 1.4 times as long each."""
 PRIOR_WEIGHT = 0.0005
-"""Weight of the mean surprise of all cells where none nearby was measured, over that of one measured cell.
+"""Weight of the mean surprise over all measured cells in the local amplitude, relative to a single measured cell's.
 
-Between coarse cells neighbours weigh about as much. With 0.002 calm parts were taken for as restless as a finding far away, and
-for an SSIM of 0.9 on all but one picture of each of five data sets 12% more positions were evaluated. A prior from
-wider surroundings (3 or 5 lengths) was no better.
+Midway between coarse cells, their weight is about the same. With 0.002, flat parts got the amplitude of a finding far away, and
+an SSIM of 0.9 on all but one picture of each of five data sets took 12% more positions. A prior from wider surroundings (3 or 5
+lengths) was no better.
 """
 STABILISER = 0.03**2
 """SSIM's second constant, over the squared data range (Wang et al. 2004)."""
 LIKELY = 4
-"""Cells that are expected to be chosen, over those that will be: nearly all of these were among them."""
+"""Number of candidate cells prepared (:meth:`Field.expect`) per cell to choose; nearly all chosen cells were among them."""
 MOST_MODELLED = 0.5
-"""Share of the cells from which on the rest is evaluated without asking which first: modelling would cost more than it saves."""
+"""Share of measured cells above which the rest are evaluated at once: modelling them would take longer than it saves."""
 MOST_BYTES = 1 << 29
-"""Memory of the model from which on the same holds."""
+"""Memory of the field above which the rest are evaluated at once, too."""
 
 
 class Sampler(Protocol):
     """Chooses cells of a grid, round by round.
 
     Attributes:
-        most: cells that it asks for at the most.
+        most: largest number of cells that it chooses.
     """
 
     most: int
 
     def next(self) -> IntArray:
-        """Cells to evaluate next, int64 [N]; none when the plan is done. Each must be told before the next are asked for."""
+        """Cells to evaluate next, int64 [N]; empty when the plan is done. :meth:`tell` must have received all earlier cells."""
 
     def tell(self, cells: IntArray, scores: FloatArray) -> None:
-        """The scores float32 [N] of ``cells`` that were asked for."""
+        """Receives the scores, float32 [N], of chosen ``cells``, int64 [N]."""
 
     def surface(self) -> FloatArray:
-        """The whole map as far as it is known, float32 [rows, cols]; scores that were told are in it as they are."""
+        """The current map, float32 [rows, cols]: the received scores, and estimates elsewhere."""
 
 
 SAMPLERS: dict[str, Callable[[SamplingPlan, Grid, tuple[int, int], float], Sampler]] = {}
-"""By method: made for a plan, a grid, the patch (height, width) and the score of the uncovered image."""
+"""Constructors by method; they take a plan, a grid, the patch (height, width) and the score of the uncovered image."""
 
 
 def sampler(method: str) -> Callable[[type], type]:
-    """Enters the decorated class into the table for ``method``."""
+    """Registers the decorated class for ``method``."""
 
-    def enter(made: type) -> type:
+    def enter(cls: type) -> type:
         assert method not in SAMPLERS, f"two samplers for {method}"
-        SAMPLERS[method] = made
-        return made
+        SAMPLERS[method] = cls
+        return cls
 
     return enter
 
 
 def make_sampler(plan: SamplingPlan, grid: Grid, patch: tuple[int, int], unoccluded: float) -> Sampler:
-    """The sampler for a plan; one that evaluates every cell at once where the plan leaves none out."""
+    """The sampler of a plan; a plan that evaluates every cell does so in a single round."""
     method = "all" if plan.everything else plan.method
     return SAMPLERS[method](plan, grid, patch, unoccluded)
 
 
 def coarse_lines(count: int, step: int) -> IntArray:
-    """Every ``step``-th line of ``count``, and the last one."""
+    """Every ``step``-th line of ``count``, and the last line, int64 [N]."""
     return np.unique(np.append(np.arange(0, count, step), count - 1))
 
 
@@ -90,15 +90,15 @@ def coarse_cells(shape: tuple[int, int], step: int) -> IntArray:
 
 @sampler("all")
 class EveryCell:
-    """Exact: all cells, in one round."""
+    """Exact: evaluates all cells, in a single round."""
 
     def __init__(self, plan: SamplingPlan, grid: Grid, patch: tuple[int, int], unoccluded: float) -> None:
         self._scores = np.full(grid.shape, np.nan, np.float32)
-        self.most, self._asked = self._scores.size, False
+        self.most, self._done = self._scores.size, False
 
     def next(self) -> IntArray:
-        asked, self._asked = self._asked, True
-        return np.empty(0, np.int64) if asked else np.arange(self.most)
+        done, self._done = self._done, True
+        return np.empty(0, np.int64) if done else np.arange(self.most)
 
     def tell(self, cells: IntArray, scores: FloatArray) -> None:
         self._scores.flat[cells] = scores
@@ -109,7 +109,7 @@ class EveryCell:
 
 @sampler("drill-down")
 class DrillDown:
-    """Adaptive drill-down: a coarse grid held constant around its cells, the most sensitive of them evaluated cell by cell.
+    """Adaptive drill-down: a coarse grid, refined around its most sensitive cells; other cells take the nearest coarse score.
 
     Source: Nakandala, Kumar, Papakonstantinou, SIGMOD 2019, section 4.2. ``plan.share`` is the share of coarse cells that
     are refined (the paper's drill-down fraction).
@@ -141,18 +141,18 @@ class DrillDown:
         self._scores[cells] = scores
 
     def surface(self) -> FloatArray:
-        held = self._scores[self._coarse][self._owner]
-        return np.where(np.isnan(self._scores), held, self._scores).reshape(self._shape)
+        nearest = self._scores[self._coarse][self._owner]
+        return np.where(np.isnan(self._scores), nearest, self._scores).reshape(self._shape)
 
 
 @sampler("kriging")
 class Kriging:
-    """A coarse grid, then rounds of the cells whose measurement is expected to raise the map's SSIM most.
+    """Kriging: a coarse grid, then rounds of the cells whose measurement is expected to raise the map's SSIM most.
 
-    The map is a smooth field (:class:`Field`) whose amplitude varies from place to place, as the errors of its own
-    predictions show. SSIM compares windows, each error against the variance of its window, so of two equally uncertain
-    places the flatter one matters more, down to where SSIM's stabiliser takes over. Ends when the expected SSIM reaches
-    ``plan.expected_ssim``, or ``plan.share`` of the cells are evaluated.
+    The map is modelled as a Gaussian process (:class:`Field`) whose amplitude varies over the map; the amplitude is estimated
+    from the prediction errors nearby. SSIM weighs an error against the variance in its window, so of two equally uncertain
+    cells the one in the flatter window matters more, until SSIM's stabiliser dominates. Sampling ends when the expected SSIM
+    reaches ``plan.expected_ssim``, or ``plan.share`` of the cells are evaluated.
     """
 
     def __init__(self, plan: SamplingPlan, grid: Grid, patch: tuple[int, int], unoccluded: float) -> None:
@@ -166,15 +166,16 @@ class Kriging:
         self._round = max(LEAST_ROUND, round(plan.round_share * cells))
 
     @property
-    def _told(self) -> IntArray:
+    def _received(self) -> IntArray:
+        """Cells with scores, int64 [N]."""
         return np.flatnonzero(~np.isnan(self._scores))
 
     def next(self) -> IntArray:
-        if not len(self._told):
+        if not len(self._received):
             self._plan_cells(coarse_cells(self._shape, self._plan.step))
             return self._field.planned
         self._catch_up()
-        done, cells = len(self._told), len(self._scores)
+        done, cells = len(self._received), len(self._scores)
         enough = self._plan.expected_ssim < 1 and self.expected_ssim() >= self._plan.expected_ssim
         if done >= self.most or enough:
             return np.empty(0, np.int64)
@@ -187,11 +188,11 @@ class Kriging:
         self._scores[cells] = scores
 
     def surface(self) -> FloatArray:
-        if np.isnan(self._scores[self._field.planned]).any():  # cut short: the field of what is there
+        if np.isnan(self._scores[self._field.planned]).any():  # round incomplete: condition a new field on the received scores
             field = Field(self._shape, self._lengths)
-            told = self._told
-            field.start_from(float(self._scores[told].mean()) if len(told) else self._unoccluded)
-            for cell in told:
+            received = self._received
+            field.start_from(float(self._scores[received].mean()) if len(received) else self._unoccluded)
+            for cell in received:
                 field.plan(int(cell))
                 field.measure(float(self._scores[cell]))
         else:
@@ -201,17 +202,17 @@ class Kriging:
         return np.where(np.isnan(self._scores), mean, self._scores).reshape(self._shape)
 
     def expected_ssim(self) -> float:
-        """Of the map as it is known now."""
+        """Expected SSIM of the current map with the exact map."""
         variance = self._windowed(self._field.variance * self._amplitude())
         return float(1.0 - (variance / (2 * self._contrast() + variance)).mean())
 
     def _plan_cells(self, cells: IntArray) -> None:
-        # Shuffled: in order, each cell would be predicted from one side only, and the surprises would be of that.
+        # Shuffled: in row order each cell would be predicted from one side only, and the surprises would be of extrapolation.
         for cell in np.random.default_rng(0).permutation(cells):
             self._field.plan(int(cell))
 
     def _catch_up(self) -> None:
-        """Conditions the field on the planned cells that have been told by now."""
+        """Conditions the field on the scores of the planned cells."""
         field = self._field
         pending = field.planned[len(field.measured) :]
         if not len(field.measured):
@@ -220,32 +221,34 @@ class Kriging:
             field.measure(float(score))
 
     def _most_useful(self, count: int) -> IntArray:
-        """Plans ``count`` cells, each where the error that remains after the others weighs most."""
+        """Plans ``count`` cells greedily, each at the largest weighted variance that the cells planned before it leave."""
         field, before = self._field, len(self._field.planned)
         weight = self._amplitude() * self._windowed(1.0 / (2 * self._contrast()))
-        open_cells = np.isnan(self._scores)
-        promising = np.flatnonzero(open_cells)
-        if (likely := LIKELY * count) < len(promising):
-            promising = promising[np.argpartition(-(field.variance * weight)[promising], likely)[:likely]]
-        field.expect(promising)
+        unmeasured = np.isnan(self._scores)
+        candidates = np.flatnonzero(unmeasured)
+        if (likely := LIKELY * count) < len(candidates):
+            candidates = candidates[np.argpartition(-(field.variance * weight)[candidates], likely)[:likely]]
+        field.expect(candidates)
         for _ in range(count):
-            cell = int(np.argmax(np.where(open_cells, field.variance * weight, -1.0)))
+            cell = int(np.argmax(np.where(unmeasured, field.variance * weight, -1.0)))
             field.plan(cell)
-            open_cells[cell] = False
+            unmeasured[cell] = False
         return field.planned[before:]
 
     def _amplitude(self) -> DoubleArray:
-        """Variance of the field's increments around every cell, from how wrong its predictions were nearby."""
+        """Local variance of the process, float64 [cells]: a Gaussian-weighted mean of the surprises nearby."""
         field = self._field
         surprises, counts = np.zeros(len(self._scores)), np.zeros(len(self._scores))
         surprises[field.measured] = field.surprises
         counts[field.measured] = 1.0
-        near = [gaussian_filter(one.reshape(self._shape), self._lengths, mode="constant").ravel() for one in (surprises, counts)]
-        result: DoubleArray = (near[0] + PRIOR_WEIGHT * np.mean(field.surprises)) / (near[1] + PRIOR_WEIGHT)
+        surprise, count = (
+            gaussian_filter(values.reshape(self._shape), self._lengths, mode="constant").ravel() for values in (surprises, counts)
+        )
+        result: DoubleArray = (surprise + PRIOR_WEIGHT * np.mean(field.surprises)) / (count + PRIOR_WEIGHT)
         return result
 
     def _contrast(self) -> DoubleArray:
-        """Variance of the scores in SSIM's window around every cell, and half of SSIM's stabiliser."""
+        """Variance of the map in SSIM's window around each cell, plus half of SSIM's stabiliser, float64 [cells]."""
         mean = self._field.mean
         variance = np.maximum(self._windowed(mean * mean) - self._windowed(mean) ** 2, 0.0)
         result: DoubleArray = variance + STABILISER * np.ptp(mean) ** 2 / 2 + np.finfo(np.float32).tiny

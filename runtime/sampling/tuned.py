@@ -1,4 +1,4 @@
-"""Using tuned plans: which one serves, and whether its promise can be trusted on the image at hand."""
+"""Using tuned plans: which plan fits a request, and whether its promise holds for the image."""
 
 from __future__ import annotations
 
@@ -17,47 +17,48 @@ from kcompiler.runtime.sampling.exploration import Exploration
 SPOTS = 12
 """Positions of a spot check."""
 SPOT_SLACK = 1.25
-"""An image is unlike the calibration images where its spot error is this many times the largest of theirs."""
+"""An image is unlike the calibration images if its spot error exceeds this times the largest of theirs."""
 SATURATED = 0.01
-"""A probability this close to 0 or 1 at all positions is saturated."""
+"""A probability is saturated if it is this close to 0, or to 1, at all positions."""
 
 
 Description = tuple[float, ...] | str | None
-"""Of a fill, see :class:`Tuned`."""
+"""Description of a fill, see :class:`Tuned`."""
 
 
 def find_tuned(manifest: Manifest, quality: object, stride: int, score: str, fill: Description, target: int | None) -> Tuned:
-    """The tuned plan that serves best to reach SSIM ``quality`` at a stride and score.
+    """The best tuned plan for SSIM ``quality`` at a stride and score.
 
-    First one that was tuned with the same fill, then for the same target (None: each image's largest), then one whose quality
-    is promised, then the fastest.
+    Prefers, in this order, plans that were tuned with the same fill, for the same target (None: each image's largest), plans
+    that are promised, and faster plans.
 
     Raises:
-        UsageError: ``quality`` is no SSIM, or the bundle has not been tuned for it.
+        UsageError: ``quality`` is no SSIM, or the bundle has no plan for it at this stride and score.
     """
     if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 < quality <= 1:
         raise UsageError(f"quality is {quality!r}, expected 'exact', an SSIM above 0 and up to 1, or a sampling plan")
-    fitting = [one for one in manifest.tuned if one.ssim >= quality and (one.stride, one.score) == (stride, score)]
+    fitting = [plan for plan in manifest.tuned if plan.ssim >= quality and (plan.stride, plan.score) == (stride, score)]
     if not fitting:
-        known = ", ".join(f"SSIM {one.ssim:g} of the {one.score} at stride {one.stride}" for one in manifest.tuned) or "nothing"
+        listed = ", ".join(f"SSIM {plan.ssim:g} of the {plan.score} at stride {plan.stride}" for plan in manifest.tuned)
         raise UsageError(
-            f"quality {quality:g} of the {score} at stride {stride}: the bundle is tuned for {known}; run 'kcompiler tune'"
+            f"quality {quality:g} of the {score} at stride {stride}: the bundle is tuned for {listed or 'nothing'}; "
+            "run 'kcompiler tune'"
         )
     return min(
         fitting,
-        key=lambda one: (not _same(fill, one.fill), target != one.target, not one.promised, one.evidence.seconds),
+        key=lambda plan: (not _same(fill, plan.fill), target != plan.target, not plan.promised, plan.evidence.seconds),
     )
 
 
-def _same(one: Description, other: Description) -> bool:
-    return one is not None and one == other
+def _same(first: Description, second: Description) -> bool:
+    return first is not None and first == second
 
 
 def check_budget(seconds: float) -> float:
-    """``seconds`` if it is a time.
+    """Validates a time budget and returns it.
 
     Raises:
-        UsageError: it is not.
+        UsageError: not finite, or not above 0.
     """
     if not math.isfinite(seconds) or seconds <= 0:
         raise UsageError(f"budget is {seconds} seconds, expected more than 0")
@@ -65,13 +66,13 @@ def check_budget(seconds: float) -> float:
 
 
 def spots(evaluated: BoolArray) -> IntArray:
-    """Cells of a spot check, int64 [N]: drawn from those not evaluated (bool [cells]), the same for the same."""
-    open_cells = np.flatnonzero(~evaluated)
-    return np.sort(np.random.default_rng(0).permutation(open_cells)[:SPOTS])
+    """Cells of a spot check, int64 [N]: a random but deterministic sample of those not ``evaluated``, bool [cells]."""
+    estimated = np.flatnonzero(~evaluated)
+    return np.sort(np.random.default_rng(0).permutation(estimated)[:SPOTS])
 
 
 def spot_error(surface: FloatArray, cells: IntArray, scores: FloatArray) -> float:
-    """Rms error of ``surface`` [rows, cols] at ``cells``, over the range of the map with the exact ``scores`` in it."""
+    """Rms error of ``surface`` [rows, cols] at ``cells``, over the range of the map and of the exact ``scores`` together."""
     if not len(cells):
         return 0.0
     extent = max(float(surface.max()), float(scores.max())) - min(float(surface.min()), float(scores.min()))
@@ -80,43 +81,44 @@ def spot_error(surface: FloatArray, cells: IntArray, scores: FloatArray) -> floa
 
 
 def spot_check(exploration: Exploration, exact: Engine, fill: FloatArray | PatchFill, tuned: Tuned) -> list[str]:
-    """Evaluates a few more positions exactly; a warning if the map is further off there than calibration images' maps were."""
+    """Evaluates a few more positions exactly; returns a warning if the map's error there exceeds that of calibration images."""
     cells = spots(exploration.evaluated)
     if not len(cells):
         return []
-    found = spot_error(exploration.surface(), cells, exploration.check(cells, exact, fill))
+    error = spot_error(exploration.surface(), cells, exploration.check(cells, exact, fill))
     limit = SPOT_SLACK * tuned.evidence.spot_error
-    if found <= limit:
+    if error <= limit:
         return []
     return [
-        f"the map is off by {found:.1%} of its range at {len(cells)} positions checked, where {limit:.1%} was the most to expect "
+        f"the map is off by {error:.1%} of its range at {len(cells)} positions checked, where {limit:.1%} was the most to expect "
         "from the images it was tuned on; this image may be unlike them: tune with such images, or ask for quality 'exact'"
     ]
 
 
 def unlike_tuned(tuned: Tuned, fill: Description, target: int, largest: int, *, part: bool) -> list[str]:
-    """Warnings where an explanation is of another kind than those that its plan was tuned on.
+    """Warnings where the settings of an explanation differ from those that its plan was tuned for.
 
     Args:
-        fill: what the patch shows, see :class:`Tuned`.
-        target: index of the output; ``largest`` of the one that is largest for the uncovered image.
-        part: whether it is not of all valid positions and all channels.
+        fill: description of the fill, see :class:`Tuned`.
+        target: index of the output.
+        largest: index of the output that is largest for the uncovered image.
+        part: whether the explanation leaves out some of the valid positions or channels.
     """
     expected = largest if tuned.target is None else tuned.target
-    others = [
+    differences = [
         (part, "on whole maps of all channels"),
         (not _same(fill, tuned.fill), f"with the fill {tuned.fill or 'of its own'}, not {fill or 'one of its own'}"),
         (target != expected, "on maps of " + ("the largest output" if tuned.target is None else f"output {expected}")),
     ]
-    return [f"the plan was tuned {text}: its quality is not promised here" for unlike, text in others if unlike]
+    return [f"the plan was tuned {text}: its quality is not promised here" for differs, text in differences if differs]
 
 
 def saturation(probabilities: FloatArray, unoccluded: float) -> list[str]:
     """A warning if all probabilities are within :data:`SATURATED` of 0, or of 1."""
-    every = np.append(probabilities, np.float32(unoccluded))
-    if not (every.max() <= SATURATED or every.min() >= 1 - SATURATED):
+    values = np.append(probabilities, np.float32(unoccluded))
+    if not (values.max() <= SATURATED or values.min() >= 1 - SATURATED):
         return []
     return [
-        f"the probability is saturated: from {every.min():.6g} to {every.max():.6g} wherever the patch is; "
+        f"the probability is saturated: from {values.min():.6g} to {values.max():.6g} wherever the patch is; "
         "maps of the score 'logit' tell more"
     ]

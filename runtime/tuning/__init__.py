@@ -1,1 +1,1 @@
-"""Finding the cheapest plan whose maps are good enough."""
+"""Tuning: finds the cheapest sampling plan that reaches a quality."""

@@ -1,4 +1,4 @@
-"""Judging: which of the plans that raced is taken, and what may be promised of it, by images that had no part in its choice."""
+"""Judging: which plan is taken after the race, and whether it can be promised, by images that had no part in its choice."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from kcompiler.runtime.tuning.simulation import Family
 from kcompiler.runtime.tuning.trials import Costs, Goal, Trial, from_most_careful
 
 CHOOSING = 6
-"""Images that choose a plan; all others may judge it."""
+"""Number of images that choose a plan; the others may judge it."""
 UNPROMISED = 8
-"""Images that judge a plan which cannot be promised."""
+"""Number of images that judge a plan that cannot be promised."""
 Run = Callable[[Family, Costs, Sequence[int]], Trial]
-"""Tries a family, of a variant that takes so much, on images by number."""
+"""Runs a family, with the costs of its variant, on the images with these numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A plan of a trial, None for the exact one.
+    """The plan that is taken.
 
     Attributes:
-        promised: whether it can be promised.
-        kept: images that had no part in its choice on which it met the goal; of a plan that is not promised, those on which
-            it and the plan chosen without them did, which is no more careful.
+        trial: trial of the plan's family; None for the exact plan.
+        number: number of the plan in the family.
+        promised: whether the plan can be promised.
+        kept: images that had no part in the choice and on which the plan met the goal. For a plan that is not promised, at most
+            those on which the plan chosen without them did, which is no more careful.
     """
 
     trial: Trial | None
@@ -37,7 +39,7 @@ class Chosen:
 
     @property
     def seconds(self) -> float:
-        """Predicted, the mean over all images it was tried on."""
+        """Predicted seconds of an explanation: the mean over all images that the plan ran on."""
         assert self.trial is not None, "an exact map is timed, not predicted"
         return self.trial.seconds(self.number, list(self.trial.outcomes))
 
@@ -47,11 +49,11 @@ class Chosen:
 
 
 def fastest(trials: Sequence[Trial], goal: Goal, images: Sequence[int], within: float = np.inf) -> tuple[Trial, int] | None:
-    """The trial, and number of its plan, that keeps the goal on its share of ``images`` in least time, less than ``within``."""
+    """The fastest plan that meets the goal on its share of ``images`` in less than ``within`` seconds: its trial and number."""
     best, least = None, within
     for trial in trials:
         if not trial.ran_on(images):
-            continue  # it fell behind
+            continue  # dropped out of the race
         number = trial.most_careless(goal, images)
         if number is not None and trial.seconds(number, images) < least:
             best, least = (trial, number), trial.seconds(number, images)
@@ -59,11 +61,11 @@ def fastest(trials: Sequence[Trial], goal: Goal, images: Sequence[int], within: 
 
 
 def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) -> Chosen:
-    """Of the family chosen on some images, the fastest plan that keeps the promise, judged on the ``second`` part of them.
+    """The least careful plan, of the family that was chosen on other images, that the ``second`` part of the images can promise.
 
-    Where those are too few for any promise, the plan that was chosen, or the first more careful one that keeps the goal on its
-    share of those that had no part in the choice, and on so many of all images together that it is to be expected of the next
-    one, too (:func:`~kcompiler.runtime.tuning.promise.expected_of_next`); the exact plan, if none does.
+    If ``second`` is too small for any promise: the chosen plan, or the next more careful plan that meets the goal on its share of
+    ``second``, and on as many of all images as make it expected of the next image
+    (:func:`~kcompiler.runtime.tuning.promise.expected_of_next`). If no plan does, the exact plan.
     """
     if best is None:
         return Chosen(None, 0, True, len(second))
@@ -74,32 +76,32 @@ def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) 
         return Chosen(trial, last, True, kept[last])
     if promisable(goal, second):
         return Chosen(None, 0, True, len(second))
-    every = list(trial.outcomes)
-    needed = expected_of_next(len(every), goal.share)
-    serves, expected = trial.most_careless(goal, second), trial.most_careless(goal, every, min(needed, len(every)))
-    if serves is None or expected is None:
+    images = list(trial.outcomes)
+    needed = expected_of_next(len(images), goal.share)
+    observed, expected = trial.most_careless(goal, second), trial.most_careless(goal, images, min(needed, len(images)))
+    if observed is None or expected is None:
         return Chosen(None, 0, True, len(second))
-    if needed > len(every):  # not even if all keep it: then a plan more careful than that, if there is one
+    if needed > len(images):  # success on all images is not enough: take a plan that is more careful still, if there is any
         expected = max(expected - 1, 0)
-    number = min(chosen, serves, expected)
+    number = min(chosen, observed, expected)
     return Chosen(trial, number, False, min(kept[chosen], kept[number]))
 
 
 def promisable(goal: Goal, second: Sequence[int]) -> bool:
-    """Whether so many images that judge can promise anything."""
+    """Whether ``second`` has enough images to promise anything."""
     return len(second) >= images_needed(goal.share, goal.confidence)
 
 
 def judged(trials: Sequence[Trial], goal: Goal, parts: tuple[Sequence[int], Sequence[int]], within: float, run: Run) -> Chosen:
-    """What is taken of the families that raced on the first of two ``parts`` of the images: the exact plan, if nothing serves.
+    """Takes a plan of the families that raced on the first of two ``parts`` of the images; if none is accepted, the exact plan.
 
-    Where a promise is possible, the fastest family is judged from its most careful plan on, and no other: each would be a
-    chance more to be lucky. Where it is not, the family is judged as it raced first, which may have begun late; if none of its
-    plans serves, its more careful ones have their chance, and the fastest family that evaluates exactly.
+    If a promise is possible, only the fastest family is judged, from its most careful plan on: judging another would be a second
+    chance to succeed by luck. If not, the family is judged as it raced, without its most careful plans if it raced without them.
+    If no plan is accepted, the whole family is judged, and the fastest family of the exact variant.
 
     Args:
-        within: seconds that an explanation may take.
-        run: asked for outcomes of a family on more images.
+        within: predicted seconds that an explanation must stay below.
+        run: runs a family on more images.
     """
     first, second = parts
     exact = Chosen(None, 0, True, len(second))
@@ -109,29 +111,29 @@ def judged(trials: Sequence[Trial], goal: Goal, parts: tuple[Sequence[int], Sequ
     trial, number = best
     whole = from_most_careful(trial.family)
     if whole == trial.family or not promisable(goal, second):
-        chosen = promised(_on_more(trial, second, run, number), goal, second)
+        chosen = promised(_run_on(trial, second, run, number), goal, second)
         if chosen.trial is not None or promisable(goal, second):
             return chosen
     again = []
     if whole != trial.family:
         again.append((run(whole, trial.costs, [*first, *second]), whole.plans.index(trial.family.plans[number])))
     if not promisable(goal, second):
-        other = fastest([one for one in trials if one.family.variant == EVERYTHING.variant], goal, first, within)
+        other = fastest([t for t in trials if t.family.variant == EVERYTHING.variant], goal, first, within)
         if other is not None and other[0] is not trial:
-            again.append(_on_more(other[0], second, run, other[1]))
-    serving = [one for one in (promised(one, goal, second) for one in again) if one.trial is not None]
-    return min(serving, key=lambda one: one.seconds, default=exact)
+            again.append(_run_on(other[0], second, run, other[1]))
+    accepted = [chosen for chosen in (promised(pair, goal, second) for pair in again) if chosen.trial is not None]
+    return min(accepted, key=lambda chosen: chosen.seconds, default=exact)
 
 
-def _on_more(trial: Trial, images: Sequence[int], run: Run, number: int) -> tuple[Trial, int]:
+def _run_on(trial: Trial, images: Sequence[int], run: Run, number: int) -> tuple[Trial, int]:
     return trial.joined(run(trial.family, trial.costs, images)), number
 
 
 def split(count: int, goal: Goal) -> tuple[list[int], list[int]]:
-    """Numbers of the images, in random order, that choose a plan, and of those that judge it.
+    """Splits image numbers at random into those that choose a plan and those that judge it.
 
-    If there are too few for a promise, more maps could only sharpen an estimate: no more than :data:`UNPROMISED` judge then,
-    and the rest is left out.
+    If there are too few images for a promise, at most :data:`UNPROMISED` judge, and the rest are left out: their exact maps would
+    only make an estimate more precise.
     """
     order = np.random.default_rng(0).permutation(count).tolist()
     first = min(CHOOSING, count // 2)

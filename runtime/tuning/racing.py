@@ -1,6 +1,6 @@
-"""Racing: families of plans run on ever more images, and those that fall behind run no further.
+"""Racing: families of plans run on a growing number of images, and families that fall behind are dropped.
 
-Which variants are worth it at all is decided before, by what a round of positions takes them.
+Before the race, variants are selected by the measured time of a round of positions.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from kcompiler.runtime.tuning.trials import Costs, Goal, Sample, Tell, Trial, tr
 HEAT = 2
 """Images between two decisions."""
 BEHIND = 1.25
-"""A family whose plan takes this many times as long as the fastest one's is out."""
+"""A family is dropped if its best plan takes more than this times the fastest family's."""
 WORTHWHILE = 0.95
-"""A variant that approximates more must take this share of the time, or less, of every one that approximates less."""
+"""A variant must take at most this share of the time of every variant that approximates less."""
 TIMED_COUNTS = (8, 64, 128)
 TIMED_ROUNDS = 3
 
@@ -31,7 +31,10 @@ TIMED_ROUNDS = 3
 def measured_costs(
     engines: Mapping[str, Engine], images: Sequence[FloatArray], positions: IntArray, goal: Goal
 ) -> dict[str, Costs]:
-    """Times baseline passes and rounds of scattered positions; medians. Engines take turns, so that all meet the same noise."""
+    """Measures the costs of each engine, by name: median times of baseline passes, and of rounds of scattered positions.
+
+    Engines take turns, so that noise of the machine affects all of them.
+    """
     scattered = np.random.default_rng(0).permutation(positions)
     counts = [count for count in TIMED_COUNTS if count < len(scattered)] or [1]
     once: dict[str, list[float]] = {name: [] for name in engines}
@@ -45,9 +48,9 @@ def measured_costs(
             for count in counts:
                 engine.evaluate_all(baseline, scattered[:count])
                 times.append(time.perf_counter())
-            first, *others = np.diff(times).tolist()
-            once[name].append(first)
-            rounds[name].append(others)
+            baseline_seconds, *round_seconds = np.diff(times).tolist()
+            once[name].append(baseline_seconds)
+            rounds[name].append(round_seconds)
     sizes = np.array([0, *counts])
     return {
         name: Costs(
@@ -60,25 +63,27 @@ def measured_costs(
 
 
 def worthwhile(variants: Sequence[Variant], costs: Mapping[str, Costs]) -> list[str]:
-    """Names of the approximate variants that take less time than every one that approximates no more than they do."""
+    """Names of the approximate variants that take less time than every variant that approximates no more than they do."""
     count = TIMED_COUNTS[1]
 
     def pays(variant: Variant) -> bool:
-        limit = min(costs[one.name].of_round(count) for one in variants if one is not variant and milder(one, variant))
+        limit = min(costs[other.name].of_round(count) for other in variants if other is not variant and milder(other, variant))
         return costs[variant.name].of_round(count) <= WORTHWHILE * limit
 
     return [variant.name for variant in variants[1:] if pays(variant)]
 
 
-def milder(one: Variant, other: Variant) -> bool:
-    """Whether ``one`` approximates nothing that ``other`` does not approximate as much: the exact variant is milder than all."""
-    nodes = {*one.node_thresholds, *other.node_thresholds}
-    thresholds = [(one.threshold, other.threshold)]
-    thresholds += [(one.node_thresholds.get(n, one.threshold), other.node_thresholds.get(n, other.threshold)) for n in nodes]
+def milder(variant: Variant, other: Variant) -> bool:
+    """Whether ``variant`` approximates in no respect more than ``other``; the exact variant is milder than all."""
+    nodes = {*variant.node_thresholds, *other.node_thresholds}
+    thresholds = [(variant.threshold, other.threshold)]
+    thresholds += [
+        (variant.node_thresholds.get(n, variant.threshold), other.node_thresholds.get(n, other.threshold)) for n in nodes
+    ]
     return (
         all(mild >= strong for mild, strong in thresholds)
-        and one.integers <= other.integers
-        and one.frozen_gates <= other.frozen_gates
+        and variant.integers <= other.integers
+        and variant.frozen_gates <= other.frozen_gates
     )
 
 
@@ -90,22 +95,22 @@ def race(
     costs: Mapping[str, Costs],
     tell: Tell,
 ) -> list[Trial]:
-    """Trials of ``families``, the best of them on all ``samples`` (by number), the others on as many as it took to see that."""
+    """Runs ``families`` on ``samples`` (by image number): the best on all, others until they are dropped. Returns all trials."""
     running = [Trial(family, {}, costs[family.variant]) for family in families]
-    out: list[Trial] = []
+    dropped: list[Trial] = []
     numbers = list(samples)
     for start in range(0, len(numbers), HEAT):
         heat = {number: samples[number] for number in numbers[start : start + HEAT]}
         running = [trial.joined(try_family(explainer, trial.family, heat, goal, trial.costs, tell)) for trial in running]
         seconds = [_seconds(trial, goal) for trial in running]
-        ahead = [one <= BEHIND * min(seconds) for one in seconds]
-        out += [trial for trial, stays in zip(running, ahead, strict=True) if not stays]
+        ahead = [predicted <= BEHIND * min(seconds) for predicted in seconds]
+        dropped += [trial for trial, stays in zip(running, ahead, strict=True) if not stays]
         running = [trial for trial, stays in zip(running, ahead, strict=True) if stays]
-    return running + out
+    return running + dropped
 
 
 def _seconds(trial: Trial, goal: Goal) -> float:
-    """Of the fastest plan that keeps the goal on the images so far; infinite if none does."""
+    """Predicted seconds of the least careful plan that meets the goal on the images so far; infinite if none does."""
     images = list(trial.outcomes)
     number = trial.most_careless(goal, images)
     return np.inf if number is None else trial.seconds(number, images)

@@ -1,4 +1,4 @@
-"""Sampling plans on maps that are known already: what they would evaluate, and how good their maps would be."""
+"""Simulates sampling plans on recorded maps: which positions they would evaluate, and the quality of their maps."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from kcompiler.runtime.sampling.quality import ssim
 from kcompiler.runtime.sampling.sampling import Kriging, make_sampler
 
 Scores = Callable[[IntArray], FloatArray]
-"""The scores float32 [N] of cells int64 [N]."""
+"""Returns the scores, float32 [N], of cells, int64 [N]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """Of a plan on an image.
+    """The result of a plan on an image.
 
     Attributes:
-        rounds: positions evaluated in each round.
-        seconds: that choosing positions and drawing the map took.
-        ssim: of the map.
+        rounds: number of positions evaluated in each round.
+        seconds: time of the sampler, without evaluation of positions.
+        ssim: SSIM of the map with the exact map.
         surface: the map, float32 [rows, cols].
-        sampled: which of its positions were evaluated, bool [rows, cols].
+        sampled: which positions were evaluated, bool [rows, cols].
     """
 
     rounds: tuple[int, ...]
@@ -44,11 +44,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Plans that differ in how careful they are only.
+    """Plans that differ only in how careful they are: in ``expected_ssim`` for kriging, in ``share`` for drill-down.
 
     Attributes:
-        name: what the plans have in common.
-        plans: from the most careful on.
+        name: names the common settings.
+        plans: the most careful plan first.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Family:
 
     @property
     def variant(self) -> str:
-        """Name of the variant that evaluates."""
+        """Name of the variant that evaluates positions."""
         return self.plans[0].variant
 
     @property
@@ -65,55 +65,56 @@ class Family:
 
 
 def recorded(exact: HeatMap) -> Scores:
-    """Scores looked up in an exact map."""
+    """Scores from an exact map."""
     scores = exact.scores.ravel()
     return lambda cells: scores[cells]
 
 
 def outcomes(family: Family, exact: HeatMap, scores: Scores) -> list[Outcome]:
-    """Of each plan of ``family`` on the image of an ``exact`` map, its positions evaluated by ``scores``."""
+    """The outcome of each plan of ``family`` on the image of an ``exact`` map; ``scores`` evaluates positions."""
     grid = Grid(exact.ys, exact.xs)
     if family.method == "kriging":
-        return _of_one_run(family.plans, exact, grid, scores)
-    return [_of_each(plan, exact, grid, scores) for plan in family.plans]
+        return _from_shared_run(family.plans, exact, grid, scores)
+    return [_from_own_run(plan, exact, grid, scores) for plan in family.plans]
 
 
-def _of_each(plan: SamplingPlan, exact: HeatMap, grid: Grid, scores: Scores) -> Outcome:
+def _from_own_run(plan: SamplingPlan, exact: HeatMap, grid: Grid, scores: Scores) -> Outcome:
     start, waited, rounds = time.perf_counter(), 0.0, []
     sampler, sampled = make_sampler(plan, grid, exact.patch, exact.unoccluded), np.zeros(grid.shape, np.bool_)
     while len(cells := sampler.next()):
         before = time.perf_counter()
-        found = scores(cells)
+        evaluated = scores(cells)
         waited += time.perf_counter() - before
-        sampler.tell(cells, found)
+        sampler.tell(cells, evaluated)
         rounds.append(len(cells))
         sampled.flat[cells] = True
     surface = sampler.surface()
     return Outcome(tuple(rounds), time.perf_counter() - start - waited, ssim(surface, exact.scores), surface, sampled)
 
 
-def _of_one_run(plans: Sequence[SamplingPlan], exact: HeatMap, grid: Grid, scores: Scores) -> list[Outcome]:
-    """All of them by the run of the most careful one: a less careful plan is the same run, ended earlier."""
+def _from_shared_run(plans: Sequence[SamplingPlan], exact: HeatMap, grid: Grid, scores: Scores) -> list[Outcome]:
+    """The outcomes of kriging plans from a single run of the most careful: the others are the same run, stopped earlier."""
     assert len({plan.model_copy(update={"expected_ssim": 1.0}) for plan in plans}) == 1, "they differ in where they end"
     careful = plans[0].model_copy(update={"expected_ssim": max(plan.expected_ssim for plan in plans)})
     sampler = Kriging(careful, grid, exact.patch, exact.unoccluded)
-    found: list[Outcome | None] = [None] * len(plans)
+    results: list[Outcome | None] = [None] * len(plans)
     for outcome, expected in _after_each_round(sampler, exact, scores):
         for number, plan in enumerate(plans):
-            if found[number] is None and (expected >= plan.expected_ssim or outcome.evaluated >= sampler.most):
-                found[number] = outcome
-    return [outcome for outcome in found if outcome is not None]
+            if results[number] is None and (expected >= plan.expected_ssim or outcome.evaluated >= sampler.most):
+                results[number] = outcome
+    return [outcome for outcome in results if outcome is not None]
 
 
 def _after_each_round(sampler: Kriging, exact: HeatMap, scores: Scores) -> Iterator[tuple[Outcome, float]]:
+    """Runs ``sampler``; yields the outcome and the expected SSIM after each round."""
     rounds: list[int] = []
     sampled = np.zeros(exact.scores.shape, np.bool_)
     seconds, start = 0.0, time.perf_counter()
     while len(cells := sampler.next()):
         seconds += time.perf_counter() - start
-        found = scores(cells)
+        evaluated = scores(cells)
         start = time.perf_counter()
-        sampler.tell(cells, found)
+        sampler.tell(cells, evaluated)
         rounds.append(len(cells))
         sampled.flat[cells] = True
         surface, expected = sampler.surface(), sampler.expected_ssim()

@@ -1,4 +1,4 @@
-"""Trials: families of sampling plans on calibration images, simulated where the exact variant evaluates, else run."""
+"""Trials of families of sampling plans on calibration images: simulated for the exact variant, run for other variants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kcompiler.runtime.tuning.simulation import Family, Outcome, Scores, outcome
 EXPECTED = (
     0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91, 0.9, 0.89, 0.88, 0.87, 0.86, 0.84, 0.82, 0.8, 0.77, 0.74, 0.7, 0.65, 0.6, 0.5,
 )  # fmt: skip
-"""Expected SSIM at which kriging ends, from the most careful on."""
+"""Expected SSIM at which kriging ends; the most careful plan first."""
 CORRELATIONS = (0.3, 0.4, 0.5)
 STEPS = (6, 8)
 MOST_EVALUATED = 0.6
@@ -31,16 +31,16 @@ DRILL_DOWN_SHARES = (0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is to be kept, and for which explanations.
+    """The quality to reach, and the settings of the explanations.
 
     Attributes:
-        ssim: of the raw map with the exact one, above 0, up to 1.
-        share: of all images on which it is to be reached.
-        confidence: that it is.
-        stride: of the grid, pixels.
-        score: see :meth:`Explainer.explain`; maps of the "drop" are as easy or hard as of what it is the drop of.
-        target: likewise.
-        fill: likewise.
+        ssim: SSIM of the raw map with the exact map, above 0, up to 1.
+        share: share of all images on which to reach it.
+        confidence: confidence level of that.
+        stride: stride of the grid, in pixels.
+        score: see :meth:`Explainer.explain`; a plan for a score serves its "drop" too, which differs by a constant and sign.
+        target: see :meth:`Explainer.explain`.
+        fill: see :meth:`Explainer.explain`.
     """
 
     ssim: float = 0.9
@@ -71,11 +71,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a variant takes, in seconds: an explanation without its positions, and a round by its positions.
+    """Measured times of a variant, in seconds.
 
     Attributes:
-        once: baseline pass and uncovered outputs.
-        counts: int64 [sizes], ascending from 0; ``seconds`` float64 [sizes] of such a round.
+        once: fixed time of an explanation: baseline pass and uncovered outputs.
+        counts: int64 [sizes], positions in a round, ascending from 0.
+        seconds: float64 [sizes], time of a round of so many positions.
     """
 
     once: float
@@ -87,41 +88,42 @@ class Costs:
         return self.once + outcome.seconds + sum(self.of_round(count) for count in outcome.rounds)
 
     def of_round(self, count: int) -> float:
-        """Predicted seconds of so many positions."""
-        each = (self.seconds[-1] - self.seconds[-2]) / (self.counts[-1] - self.counts[-2])
-        beyond = max(count - int(self.counts[-1]), 0) * each
+        """Predicted seconds of a round of ``count`` positions: linear interpolation and extrapolation."""
+        slope = (self.seconds[-1] - self.seconds[-2]) / (self.counts[-1] - self.counts[-2])
+        beyond = max(count - int(self.counts[-1]), 0) * slope
         return float(np.interp(count, self.counts, self.seconds) + beyond)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A family on some images: by number of the image, the outcomes of its plans."""
+    """Outcomes of a family on some images: by image number, an outcome for each of its plans."""
 
     family: Family
     outcomes: Mapping[int, Sequence[Outcome]]
     costs: Costs
 
     def kept(self, number: int, goal: Goal, images: Sequence[int]) -> int:
-        """On how many of ``images`` plan ``number`` meets the goal."""
+        """Number of ``images`` on which plan ``number`` meets the goal."""
         return sum(self.outcomes[image][number].ssim >= goal.ssim for image in images)
 
     def seconds(self, number: int, images: Sequence[int]) -> float:
-        """Predicted, the mean over ``images``."""
+        """Predicted seconds of an explanation by plan ``number``, the mean over ``images``."""
         return statistics.fmean(self.costs.of(self.outcomes[image][number]) for image in images)
 
     def evaluated(self, number: int, images: Sequence[int]) -> float:
+        """Positions that plan ``number`` evaluates, the mean over ``images``."""
         return statistics.fmean(self.outcomes[image][number].evaluated for image in images)
 
     def ran_on(self, images: Sequence[int]) -> bool:
-        """Whether it has outcomes of all ``images``."""
+        """Whether the trial has outcomes on all ``images``."""
         return all(image in self.outcomes for image in images)
 
     def joined(self, other: Trial) -> Trial:
-        """The same family on the images of both."""
+        """The trial of the same family on the images of both."""
         return replace(self, outcomes={**self.outcomes, **other.outcomes})
 
     def most_careless(self, goal: Goal, images: Sequence[int], needed: float | None = None) -> int | None:
-        """The last plan such that it, and every more careful one, meets the goal on its share (or ``needed``) of ``images``."""
+        """Number of the last plan that, like all more careful plans, meets the goal on its share (or ``needed``) of images."""
         needed = goal.share * len(images) if needed is None else needed
         last = None
         for number in range(len(self.family.plans)):
@@ -132,7 +134,7 @@ class Trial:
 
 
 Tell = Callable[[str, int, int], None]
-"""Told what is being done, and how much of how much is done."""
+"""Progress callback: receives the name of the step, the items done, and their total."""
 
 
 def families() -> list[Family]:
@@ -148,14 +150,14 @@ def families() -> list[Family]:
 
 
 def kriging(variant: str, step: int, correlation: float, expected: Sequence[float] = EXPECTED) -> Family:
-    """Plans that end at different ``expected`` SSIM, from the most careful on."""
+    """Kriging plans that end at the ``expected`` SSIMs, the most careful first."""
     plan = SamplingPlan(variant=variant, step=step, correlation=correlation, share=MOST_EVALUATED)
-    plans = tuple(plan.model_copy(update={"expected_ssim": one}) for one in expected)
+    plans = tuple(plan.model_copy(update={"expected_ssim": ssim}) for ssim in expected)
     return Family(f"kriging, step {step}, correlation {correlation:g}, {variant}", plans)
 
 
 def from_most_careful(family: Family) -> Family:
-    """The same family from its most careful plan on: itself, unless it was made to begin later."""
+    """The whole family of ``family``, which may have been made without its most careful plans."""
     if family.method != "kriging":
         return family
     plan = family.plans[0]
@@ -165,12 +167,12 @@ def from_most_careful(family: Family) -> Family:
 def try_family(
     explainer: Explainer, family: Family, samples: Mapping[int, Sample], goal: Goal, costs: Costs, tell: Tell
 ) -> Trial:
-    """The outcomes of a family on images, by their numbers: simulated for the exact variant, run for others."""
-    found = {}
+    """Tries a family on ``samples``, by image number: simulated for the exact variant, run for others."""
+    results = {}
     for done, (number, sample) in enumerate(samples.items()):
         tell(family.name, done, len(samples))
-        found[number] = outcomes(family, sample.exact, _scores(explainer, family, sample, goal))
-    return Trial(family, found, costs)
+        results[number] = outcomes(family, sample.exact, _scores(explainer, family, sample, goal))
+    return Trial(family, results, costs)
 
 
 def _scores(explainer: Explainer, family: Family, sample: Sample, goal: Goal) -> Scores:

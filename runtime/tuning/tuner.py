@@ -1,8 +1,8 @@
-"""Tuning: the fastest sampling plan that keeps an SSIM on a share of all images, and the evidence for it.
+"""Tuning: the fastest sampling plan that reaches an SSIM on a share of all images, and the evidence for it.
 
-Exact maps of calibration images are computed once. On them plans are simulated at no inference cost; variants that are not
-exact are run. A few of the images choose the plan (``racing``), the others, which it has not seen, say what may be promised of
-it (``promise``).
+Exact maps of calibration images are computed once. On these, plans of the exact variant are simulated without inference; other
+variants run. A few of the images choose the plan (``racing``). The others, which had no part in the choice, decide whether it
+can be promised (``promise``).
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from kcompiler.runtime.tuning.trials import (
 
 LEAST_IMAGES = 2
 TIMED = 3
-"""Explanations by the chosen plan that are timed."""
+"""Number of explanations by the chosen plan that are timed."""
 MORE_CAREFUL = 5
-"""Plans more careful than the best of the exact variant that other variants start from while they race."""
+"""Other variants race with the plans of the exact variant's best family, from this many before its best plan on."""
 
 
 def check_images(explainer: Explainer, images: Mapping[str, FloatArray]) -> None:
-    """Whether there are images to calibrate with, each fit for the model.
+    """Checks calibration images, by name.
 
     Raises:
-        UsageError: fewer than two.
-        ImageError: one does not fit, or is there twice.
+        UsageError: fewer than two images.
+        ImageError: an image does not fit the model, or occurs twice.
     """
     if len(images) < LEAST_IMAGES:
         raise UsageError(f"{len(images)} calibration images, expected at least {LEAST_IMAGES}")
@@ -68,16 +68,16 @@ def check_images(explainer: Explainer, images: Mapping[str, FloatArray]) -> None
 def tune(
     explainer: Explainer, samples: Sequence[Sample], goal: Goal, tell: Tell = lambda *_: None, deadline: float = np.inf
 ) -> Tuned:
-    """The fastest plan that keeps ``goal``, from the exact maps of calibration images.
+    """The fastest plan that reaches ``goal``, from the exact maps of calibration images.
 
-    The exact variant's families are simulated on the images that choose; each worthwhile other variant runs the best of them
-    there, about as careful and less; the fastest of all is then judged on images that had no part in that
+    The exact variant's families are simulated on the images that choose. Each other worthwhile variant runs the best of these
+    families there, with plans about as careful and less careful. The fastest plan is then judged on the other images
     (:func:`~kcompiler.runtime.tuning.judging.judged`).
 
     Args:
-        samples: taken one by one as they are needed, so their maps may be made then; not all may be.
-        tell: told of progress.
-        deadline: reading of ``time.perf_counter`` after which no more samples are taken, beyond one to choose and one to judge.
+        samples: read item by item when needed, so that an item can compute its map then; some may never be read.
+        tell: receives progress.
+        deadline: time (of ``time.perf_counter``) after which no samples are read, beyond one for choosing and one for judging.
 
     Raises:
         UsageError: fewer than two samples, or a map that is not finite.
@@ -85,38 +85,39 @@ def tune(
     if len(samples) < LEAST_IMAGES:
         raise UsageError(f"{len(samples)} calibration images, expected at least {LEAST_IMAGES}")
     first, second = split(len(samples), goal)
-    known = _taken(samples, first, deadline, tell)
-    held = _taken(samples, second, deadline, tell, "exact maps to judge by")
-    grid = next(iter(known.values())).exact
+    choosing = _read(samples, first, deadline, tell)
+    judging = _read(samples, second, deadline, tell, "exact maps to judge by")
+    grid = next(iter(choosing.values())).exact
     positions = Grid(grid.ys, grid.xs).positions
-    costs = measured_costs(explainer.engines, [sample.image for sample in known.values()], positions, goal)
-    smooth = race(explainer, [one for one in families() if one.method == "kriging"], known, goal, costs, tell)
-    trials = smooth + race(explainer, [one for one in families() if one.method != "kriging"], known, goal, costs, tell)
-    template = fastest(smooth, goal, list(known))
+    costs = measured_costs(explainer.engines, [sample.image for sample in choosing.values()], positions, goal)
+    smooth = race(explainer, [family for family in families() if family.method == "kriging"], choosing, goal, costs, tell)
+    others = [family for family in families() if family.method != "kriging"]
+    trials = smooth + race(explainer, others, choosing, goal, costs, tell)
+    template = fastest(smooth, goal, list(choosing))
     if template is not None:
         plan, start = template[0].family.plans[0], max(0, template[1] - MORE_CAREFUL)
         variants = worthwhile(explainer.manifest.variants, costs)
         approximate = [kriging(name, plan.step, plan.correlation, EXPECTED[start:]) for name in variants]
-        trials += race(explainer, approximate, known, goal, costs, tell)
-    every = known | held
-    exact_seconds = statistics.median(sample.exact.seconds for sample in every.values())
+        trials += race(explainer, approximate, choosing, goal, costs, tell)
+    taken = choosing | judging
+    exact_seconds = statistics.median(sample.exact.seconds for sample in taken.values())
 
     def run(family: Family, costs: Costs, numbers: Sequence[int]) -> Trial:
-        return try_family(explainer, family, {number: every[number] for number in numbers}, goal, costs, tell)
+        return try_family(explainer, family, {number: taken[number] for number in numbers}, goal, costs, tell)
 
-    chosen = judged(trials, goal, (list(known), list(held)), exact_seconds, run)
+    chosen = judged(trials, goal, (list(choosing), list(judging)), exact_seconds, run)
     exact = costs[EVERYTHING.variant]
-    checked = exact.of_round(SPOTS) + (exact.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
-    return _tuned(explainer, (known, held), len(samples), goal, chosen, trials, (exact_seconds, checked), tell)
+    spot_check = exact.of_round(SPOTS) + (exact.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
+    return _tuned(explainer, (choosing, judging), len(samples), goal, chosen, trials, (exact_seconds, spot_check), tell)
 
 
-def _taken(
+def _read(
     samples: Sequence[Sample], numbers: Sequence[int], deadline: float, tell: Tell, what: str = "exact maps"
 ) -> dict[int, Sample]:
-    """Some of the samples by number: all, or as many as there is time for, but one at least.
+    """Reads the samples with these ``numbers``, until the deadline, but at least the first.
 
     Raises:
-        UsageError: the map of one is not finite.
+        UsageError: a map is not finite.
     """
     taken: dict[int, Sample] = {}
     for number in numbers:
@@ -136,36 +137,37 @@ def _tuned(
     explainer: Explainer, parts: tuple[Mapping[int, Sample], Mapping[int, Sample]], given: int, goal: Goal, chosen: Chosen,
     trials: Sequence[Trial], seconds: tuple[float, float], tell: Tell,
 ) -> Tuned:  # fmt: skip
-    """Writes down what the chosen plan did; ``seconds`` of an exact map, and of a spot check."""
-    known, held = parts
-    exact_seconds, checked = seconds
-    every = {**known, **held}
-    served = {number: _served(chosen, number, sample) for number, sample in every.items()}
-    unseen = [served[number].quality for number in held]
+    """The record of the chosen plan and its evidence; ``seconds`` are those of an exact map, and of a spot check."""
+    choosing, judging = parts
+    exact_seconds, spot_check = seconds
+    samples = {**choosing, **judging}
+    served = {number: _served(chosen, number, sample) for number, sample in samples.items()}
+    qualities = [served[number].quality for number in judging]
     timed = []
-    for done, number in enumerate(list(held)[:TIMED]):
-        tell("timing the plan", done, min(TIMED, len(held)))
-        timed.append(_seconds(explainer, held[number], goal, chosen.plan))
+    for done, number in enumerate(list(judging)[:TIMED]):
+        tell("timing the plan", done, min(TIMED, len(judging)))
+        timed.append(_seconds(explainer, judging[number], goal, chosen.plan))
     return Tuned(
         ssim=goal.ssim, share=goal.share, confidence=goal.confidence, promised=chosen.promised, stride=goal.stride,
         score=explainer.targets.scored(goal.score)[0], fill=described_fill(goal.fill, explainer.manifest.shape),
         target=None if goal.target is None else explainer.targets.index(goal.target), plan=chosen.plan,
         evidence=Evidence(
-            given=given, images=len(every), held_out=len(held), kept=chosen.kept,
-            least_share=least_share(chosen.kept, len(held), goal.confidence),
-            ssim=tuple(sorted(one.ssim for one in unseen)),
-            pearson=statistics.median(one.pearson for one in unseen),
-            top_overlap=statistics.median(one.top_overlap for one in unseen),
-            rendered_ssim=statistics.median(one.rendered_ssim for one in unseen),
-            evaluated=statistics.fmean(one.evaluated for one in served.values()),
-            seconds=statistics.median(timed) + (0.0 if chosen.trial is None else checked), exact_seconds=exact_seconds,
-            spot_error=max(one.spot_error for one in served.values()),
-            candidates=tuple(_candidate(one, goal, list(known)) for one in trials),
+            given=given, images=len(samples), held_out=len(judging), kept=chosen.kept,
+            least_share=least_share(chosen.kept, len(judging), goal.confidence),
+            ssim=tuple(sorted(q.ssim for q in qualities)),
+            pearson=statistics.median(q.pearson for q in qualities),
+            top_overlap=statistics.median(q.top_overlap for q in qualities),
+            rendered_ssim=statistics.median(q.rendered_ssim for q in qualities),
+            evaluated=statistics.fmean(result.evaluated for result in served.values()),
+            seconds=statistics.median(timed) + (0.0 if chosen.trial is None else spot_check), exact_seconds=exact_seconds,
+            spot_error=max(result.spot_error for result in served.values()),
+            candidates=tuple(_candidate(trial, goal, list(choosing)) for trial in trials),
         ),
     )  # fmt: skip
 
 
 def _candidate(trial: Trial, goal: Goal, choosing: Sequence[int]) -> tuple[str, float, float, float]:
+    """An entry of :attr:`Evidence.candidates`, for the best plan of a trial."""
     images = [number for number in choosing if number in trial.outcomes]
     number = trial.most_careless(goal, images) or 0
     return (
@@ -176,7 +178,7 @@ def _candidate(trial: Trial, goal: Goal, choosing: Sequence[int]) -> tuple[str, 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a plan did on a calibration image; ``evaluated`` is a share of the positions."""
+    """The result of a plan on a calibration image; ``evaluated`` is the share of positions evaluated."""
 
     quality: Quality
     evaluated: float
@@ -187,19 +189,19 @@ def _served(chosen: Chosen, image: int, sample: Sample) -> Served:
     exact = sample.exact
     if chosen.trial is None:
         return Served(quality(exact.scores, exact.scores, exact.unoccluded), 1.0, 0.0)
-    found = chosen.trial.outcomes[image][chosen.number]
-    cells = spots(found.sampled.ravel())
+    outcome = chosen.trial.outcomes[image][chosen.number]
+    cells = spots(outcome.sampled.ravel())
     return Served(
-        quality(found.surface, exact.scores, exact.unoccluded),
-        found.evaluated / exact.scores.size,
-        spot_error(found.surface, cells, exact.scores.ravel()[cells]),
+        quality(outcome.surface, exact.scores, exact.unoccluded),
+        outcome.evaluated / exact.scores.size,
+        spot_error(outcome.surface, cells, exact.scores.ravel()[cells]),
     )
 
 
 def _seconds(explainer: Explainer, sample: Sample, goal: Goal, plan: SamplingPlan) -> float:
-    """That an explanation by ``plan`` takes."""
+    """Measured seconds of an explanation by ``plan``."""
     image = sample.image if explainer.manifest.layout == "NCHW" else np.ascontiguousarray(sample.image.transpose(0, 2, 3, 1))
-    found = explainer.explain(
+    heat_map = explainer.explain(
         image, stride=goal.stride, target=sample.exact.target, fill=goal.fill, score=goal.score, quality=plan
     )
-    return found.seconds
+    return heat_map.seconds
