@@ -7,14 +7,10 @@
 
 from __future__ import annotations
 
-import operator
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.bundle.plans import SamplingPlan
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
     import onnx
 
     from kcompiler.bundle import Bundle
-    from kcompiler.options import Approximation
 
 __all__ = [
     "BundleError",
@@ -117,53 +112,17 @@ def compile(
         UsageError: a parameter does not fit the model.
         CheckFailed: the compiled model disagrees with full inference.
     """
-    from kcompiler.options import Options, reducing
+    from kcompiler.options import options_of
     from kcompiler.passes.source.model_file import as_file
     from kcompiler.pipeline import compile_file
 
-    recipe = Preprocessing.read(Path(preprocessing)) if isinstance(preprocessing, (str, Path)) else preprocessing
-    options = Options(
-        patch=_pair(patch),
-        input_shape=_whole_numbers("input_shape", input_shape) if input_shape is not None else None,
-        layout=layout,
-        bind=dict(bind or {}),
-        output=output,
-        reducing=reducing(reduce, reduce_over, reduce_box, class_axis),
-        extents=extents,
-        convolution=convolution,
-        approximations=_approximations(thresholds, int8=int8, freeze_gates=freeze_gates),
-        calibrate=calibrate,
-        threads=threads,
-        preprocessing=recipe,
-    )
+    options = options_of(
+        patch=patch, input_shape=input_shape, layout=layout, bind=bind, output=output, reduce=reduce, reduce_over=reduce_over,
+        reduce_box=reduce_box, class_axis=class_axis, extents=extents, convolution=convolution, thresholds=thresholds,
+        int8=int8, freeze_gates=freeze_gates, calibrate=calibrate, threads=threads, preprocessing=preprocessing,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="kcompiler-model-") as scratch:
         return compile_file(as_file(model, Path(scratch)), options)
-
-
-def _approximations(
-    shares: Sequence[float | Mapping[str, float]], *, int8: bool, freeze_gates: bool
-) -> tuple[Approximation, ...]:
-    from kcompiler.options import Approximation
-    from kcompiler.passes.regions.propagate import EXACT, Thresholds
-
-    capped = [Thresholds(nodes=dict(share)) if isinstance(share, Mapping) else Thresholds(float(share)) for share in shares]
-    frozen = [replace(thresholds, freeze_gates=True) for thresholds in (EXACT, *capped)] if freeze_gates else []
-    integers = [Approximation(thresholds, integers=True) for thresholds in (EXACT, *capped, *frozen)] if int8 else []
-    return (*(Approximation(thresholds) for thresholds in (*capped, *frozen)), *integers)
-
-
-def _pair(patch: int | tuple[int, int]) -> tuple[int, int]:
-    sizes = _whole_numbers("patch", (patch, patch) if np.ndim(patch) == 0 else patch)
-    if len(sizes) != 2:
-        raise UsageError(f"patch is {patch!r}, expected a side or (height, width)")
-    return sizes[0], sizes[1]
-
-
-def _whole_numbers(name: str, values: object) -> tuple[int, ...]:
-    try:
-        return tuple(operator.index(value) for value in values)  # type: ignore[attr-defined]
-    except TypeError as error:
-        raise UsageError(f"{name} is {values!r}, expected whole numbers") from error
 
 
 def load(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -142,6 +144,71 @@ def check_labels(options: Options, classes: int, *, two_classes: bool = False) -
             f"preprocessing has {len(labels)} labels, the model puts out {classes} numbers; expected one label each, or none"
             + (" (or two: one sigmoid output is two classes)" if two_classes else "")
         )
+
+
+def options_of(
+    *,
+    patch: int | tuple[int, int] = 16,
+    input_shape: Sequence[int] | None = None,
+    layout: Layout | None = None,
+    bind: Mapping[str, Value] | None = None,
+    output: str | None = None,
+    reduce: How | None = None,
+    reduce_over: Over = "everything",
+    reduce_box: Sequence[int] | None = None,
+    class_axis: int | None = None,
+    extents: Literal["tight", "static"] = "tight",
+    convolution: Literal["auto", "direct"] = "auto",
+    thresholds: Sequence[float | Mapping[str, float]] = (),
+    int8: bool = False,
+    freeze_gates: bool = False,
+    calibrate: bool = False,
+    threads: int | None = None,
+    preprocessing: Preprocessing | str | Path | None = None,
+) -> Options:
+    """The arguments of :func:`kcompiler.compile` as options.
+
+    Raises:
+        UsageError: an argument is out of its range, or two do not go together.
+    """
+    recipe = Preprocessing.read(Path(preprocessing)) if isinstance(preprocessing, (str, Path)) else preprocessing
+    return Options(
+        patch=_pair(patch),
+        input_shape=_whole_numbers("input_shape", input_shape) if input_shape is not None else None,
+        layout=layout,
+        bind=dict(bind or {}),
+        output=output,
+        reducing=reducing(reduce, reduce_over, reduce_box, class_axis),
+        extents=extents,
+        convolution=convolution,
+        approximations=_approximations(thresholds, int8=int8, freeze_gates=freeze_gates),
+        calibrate=calibrate,
+        threads=threads,
+        preprocessing=recipe,
+    )
+
+
+def _approximations(
+    shares: Sequence[float | Mapping[str, float]], *, int8: bool, freeze_gates: bool
+) -> tuple[Approximation, ...]:
+    capped = [Thresholds(nodes=dict(share)) if isinstance(share, Mapping) else Thresholds(float(share)) for share in shares]
+    frozen = [replace(thresholds, freeze_gates=True) for thresholds in (EXACT, *capped)] if freeze_gates else []
+    integers = [Approximation(thresholds, integers=True) for thresholds in (EXACT, *capped, *frozen)] if int8 else []
+    return (*(Approximation(thresholds) for thresholds in (*capped, *frozen)), *integers)
+
+
+def _pair(patch: int | tuple[int, int]) -> tuple[int, int]:
+    sizes = _whole_numbers("patch", (patch, patch) if np.ndim(patch) == 0 else patch)
+    if len(sizes) != 2:
+        raise UsageError(f"patch is {patch!r}, expected a side or (height, width)")
+    return sizes[0], sizes[1]
+
+
+def _whole_numbers(name: str, values: object) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(value) for value in values)  # type: ignore[attr-defined]
+    except TypeError as error:
+        raise UsageError(f"{name} is {values!r}, expected whole numbers") from error
 
 
 def reducing(how: str | None, over: str, box: Sequence[int] | None, class_axis: int | None) -> Reducing | None:

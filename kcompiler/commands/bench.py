@@ -17,6 +17,7 @@ from rich.table import Table
 import kcompiler
 from kcompiler.bundle import Bundle
 from kcompiler.commands import options
+from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.commands.rivals import captum_seconds, torch_module, torch_seconds
 from kcompiler.runtime.errors import CheckFailed, UsageError
 from kcompiler.runtime.explainer import Explainer
@@ -29,6 +30,7 @@ from kcompiler.runtime.measuring.profile import profile as profile_of
 from kcompiler.runtime.measuring.timing import spread
 
 
+@with_reading
 def bench_models(
     models: Annotated[list[Path], typer.Argument(help="ONNX models, or compiled bundles.", show_default=False)],
     patch: Annotated[
@@ -45,14 +47,7 @@ def bench_models(
     profile: Annotated[bool, typer.Option("--profile", help="Print the time of each operator, too.")] = False,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in processes of its own.")] = True,
     calibrate: options.Calibrate = False,
-    input_shape: options.InputShape = None,
-    layout: options.Layout = None,
-    bind: options.Bind = None,
-    output: options.Output = None,
-    reduce: options.Reduce = None,
-    reduce_over: options.ReduceOver = "everything",
-    reduce_box: options.ReduceBox = None,
-    class_axis: options.ClassAxis = None,
+    reading: Reading = AS_DECLARED,
     provider: options.Provider = None,
     threads: options.Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -67,8 +62,7 @@ def bench_models(
     extra: list[dict[str, float]] = []
     for path, size in product(models, patches):
         bundle: Path | Bundle = path
-        compile_options = (patch, input_shape, layout, bind, output, reduce, reduce_box, class_axis)
-        if path.is_dir() and (calibrate or any(value is not None for value in compile_options)):
+        if path.is_dir() and (calibrate or patch is not None or reading.given):
             raise UsageError(
                 f"{path}: is compiled already; --patch, --input-shape, --layout, --bind, --output, --reduce and --calibrate are "
                 "for models"
@@ -77,10 +71,8 @@ def bench_models(
         if not path.is_dir():
             tell("compiling")
             bundle = kcompiler.compile(
-                path, patch=options.patch_size(size), input_shape=options.input_shape(input_shape), layout=layout,
-                bind=options.bound(bind), output=output, reduce=reduce, reduce_over=reduce_over,
-                reduce_box=options.reduce_box(reduce_box), class_axis=class_axis, calibrate=calibrate, threads=threads,
-            )  # fmt: skip
+                path, patch=options.patch_size(size), calibrate=calibrate, threads=threads, **reading.arguments
+            )
         explainer = kcompiler.load(bundle, providers=provider, threads=threads)
         for step in strides:
             results.append(benchmark(explainer, stride=step, sample=positions, rounds=rounds, memory=memory, tell=tell))

@@ -10,26 +10,21 @@ import typer
 
 import kcompiler
 from kcompiler.commands import options
+from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.runtime.bundle.files import check_folder_replaceable
 from kcompiler.runtime.bundle.manifest import is_own_file
 
 TAUS = (0.6, 0.5, 0.4)
 
 
+@with_reading
 def compile_model(
     model: options.Model,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Bundle to write; default is MODEL.kc beside the model.")
     ] = None,
     patch: options.Patch = "16",
-    input_shape: options.InputShape = None,
-    layout: options.Layout = None,
-    bind: options.Bind = None,
-    output: options.Output = None,
-    reduce: options.Reduce = None,
-    reduce_over: options.ReduceOver = "everything",
-    reduce_box: options.ReduceBox = None,
-    class_axis: options.ClassAxis = None,
+    reading: Reading = AS_DECLARED,
     extents: Annotated[
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
     ] = "tight",
@@ -58,14 +53,7 @@ def compile_model(
     bundle = kcompiler.compile(
         model,
         patch=options.patch_size(patch),
-        input_shape=options.input_shape(input_shape),
-        layout=layout,
-        bind=options.bound(bind),
-        output=output,
-        reduce=reduce,
-        reduce_over=reduce_over,
-        reduce_box=options.reduce_box(reduce_box),
-        class_axis=class_axis,
+        **reading.arguments,
         extents=extents,
         convolution=convolution,
         thresholds=tau or (TAUS if approximate else ()),

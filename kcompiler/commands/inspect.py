@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kcompiler.commands import options
+from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.runtime.bundle.manifest import read_manifest
 from kcompiler.runtime.bundle.report import NodeReport, Report
 from kcompiler.runtime.errors import UsageError
@@ -23,24 +24,12 @@ BAR = 12
 HALF = 0.5
 
 
-COMPILED_FOR = (
-    "patch", "input_shape", "layout", "bind", "output", "reduce", "reduce_over", "reduce_box", "class_axis",
-)  # fmt: skip
-"""Compile options, which do not apply to a bundle."""
-
-
+@with_reading
 def inspect_model(
     context: typer.Context,
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX models, or bundles.", show_default=False)],
     patch: options.Patch = "16",
-    input_shape: options.InputShape = None,
-    layout: options.Layout = None,
-    bind: options.Bind = None,
-    output: options.Output = None,
-    reduce: options.Reduce = None,
-    reduce_over: options.ReduceOver = "everything",
-    reduce_box: options.ReduceBox = None,
-    class_axis: options.ClassAxis = None,
+    reading: Reading = AS_DECLARED,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON; of several models by file name.")] = False,
     picture: Annotated[
         Path | None,
@@ -53,8 +42,8 @@ def inspect_model(
     """Show what becomes of each node: incremental or dense, how, over which region, why, and what that is predicted to give."""
     if picture is not None:
         _check_picture(picture, force=force)
-    sources = {name: context.get_parameter_source(name) for name in COMPILED_FOR}
-    compile_settings = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    source = context.get_parameter_source("patch")
+    compile_settings = [*(["patch"] if source is not None and source.name != "DEFAULT" else []), *reading.given]
     for model in models:
         if compile_settings and model.is_dir():
             option = f"--{compile_settings[0].replace('_', '-')}"
@@ -62,8 +51,7 @@ def inspect_model(
                 f"{model}: is a bundle, and its report is of what it was compiled for; leave out {option}, or "
                 "inspect the ONNX model"
             )
-    reduction = (reduce, reduce_over, options.reduce_box(reduce_box), class_axis)
-    reports = {model.name: _report(model, patch, input_shape, layout, bind, output, reduction) for model in models}
+    reports = {model.name: _report(model, patch, reading) for model in models}
     if len(reports) != len(models):
         raise UsageError("two of the models have the same file name; rename one, so that they can be told apart")
     if json:
@@ -91,26 +79,14 @@ def _check_picture(picture: Path, *, force: bool) -> None:
         raise UsageError(f"{picture}: there is no folder {picture.parent}")
 
 
-def _report(
-    model: Path,
-    patch: str,
-    input_shape: str | None,
-    layout: options.Layout,
-    bind: options.Bind,
-    output: str | None,
-    reduction: tuple[str | None, str, tuple[int, ...] | None, int | None],
-) -> Report:
+def _report(model: Path, patch: str, reading: Reading) -> Report:
     if model.is_dir():
         return read_manifest(model).report
-    from kcompiler.options import Options, reducing
+    from kcompiler.options import options_of
     from kcompiler.pipeline import analyse
 
-    size, shape = options.patch_size(patch), options.input_shape(input_shape)
-    compile_options = Options(
-        patch=size, input_shape=shape, layout=layout, bind=options.bound(bind), output=output, reducing=reducing(*reduction)
-    )
     with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
-        return analyse(model, compile_options, Path(scratch)).report
+        return analyse(model, options_of(patch=options.patch_size(patch), **reading.arguments), Path(scratch)).report
 
 
 def page(name: str, report: Report) -> Group:

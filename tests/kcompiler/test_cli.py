@@ -227,11 +227,15 @@ def test_explain_refuses_to_overwrite(work, tmp_path):
 def test_explain_resumes_what_was_interrupted(work, tmp_path):
     arguments = ("explain", work / "model.kc", work / "picture.png", "-o", tmp_path / "out", "--stride", "2")
     kcompiler(*arguments)
-    scores, record = np.load(tmp_path / "out" / "picture.npy"), json.loads((tmp_path / "out" / "picture.json").read_text())
-    partial = scores.copy()
-    partial[4:] = np.nan
-    np.save(tmp_path / "out" / "picture.npy", partial)
-    (tmp_path / "out" / "picture.json").write_text(json.dumps({**record, "evaluated": int(partial.size / 2), "complete": False}))
+    complete, record = (
+        HeatMap.load(tmp_path / "out" / "picture.json"),
+        json.loads((tmp_path / "out" / "picture.json").read_text()),
+    )
+    scores = complete.scores
+    partial = np.where(np.arange(len(scores))[:, None] < 4, scores, np.float32(np.nan))
+    interrupted = replace(complete, scores=partial, sampled=~np.isnan(partial), complete=False)
+    settings = {name: value for name, value in record.items() if name not in interrupted.record()}
+    interrupted.save(tmp_path / "out", "picture", details=settings, force=True)
     done = kcompiler(*arguments, "--resume")
     assert "positions in" in done.stdout
     np.testing.assert_allclose(np.load(tmp_path / "out" / "picture.npy"), scores, rtol=1e-4, atol=1e-5)
