@@ -227,10 +227,8 @@ def test_explain_refuses_to_overwrite(work, tmp_path):
 def test_explain_resumes_what_was_interrupted(work, tmp_path):
     arguments = ("explain", work / "model.kc", work / "picture.png", "-o", tmp_path / "out", "--stride", "2")
     kcompiler(*arguments)
-    complete, record = (
-        HeatMap.load(tmp_path / "out" / "picture.json"),
-        json.loads((tmp_path / "out" / "picture.json").read_text()),
-    )
+    record = json.loads((tmp_path / "out" / "picture.json").read_text())
+    complete = HeatMap.load(tmp_path / "out" / "picture.json")
     scores = complete.scores
     partial = np.where(np.arange(len(scores))[:, None] < 4, scores, np.float32(np.nan))
     interrupted = replace(complete, scores=partial, sampled=~np.isnan(partial), complete=False)
