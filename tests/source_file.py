@@ -1,4 +1,4 @@
-"""The oracle of what normalising does: the source file, as exported, run by ONNX Runtime on covered images."""
+"""The oracle of all outputs: the source file, as exported, run by ONNX Runtime on images that are covered by hand."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from everywhere import NEVER_DENSE
 from networks import CHANNELS, Builder
 from onnx import TensorProto, helper
-from onnxruntime import InferenceSession
+from onnxruntime import InferenceSession, SessionOptions
 
 from kcompiler.bundle import Bundle
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.arrays import FloatArray
-from kcompiler.runtime.bundle.report import NodeReport
+from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.explainer import Explainer
 
 HEIGHT, WIDTH = 12, 14
 PATCH = (3, 4)
 FILL = (0.7, -1.2, 3.0)
+NEVER_DENSE = 2.0
+"""As ``dense_share``: more than any region's share of its map."""
 Network = Callable[[Builder, int], str]
 """Adds nodes of an opset to a builder, and returns the name of their output: a row of numbers for each image."""
 
@@ -74,78 +75,118 @@ def save(folder: Path, network: Network, opset: int, batch: int | str = 1) -> Pa
     return path
 
 
+def positions_of(size: tuple[int, int], patch: tuple[int, int] = PATCH, *, cut_off: bool = False) -> IntArray:
+    """Every position (y, x) of a patch in an image of ``size``: int64 [N, 2]; those that the edges cut off, too, if so asked."""
+    first = [1 - side if cut_off else 0 for side in patch]
+    last = [whole - 1 if cut_off else whole - side for whole, side in zip(size, patch, strict=True)]
+    return np.array([(y, x) for y in range(first[0], last[0] + 1) for x in range(first[1], last[1] + 1)], np.int64)
+
+
+def cover_by_hand(
+    image: np.ndarray, positions: npt.ArrayLike, fill: npt.ArrayLike = FILL, patch: tuple[int, int] = PATCH
+) -> np.ndarray:
+    """The image [C, H, W] covered at each position, in its own type: [N, C, H, W].
+
+    Args:
+        image: of any type.
+        positions: [N, 2], (y, x); of a patch that leaves the image, what of it lies inside covers.
+        fill: one number, one a channel, or a picture [C, H, W].
+        patch: (height, width).
+    """
+    numbers = np.asarray(fill)
+    picture = np.broadcast_to(numbers.reshape(-1, 1, 1) if numbers.ndim < 3 else numbers, image.shape).astype(image.dtype)
+    covered = np.repeat(image[None], len(np.asarray(positions)), axis=0)
+    for one, (y, x) in zip(covered, np.asarray(positions).tolist(), strict=True):
+        rows, columns = slice(max(y, 0), y + patch[0]), slice(max(x, 0), x + patch[1])
+        one[:, rows, columns] = picture[:, rows, columns]
+    return covered
+
+
 def covered_images() -> tuple[FloatArray, list[tuple[int, int]], FloatArray]:
     """An image [C, H, W], every position, and the image covered at each: [N, C, H, W]."""
     image = np.random.default_rng(1).standard_normal((CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
-    positions = [(y, x) for y in range(HEIGHT - PATCH[0] + 1) for x in range(WIDTH - PATCH[1] + 1)]
-    covered = np.repeat(image[None], len(positions), axis=0)
-    for one, (y, x) in zip(covered, positions, strict=True):
-        one[:, y : y + PATCH[0], x : x + PATCH[1]] = np.reshape(FILL, (CHANNELS, 1, 1))
-    return image, positions, covered
+    positions = positions_of((HEIGHT, WIDTH))
+    return image, [(y, x) for y, x in positions.tolist()], cover_by_hand(image, positions)
 
 
-def source_outputs(path: Path, tensor: str, images: FloatArray) -> FloatArray:
-    """``tensor`` of the file, an output or not, for each of ``images`` alone: [N, ...]. ONNX Runtime runs a copy beside it."""
+def run_file(
+    path: Path, images: np.ndarray, tensor: str = "", *, feeds: Mapping[str, np.ndarray] | None = None, batch: int | None = 1
+) -> np.ndarray:
+    """What ONNX Runtime makes of each of ``images`` alone by the file as it was given: [N, ...].
+
+    Args:
+        path: a model file.
+        images: [N, ...] as the file takes one of them, without the batch.
+        tensor: of the file, an output or not (then a copy beside the file has it as one more output); else the first output.
+        feeds: what the other inputs are fed with.
+        batch: how many of the same image a run takes, of which the first counts; None where the file has no batch.
+    """
     model = onnx.load(path, load_external_data=False)
-    if all(value.name != tensor for value in model.graph.output):
+    given = path
+    if tensor and all(value.name != tensor for value in model.graph.output):
         model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    copy = path.with_name(f"oracle_{path.name}")
-    onnx.save(model, copy)
-    session = InferenceSession(copy, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.stack([session.run([tensor], {name: image[None]})[0][0] for image in images])
-
-
-def assert_equals_outputs(path: Path, tensor: str, **options: object) -> Bundle:
-    """Compiles ``path`` and compares it with ``tensor`` of the file itself, raw outputs at every position."""
-    bundle = compile_file(path, Options(patch=PATCH, dense_share=NEVER_DENSE, **options))  # type: ignore[arg-type]
-    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
-    image, positions, covered = covered_images()
-    expected = source_outputs(path, tensor, covered).reshape(len(covered), -1)
-    assert np.ptp(expected, axis=0).max() > 1e-3, "the patch is to move the outputs"
-    np.testing.assert_allclose(explainer.outputs(image, positions, fill=FILL), expected, rtol=1e-4, atol=1e-5)
-    return bundle
+        given = path.with_name(f"oracle_{path.name}")
+        onnx.save(model, given)
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    feeds = feeds or {}
+    (name,) = (value.name for value in session.get_inputs() if value.name not in feeds)
+    names = [tensor or session.get_outputs()[0].name]
+    found = []
+    for image in images:
+        (output,) = session.run(names, {name: image if batch is None else np.repeat(image[None], batch, axis=0), **feeds})
+        assert batch is None or len(output) == batch, "the first axis of the output is to be the batch"
+        found.append(output if batch is None else output[0])
+    return np.stack(found)
 
 
 def assert_equals_source(
     path: Path,
+    tensor: str = "",
     *,
-    options: Options | None = None,
-    feeds: Mapping[str, np.ndarray] | None = None,
-    fill: Sequence[float] = FILL,
     image: np.ndarray | None = None,
-    name: str = "image",
-    rtol: float = 1e-4,
+    fill: Sequence[float] = FILL,
+    feeds: Mapping[str, np.ndarray] | None = None,
+    batch: int | None = 1,
     oracle: Path | None = None,
-) -> list[NodeReport]:
-    """Compiles ``path``, compares it with the file itself at every position, and returns the report of its nodes.
+    rtol: float = 1e-4,
+    same_bits: bool = False,
+    **options: object,
+) -> Bundle:
+    """Compiles ``path``, and compares raw outputs with the file itself at every position, cut off by the edges, too.
+
+    What runs by full inference is compared so, and by the compiled graphs, which other stacks run.
 
     Args:
         path: a model file.
-        options: to compile by.
-        feeds: what the file's other inputs are fed with.
+        tensor: of the file, with which to compare; the explained output if none is given.
+        image: [C, H, W] in the file's own type, whatever its layout; else a random one of float32.
         fill: one number a channel.
-        image: [C, H, W] in the file's own type, whatever its layout.
-        name: of the image input.
+        feeds: see :func:`run_file`, as of ``batch``.
         oracle: a file that gives the same, where ONNX Runtime does not run this one on any image.
         rtol: relative tolerance, larger where the file's outputs are rounded to another type.
+        same_bits: no output may be off at all.
+        options: to compile by, beside a patch and that nothing runs dense which need not.
     """
-    bundle = compile_file(path, options or Options(patch=PATCH, dense_share=NEVER_DENSE))
-    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
-    session = InferenceSession(oracle or path, providers=["CPUExecutionProvider"])
+    bundle = compile_file(path, Options(**{"patch": PATCH, "dense_share": NEVER_DENSE, **options}))  # type: ignore[arg-type]
+    manifest = bundle.manifest
     if image is None:
-        image = np.random.default_rng(1).standard_normal((CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
-    names = [value.name for value in session.get_outputs()]
-    output = bundle.manifest.output if bundle.manifest.output in names else names[0]
-    last = bundle.manifest.layout == "NHWC"
-    positions = [(y, x) for y in range(HEIGHT - PATCH[0] + 1) for x in range(WIDTH - PATCH[1] + 1)]
-    expected = []
-    for y, x in positions:
-        covered = image.copy()
-        covered[:, y : y + PATCH[0], x : x + PATCH[1]] = np.reshape(fill, (CHANNELS, 1, 1)).astype(image.dtype)
-        given = covered.transpose(1, 2, 0) if last else covered
-        expected.append(np.ravel(session.run([output], {name: given[None], **(feeds or {})})[0]))
-    assert np.ptp(np.asarray(expected, np.float64), axis=0).max() > 1e-3, "the patch is to move the outputs"
-    laid_out = image.transpose(1, 2, 0) if last else image
-    np.testing.assert_allclose(explainer.outputs(laid_out, positions, fill=fill), expected, rtol=rtol, atol=1e-5)
-    return list(bundle.report.nodes)
+        image = np.random.default_rng(1).standard_normal(manifest.shape, dtype=np.float32)
+    positions = positions_of(manifest.shape[1:], manifest.patch, cut_off=True)
+    covered = cover_by_hand(image, positions, fill, manifest.patch)
+    order = (1, 2, 0) if manifest.layout == "NHWC" else (0, 1, 2)
+    laid_out = covered.transpose(0, *(1 + axis for axis in order))
+    expected = run_file(oracle or path, laid_out, tensor or manifest.output, feeds=feeds, batch=batch)
+    expected = expected.reshape(len(positions), -1)
+    assert np.ptp(expected.astype(np.float64), axis=0).max() > 1e-2, "the patch is to move the outputs"
+    assert len(np.unique(expected, axis=0)) > len(positions) / 10, "positions are to be told apart"
+    for graphs in (False, True) if manifest.exact.whole or manifest.few else (False,):
+        explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=graphs)
+        found = explainer.outputs(image.transpose(order), positions, fill=fill)
+        if same_bits:
+            np.testing.assert_array_equal(found, expected)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-5)
+    return bundle

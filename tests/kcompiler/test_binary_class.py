@@ -7,10 +7,9 @@ import json
 import numpy as np
 import onnx
 import pytest
-from everywhere import NEVER_DENSE
 from networks import Builder
 from onnx import helper
-from source_file import FILL, HEIGHT, PATCH, WIDTH, covered_images, mean, save, source_outputs
+from source_file import FILL, HEIGHT, NEVER_DENSE, PATCH, WIDTH, covered_images, mean, run_file, save
 from typer.testing import CliRunner
 
 import kcompiler
@@ -60,7 +59,7 @@ def source(model):
     image, _, covered = covered_images()
     (output,) = (value.name for value in onnx.load(model).graph.output)
     images = np.concatenate([covered, image[None]])
-    p, z = (source_outputs(model, name, images)[:, 0] for name in (output, "logit"))
+    p, z = (run_file(model, images, name)[:, 0] for name in (output, "logit"))
     return (p[:-1].reshape(ROWS, COLS), z[:-1].reshape(ROWS, COLS)), (p[-1], z[-1])
 
 

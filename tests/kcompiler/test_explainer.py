@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from networks import save
+from painted import read_back
 from PIL import Image
+from source_file import cover_by_hand, run_file
 
 import kcompiler
 from kcompiler.runtime.inputs.images import cover, fill_image
 from kcompiler.runtime.inputs.positions import make_grid
+from kcompiler.runtime.maps.heatmap import HeatMap
 
 SHAPE = (3, 24, 28)
+PATCH = (4, 6)
+NEAR = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return kcompiler.compile(save("residual", tmp_path_factory.mktemp("model") / "model.onnx", 24, 28), patch=(4, 6))
+def model(tmp_path_factory):
+    return save("residual", tmp_path_factory.mktemp("model") / "model.onnx", 24, 28)
+
+
+@pytest.fixture(scope="module")
+def bundle(model):
+    return kcompiler.compile(model, patch=PATCH)
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +44,34 @@ def image():
     return np.random.default_rng(5).standard_normal(SHAPE, dtype=np.float32)
 
 
-def test_outputs_equal_running_the_source_on_covered_images(explainer, image):
+def expected_map(model, image, stride, target, fill=0.0, region=(0, 0, 24, 28)):
+    """The scores of a map, by the source file: float32 [rows, cols]."""
+    ys, xs = (range(region[axis], region[axis + 2] - PATCH[axis] + 1, stride) for axis in (0, 1))
+    covered = cover_by_hand(image, [(y, x) for y in ys for x in xs], fill, PATCH)
+    return run_file(model, covered)[:, target].reshape(len(ys), len(xs))
+
+
+def between_centres(scores, stride):
+    """A map [rows, cols] at the size of the image, pixel by pixel: linear between the centres of patches, constant beyond."""
+
+    def neighbours(pixel, side, count):
+        place = min(max((pixel - (side - 1) / 2) / stride, 0.0), count - 1.0)
+        first = min(int(place), count - 2)
+        return (first, 1 - (place - first)), (first + 1, place - first)
+
+    found = np.zeros(SHAPE[1:])
+    for y, x in np.ndindex(*SHAPE[1:]):
+        for row, share in neighbours(y, PATCH[0], scores.shape[0]):
+            for column, part in neighbours(x, PATCH[1], scores.shape[1]):
+                found[y, x] += share * part * scores[row, column]
+    return found
+
+
+def test_outputs_equal_running_the_source_on_covered_images(model, explainer, image):
     positions = np.array([[0, 0], [20, 22], [3, 7], [11, 0]])
-    covered = np.repeat(image[None], 4, axis=0)
-    for one, (y, x) in zip(covered, positions, strict=True):
-        one[:, y : y + 4, x : x + 6] = np.array([1.0, -2.0, 0.5])[:, None, None]
-    expected = explainer.full_inference().run(covered)
-    np.testing.assert_allclose(explainer.outputs(image, positions, fill=(1.0, -2.0, 0.5)), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(cover(image[None], fill_image((1.0, -2.0, 0.5), SHAPE), positions, (4, 6)), covered)
+    covered = cover_by_hand(image, positions, (1.0, -2.0, 0.5), PATCH)
+    np.testing.assert_allclose(explainer.outputs(image, positions, fill=(1.0, -2.0, 0.5)), run_file(model, covered), **NEAR)
+    np.testing.assert_array_equal(cover(image[None], fill_image((1.0, -2.0, 0.5), SHAPE), positions, PATCH), covered)
 
 
 def test_outputs_keep_the_order_and_number_of_positions(explainer, image):
@@ -52,30 +84,35 @@ def test_outputs_keep_the_order_and_number_of_positions(explainer, image):
     assert explainer.outputs(image, []).shape == (0, 5)
 
 
-def test_heat_map_holds_raw_scores_of_the_target(explainer, image):
+def test_heat_map_holds_raw_scores_of_the_target(model, explainer, image):
     heat_map = explainer.explain(image, stride=5, target=3, fill=0.25)
     grid = make_grid((24, 28), (4, 6), 5)
     np.testing.assert_array_equal(heat_map.ys, grid.ys)
     np.testing.assert_array_equal(heat_map.xs, grid.xs)
     np.testing.assert_array_equal(heat_map.scores.reshape(-1), explainer.outputs(image, grid.positions, fill=0.25)[:, 3])
-    unoccluded = explainer.full_inference().run(image[None])[0]
+    np.testing.assert_allclose(heat_map.scores, expected_map(model, image, 5, 3, fill=0.25), **NEAR)
+    unoccluded = run_file(model, image[None])[0]
     assert heat_map.unoccluded == pytest.approx(unoccluded[3], rel=1e-4)
+    np.testing.assert_array_equal(heat_map.drop, np.float32(heat_map.unoccluded) - heat_map.scores)
     assert heat_map.scores.dtype == np.float32
     assert heat_map.evaluated == heat_map.scores.size
     assert heat_map.complete
 
 
-def test_default_target_is_the_largest_output(explainer, image):
-    assert explainer.explain(image, stride=10).target == explainer.full_inference().run(image[None])[0].argmax()
+def test_default_target_is_the_largest_output(model, explainer, image):
+    found = explainer.explain(image, stride=10)
+    assert found.target == run_file(model, image[None])[0].argmax()
+    np.testing.assert_allclose(found.scores, expected_map(model, image, 10, found.target), **NEAR)
 
 
-def test_region_of_interest_is_a_part_of_the_whole_map(explainer, image):
+def test_region_of_interest_is_a_part_of_the_whole_map(model, explainer, image):
     whole = explainer.explain(image, stride=2, target=0)
     part = explainer.explain(image, stride=2, target=0, region=(4, 6, 16, 22))
     rows, cols = np.isin(whole.ys, part.ys), np.isin(whole.xs, part.xs)
     assert part.ys.min() == 4
     assert part.ys.max() + 4 == 16
-    np.testing.assert_allclose(whole.scores[np.ix_(rows, cols)], part.scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(whole.scores[np.ix_(rows, cols)], part.scores, **NEAR)
+    np.testing.assert_allclose(part.scores, expected_map(model, image, 2, 0, region=(4, 6, 16, 22)), **NEAR)
 
 
 def test_image_with_and_without_batch_axis(explainer, image):
@@ -88,10 +125,11 @@ def test_progress_counts_up_with_a_forecast(explainer, image):
     assert [p.done for p in points] == sorted({p.done for p in points})
     assert points[-1].done == points[-1].total == 21 * 23
     assert points[-1].remaining == 0
-    assert points[0].remaining > 0
+    first = points[0]
+    assert first.remaining == pytest.approx(first.seconds * (first.total - first.done) / first.done)
 
 
-def test_interrupted_map_is_kept_and_resumed(explainer, image):
+def test_interrupted_map_is_kept_and_resumed(model, explainer, image):
     def stop(progress):
         if progress.done > 100:
             raise KeyboardInterrupt
@@ -100,18 +138,18 @@ def test_interrupted_map_is_kept_and_resumed(explainer, image):
         explainer.explain(image, stride=1, target=1, progress=stop)
     partial = caught.value.heat_map
     assert 100 < partial.evaluated < partial.scores.size
-    assert np.isnan(partial.scores).sum() == partial.scores.size - partial.evaluated
-    whole = explainer.explain(image, stride=1, target=1)
+    whole = expected_map(model, image, 1, 1)
+    np.testing.assert_allclose(partial.scores, np.where(partial.sampled, whole, np.nan), **NEAR)
     counted = []
     resumed = explainer.explain(image, stride=1, target=1, resume=partial, progress=counted.append)
     assert counted[-1].total == partial.scores.size - partial.evaluated
     assert resumed.complete
-    np.testing.assert_allclose(resumed.scores, whole.scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(resumed.scores, whole, **NEAR)
     with pytest.raises(kcompiler.UsageError, match="another target"):
         explainer.explain(image, stride=1, target=2, resume=partial)
 
 
-def test_interrupted_maps_of_several_targets_are_kept_and_resumed(explainer, image):
+def test_interrupted_maps_of_several_targets_are_kept_and_resumed(model, explainer, image):
     def stop(progress):
         if progress.done > 100:
             raise KeyboardInterrupt
@@ -124,45 +162,61 @@ def test_interrupted_maps_of_several_targets_are_kept_and_resumed(explainer, ima
     counted = []
     resumed = explainer.explain_targets(image, 2, stride=1, score="drop", resume=partial, progress=counted.append)
     assert counted[-1].total == partial[0].scores.size - partial[0].evaluated
-    for one, whole in zip(resumed, explainer.explain_targets(image, 2, stride=1, score="drop"), strict=True):
+    outputs = run_file(model, image[None])[0]
+    for one, cut_short, target in zip(resumed, partial, np.argsort(-outputs)[:2], strict=True):
         assert one.complete
-        assert one.target == whole.target
-        np.testing.assert_allclose(one.scores, whole.scores, rtol=1e-4, atol=1e-5)
+        assert one.target == cut_short.target == target
+        drop = outputs[target] - expected_map(model, image, 1, target)
+        np.testing.assert_allclose(one.scores, drop, **NEAR)
+        np.testing.assert_allclose(cut_short.scores, np.where(cut_short.sampled, drop, np.nan), **NEAR)
     with pytest.raises(kcompiler.UsageError, match="another target, score"):
         explainer.explain_targets(image, 2, stride=2, score="drop", resume=partial)
     with pytest.raises(kcompiler.UsageError, match="several maps"):
         explainer.explain(image, stride=1, score="drop", resume=partial)
 
 
-def test_upsampled_map_meets_the_scores_at_patch_centres(explainer, image):
-    heat_map = explainer.explain(image, stride=4, target=0)
-    full_size = heat_map.upsample()
-    assert full_size.shape == (24, 28)
-    between = full_size[int(heat_map.ys[2]) + 1 : int(heat_map.ys[2]) + 3, int(heat_map.xs[1]) + 2 : int(heat_map.xs[1]) + 4]
-    assert between.mean() == pytest.approx(heat_map.scores[2, 1], abs=float(0.25 * np.ptp(heat_map.scores)))
-    assert full_size.min() >= heat_map.scores.min() - 1e-6
-    assert full_size.max() <= heat_map.scores.max() + 1e-6
+def test_upsampled_map_is_linear_between_the_scores_at_patch_centres(model, explainer, image):
+    expected = between_centres(expected_map(model, image, 4, 0), 4)
+    full_size = explainer.explain(image, stride=4, target=0).upsample()
+    assert (full_size.shape, full_size.dtype) == ((24, 28), np.float32)
+    np.testing.assert_allclose(full_size, expected, **NEAR)
 
 
-def test_saved_map_is_raw_numbers_a_picture_and_a_record(explainer, image, tmp_path):
-    heat_map = explainer.explain(image, stride=6, target=0)
-    heat_map.save(tmp_path / "out", "one", picture=np.zeros((24, 28, 3), np.uint8), details={"note": 1})
-    np.testing.assert_array_equal(np.load(tmp_path / "out" / "one.npy"), heat_map.scores)
+def test_saved_map_is_raw_numbers_a_picture_and_a_record(model, explainer, image, tmp_path):
+    heat_map, picture = explainer.explain(image, stride=6, target=0), np.zeros((24, 28, 3), np.uint8)
+    written = heat_map.save(tmp_path / "out", "one", picture=picture, details={"note": 1})
+    assert sorted(written) == sorted((tmp_path / "out").iterdir())
+    assert sorted(p.name for p in written) == ["one.json", "one.npy", "one.png"]
+    scores = np.load(tmp_path / "out" / "one.npy")
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected_map(model, image, 6, 0), **NEAR)
     record = json.loads((tmp_path / "out" / "one.json").read_text())
-    assert record["unoccluded"] == heat_map.unoccluded
-    assert record["note"] == 1
+    assert record.pop("seconds") == heat_map.seconds
+    assert record.pop("unoccluded") == pytest.approx(run_file(model, image[None])[0, 0], rel=1e-4)
+    assert record.pop("plan") == heat_map.plan.model_dump()
+    assert record == {
+        "target": 0, "label": "0", "ys": [0, 6, 12, 18], "xs": [0, 6, 12, 18], "patch": [4, 6], "image": [24, 28],
+        "score": "output", "evaluated": 16, "sampled": None, "exact": True, "complete": True, "warnings": [], "note": 1,
+    }  # fmt: skip
     with Image.open(tmp_path / "out" / "one.png") as drawing:
-        assert drawing.size[0] > 100
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["one.json", "one.npy", "one.png"]
+        np.testing.assert_array_equal(np.asarray(drawing), np.asarray(heat_map.overlay(picture)))
+    loaded = HeatMap.load(tmp_path / "out" / "one.json")
+    np.testing.assert_array_equal(loaded.scores, scores)
+    assert loaded.record() == heat_map.record()
     with pytest.raises(kcompiler.UsageError, match="exists already"):
         heat_map.save(tmp_path / "out", "one")
-    heat_map.save(tmp_path / "out", "one", force=True)
+    replace(heat_map, scores=-scores).save(tmp_path / "out", "one", force=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "one.npy"), -scores)
 
 
 def test_any_label_can_be_drawn(explainer, image, tmp_path):
     heat_map = replace(explainer.explain(image, stride=10, target=0), label="<b>$\\frac$")
-    assert "<img src=" in heat_map._repr_html_()
-    assert "<b>" not in heat_map._repr_html_()
+    page = heat_map._repr_html_()
+    assert "<b>" not in page
+    _, found, rest = page.partition('<img src="data:image/png;base64,')
+    assert found
+    with Image.open(io.BytesIO(base64.b64decode(rest.partition('"')[0]))) as drawing:
+        np.testing.assert_array_equal(np.asarray(drawing), np.asarray(heat_map.overlay()))
     heat_map.save(tmp_path)
 
 
@@ -174,10 +228,16 @@ def test_names_stay_in_their_folder(explainer, image, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_overlay_shows_red_where_covering_hurts(explainer, image):
+def test_overlay_shows_red_where_covering_hurts(model, explainer, image):
+    """And blue where it helps, the more opaque the more it does; where it does neither, the picture."""
+    expected = run_file(model, image[None])[0, 0] - between_centres(expected_map(model, image, 2, 0), 2)
     heat_map = explainer.explain(image, stride=2, target=0)
-    pixels = np.asarray(heat_map.overlay(np.full((24, 28, 3), 128, np.uint8))).astype(int)
-    assert (pixels[..., 0] - pixels[..., 2]).max() > 60
+    share = expected / np.abs(expected).max()
+    assert share.min() < -0.3 < 0.3 < share.max(), "it does both"
+    painted = read_back(heat_map.overlay, SHAPE[1:])
+    np.testing.assert_allclose(painted.opacity, 0.75 * np.abs(share), atol=0.02)
+    strong = np.abs(share) > 0.2
+    np.testing.assert_array_equal(np.sign(painted.red[strong]), np.sign(share[strong]))
     with pytest.raises(kcompiler.UsageError, match=r"expected uint8 of the map's size \[24, 28\]"):
         heat_map.overlay(np.zeros((10, 10, 3), np.uint8))
 

@@ -8,10 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from everywhere import NEVER_DENSE
 from networks import CHANNELS, Builder
 from onnx import TensorProto, helper, numpy_helper
-from source_file import FILL, HEIGHT, PATCH, WIDTH, covered_images, integers, source_outputs
+from source_file import FILL, HEIGHT, NEVER_DENSE, PATCH, WIDTH, covered_images, integers, run_file
 from typer.testing import CliRunner
 
 import kcompiler
@@ -100,7 +99,7 @@ def dense_output(path):
     """The whole output of the file at every position, and of the uncovered image."""
     image, positions, covered = covered_images()
     (name,) = (value.name for value in onnx.load(path).graph.output)
-    outputs = source_outputs(path, name, np.concatenate([covered, image[None]]))
+    outputs = run_file(path, np.concatenate([covered, image[None]]), name)
     return image, positions, outputs[:-1], outputs[-1]
 
 
@@ -179,7 +178,7 @@ def test_many_cells_lose_nothing(how, tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
     explainer = explainer_of(path, reduce=how)
     picture = np.random.default_rng(0).standard_normal((1, CHANNELS, side, side), dtype=np.float32)
-    expected = reduced(source_outputs(path, output, picture), how, 1)
+    expected = reduced(run_file(path, picture, output), how, 1)
     np.testing.assert_allclose(explainer.full_inference().run(picture), expected, rtol=3e-7)
     np.testing.assert_allclose(explainer.outputs(picture[0], [(9, 9)], fill=picture[0]), expected, rtol=1e-6)
 
@@ -285,7 +284,7 @@ def test_logits_are_reduced_alike(over, tmp_path):
     explainer = explainer_of(path, reduce="mean", reduce_over=over)
     assert explainer.manifest.logits is not None
     logits = onnx.load(path).graph.node[-1].input[0]
-    outputs = source_outputs(path, logits, np.concatenate([covered, image[None]]))
+    outputs = run_file(path, np.concatenate([covered, image[None]]), logits)
     expected = reduced(outputs, "mean", 1)[:-1] if over == "everything" else over_class(outputs[:-1], outputs[-1], "mean", 1, 0.0)
     target = int(np.flatnonzero(~np.isnan(expected[0]))[-1])
     found = explainer.explain(image, stride=1, fill=FILL, target=target, score="logit")
@@ -312,7 +311,7 @@ def test_a_map_of_labels_is_reduced_by_what_it_is_made_of(over, tmp_path):
     model.graph.output.append(helper.make_tensor_value_info("labels", TensorProto.INT64, [1, HEIGHT, WIDTH]))
     onnx.save(model, path)
     image, positions, covered = covered_images()
-    outputs = source_outputs(path, logits, np.concatenate([covered, image[None]]))
+    outputs = run_file(path, np.concatenate([covered, image[None]]), logits)
     expected = reduced(outputs, "mean", 1)[:-1] if over == "everything" else over_class(outputs[:-1], outputs[-1], "mean", 1, 0.0)
     found = explainer_of(path, reduce="mean", reduce_over=over).outputs(image, positions, fill=FILL)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from everywhere import NEVER_DENSE
 from networks import save
+from source_file import NEVER_DENSE
 
 from kcompiler import verified
 from kcompiler.options import Options

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from paintings import assert_changes_its_box_only
+from lesions import assert_changes_its_box_only
 
 from models.demo_pictures import LABELS, SIDE, _eye, picture
 

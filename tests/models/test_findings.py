@@ -8,7 +8,7 @@ from PIL import Image
 
 pytest.importorskip("skimage")
 
-from paintings import assert_changes_its_box_only
+from lesions import assert_changes_its_box_only
 
 from models.findings import DATA_SETS, picture
 from models.findings.__main__ import main

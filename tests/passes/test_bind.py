@@ -50,7 +50,7 @@ def test_a_number_beside_the_image(batch, shape, tmp_path):
     b = Builder()
     scaled = b.node("Div", "age", b.constant(100.0))
     path = save_model(tmp_path, b, joined(b, scaled, 1), [tensor("image", [batch, *SIZE]), tensor("age", eval(shape))])
-    nodes = assert_equals_source(path, options=options(age=57), feeds={"age": np.array([[57]], np.float32)})
+    nodes = assert_equals_source(path, bind={"age": 57}, feeds={"age": np.array([[57]], np.float32)}).report.nodes
     assert incremental(nodes) == {"Conv", "Relu"}
     bundle = compile_file(path, options(age=57.0))
     assert bundle.manifest.largest_batch > 1
@@ -65,7 +65,7 @@ def test_an_array_beside_the_image(first, tmp_path):
     inputs = [tensor("features", ["N", 70]), tensor("image", ["N", *SIZE])]
     path = save_model(tmp_path, b, x, inputs if first else inputs[::-1])
     for given in (features, features[0], features.tolist()):
-        nodes = assert_equals_source(path, options=options(features=given), feeds={"features": features})
+        nodes = assert_equals_source(path, bind={"features": given}, feeds={"features": features}).report.nodes
         assert incremental(nodes) == {"Conv", "Relu"}
     bound = compile_file(path, options(features=features)).manifest.bound["features"]
     assert (bound.type, bound.shape, bound.values, len(bound.sha256)) == ("FLOAT", (1, 70), None, 64)
@@ -79,7 +79,7 @@ def test_a_map_beside_the_image(how, tmp_path):
     path = save_model(tmp_path, b, row(b, x), [tensor("image", ["N", *SIZE]), tensor("mask", ["N", 1, HEIGHT, WIDTH])])
     with pytest.raises(ModelError, match=r"2 inputs have the four axes.*--bind mask=array.npy"):
         compile_file(path, options())
-    nodes = assert_equals_source(path, options=options(mask=mask), feeds={"mask": mask})
+    nodes = assert_equals_source(path, bind={"mask": mask}, feeds={"mask": mask}).report.nodes
     assert [node.operator for node in nodes if not node.incremental] == ["ReduceMean"]
 
 
@@ -91,7 +91,7 @@ def test_numbers_of_other_shapes(kind, tmp_path):
     x = b.node("Softmax", b.node("Div", row(b), "temperature"))
     path = save_model(tmp_path, b, x, [tensor("image", ["N", *SIZE]), tensor("temperature", shape)])
     feed = np.full([1] * len(shape), 0.3, np.float32)
-    nodes = assert_equals_source(path, options=options(temperature=0.3), feeds={"temperature": feed})
+    nodes = assert_equals_source(path, bind={"temperature": 0.3}, feeds={"temperature": feed}).report.nodes
     assert incremental(nodes) == {"Conv", "Relu"}
 
 
@@ -105,7 +105,7 @@ def test_a_switch(training, tmp_path):
         with pytest.raises(ModelError, match=r"is random in training mode.*inference mode"):
             compile_file(path, options(training=True))
         return
-    nodes = assert_equals_source(path, options=options(training=False), feeds={"training": np.array(False)})
+    nodes = assert_equals_source(path, bind={"training": False}, feeds={"training": np.array(False)}).report.nodes
     assert incremental(nodes) == {"Conv", "Relu"}
 
 
@@ -120,8 +120,8 @@ def with_default(tmp_path, given):
 
 def test_optional_inputs_have_defaults(tmp_path):
     path = with_default(tmp_path, 3.0)
-    assert_equals_source(path, options=options())
-    nodes = assert_equals_source(path, options=options(gain=0.5), feeds={"gain": np.array([0.5], np.float32)})
+    assert_equals_source(path)
+    nodes = assert_equals_source(path, bind={"gain": 0.5}, feeds={"gain": np.array([0.5], np.float32)}).report.nodes
     assert incremental(nodes) == {"Conv", "Relu"}
 
 
@@ -133,7 +133,7 @@ def test_unread_inputs_need_no_value(kind, shape, tmp_path):
     zeros = np.zeros([size if isinstance(size, int) else 1 for size in shape], helper.tensor_dtype_to_np_dtype(kind))
     if kind == TensorProto.STRING:
         zeros = np.full(zeros.shape, "", object)
-    assert_equals_source(path, options=options(), feeds={"unread": zeros})
+    assert_equals_source(path, feeds={"unread": zeros})
 
 
 @pytest.mark.parametrize(

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
-from everywhere import NEVER_DENSE
 from networks import NETWORKS, Builder
 from onnx import helper
-from onnxruntime import InferenceSession
+from source_file import assert_equals_source
 
 import kcompiler
-from kcompiler.options import Options
 from kcompiler.passes.source.load import load
-from kcompiler.pipeline import compile_file
 from kcompiler.runtime.errors import ModelError
-from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.inputs.positions import make_grid
-
-
-def assert_equals_source(bundle: kcompiler.Bundle, path: Path) -> tuple[Explainer, npt.NDArray[np.float32]]:
-    """Compares ``bundle``, for patches of 4 x 6, with the file it was compiled from; returns what ran and on which pixels."""
-    explainer = kcompiler.load(bundle)
-    pixels = np.random.default_rng(0).standard_normal((20, 24, 3), dtype=np.float32)
-    positions = make_grid((20, 24), (4, 6), 3).positions
-    covered = np.repeat(pixels[None], len(positions), axis=0)
-    for one, (y, x) in zip(covered, positions, strict=True):
-        one[y : y + 4, x : x + 6] = [1.0, 2.0, 3.0]
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    expected = np.concatenate([session.run(None, {"pixels": one[None]})[0] for one in covered])
-    np.testing.assert_allclose(explainer.outputs(pixels, positions, fill=(1.0, 2.0, 3.0)), expected, rtol=1e-4, atol=1e-5)
-    return explainer, pixels
 
 
 def channels_last(builder: Builder, height: int = 20, width: int = 24) -> onnx.ModelProto:
@@ -50,9 +28,9 @@ def test_channels_last_input(tmp_path):
     onnx.save(channels_last(Builder()), path)
     assert load(path).layout == "NHWC"
     assert load(path).shape == (3, 20, 24)
-    bundle = compile_file(path, Options(patch=(4, 6), dense_share=NEVER_DENSE))
+    bundle = assert_equals_source(path, patch=(4, 6))
     assert any(node.incremental for node in bundle.report.nodes if node.operator == "Conv")
-    explainer, pixels = assert_equals_source(bundle, path)
+    explainer, pixels = kcompiler.load(bundle), np.random.default_rng(0).standard_normal((20, 24, 3), dtype=np.float32)
     assert explainer.explain(pixels[None], stride=4).scores.shape == (5, 5)
     with pytest.raises(kcompiler.ImageError, match=r"expected \[20, 24, 3\].*height, width, channels"):
         explainer.outputs(pixels.transpose(2, 0, 1), [[0, 0]])
@@ -84,10 +62,9 @@ def test_graphs_that_are_channels_last_throughout(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(in_keras_manner(Builder()), path)
     assert load(path).layout == "NHWC"
-    bundle = compile_file(path, Options(patch=(4, 6), dense_share=NEVER_DENSE))
+    bundle = assert_equals_source(path, patch=(4, 6))
     dense = {node.operator for node in bundle.report.nodes if not node.incremental}
     assert dense <= {"ReduceMean", "Flatten", "Gemm"}, "the mean is updated"
-    assert_equals_source(bundle, path)
 
 
 def test_channels_last_input_of_open_size(tmp_path):
@@ -113,6 +90,5 @@ def test_channels_last_image_whose_channels_change_order_first(tmp_path):
     onnx.save(model, path)
     with pytest.raises(ModelError, match="--layout"):
         kcompiler.compile(path, patch=4)
-    bundle = compile_file(path, Options(patch=(4, 6), layout="NHWC", dense_share=NEVER_DENSE))
+    bundle = assert_equals_source(path, patch=(4, 6), layout="NHWC")
     assert next(node for node in bundle.report.nodes if node.operator == "Conv").incremental
-    assert_equals_source(bundle, path)

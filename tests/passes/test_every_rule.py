@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from everywhere import NEVER_DENSE, assert_exact_everywhere
+from everywhere import assert_exact_everywhere
 from networks import CHANNELS, Builder
 from onnx import TensorProto
 from random_networks import SAFE, SMOOTH, STEPPED
+from source_file import NEVER_DENSE
 
 from kcompiler.options import Options
 from kcompiler.passes.regions.rules import RULES

@@ -1,12 +1,13 @@
-"""Compiled tiny networks equal full inference at every position."""
+"""Compiled tiny networks equal the file that they were compiled from, and full inference, at every position."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 import pytest
-from everywhere import NEVER_DENSE, assert_exact_everywhere
+from everywhere import assert_exact_everywhere
 from networks import NETWORKS, Builder, save
+from source_file import NEVER_DENSE
 
 from kcompiler.options import Options
 from kcompiler.passes import assumed
@@ -23,7 +24,7 @@ IMAGES = [(20, 20), (17, 24)]
 @pytest.mark.parametrize("image", IMAGES, ids=str)
 @pytest.mark.parametrize("patch", PATCHES, ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_position_equals_full_inference(name, patch, image, extents, tmp_path):
+def test_every_position_equals_the_source_file(name, patch, image, extents, tmp_path):
     model = save(name, tmp_path / "model.onnx", *image)
     assert_exact_everywhere(model, Options(patch=patch, extents=extents, dense_share=NEVER_DENSE))
 

@@ -7,9 +7,8 @@ import onnx
 import pytest
 from networks import CHANNELS, Builder
 from onnx import TensorProto, helper
-from source_file import HEIGHT, PATCH, WIDTH, assert_equals_source, mean_head, save_model
+from source_file import HEIGHT, WIDTH, assert_equals_source, mean_head, save_model
 
-from kcompiler.options import Options
 from kcompiler.passes.source.load import load
 from kcompiler.runtime.errors import ModelError
 
@@ -21,10 +20,6 @@ def tensor(name, shape, kind=TensorProto.FLOAT):
 
 
 IMAGE = tensor("image", ["N", *SIZE])
-
-
-def options(**bind):
-    return Options(patch=PATCH, dense_share=2.0, bind=bind)
 
 
 def dense(nodes):
@@ -44,7 +39,7 @@ def test_a_bound_input_that_only_bodies_read(tmp_path):
     path = save_model(tmp_path, b, mean_head(b, 18, x), [IMAGE, tensor("gain", [])])
     with pytest.raises(ModelError, match=r"it reads gain \[\].*--bind gain=1"):
         load(path)
-    nodes = assert_equals_source(path, options=options(gain=2.0), feeds={"gain": np.array(2.0, np.float32)})
+    nodes = assert_equals_source(path, bind={"gain": 2.0}, feeds={"gain": np.array(2.0, np.float32)}).report.nodes
     assert not any(node.incremental for node in nodes)
 
 
@@ -58,9 +53,9 @@ def test_an_image_of_whole_numbers_that_only_bodies_read(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, SIZE).astype(np.uint8)
     for flipped in (True, False):
         nodes = assert_equals_source(
-            save_model(tmp_path, b, x, inputs), options=options(flipped=flipped), feeds={"flipped": np.array(flipped)},
+            save_model(tmp_path, b, x, inputs), bind={"flipped": flipped}, feeds={"flipped": np.array(flipped)},
             image=image, fill=(3, 9, 255),
-        )  # fmt: skip
+        ).report.nodes  # fmt: skip
         assert dense(nodes) == ["ReduceMean"]
 
 
@@ -77,7 +72,7 @@ def test_values_that_are_no_tensors(kind, tmp_path):
     given = ["held", b.constant(0, np.int64)] if kind == "element" else ["held"]
     attributes = {"axis": 1} if kind == "sequence" else {}
     x = b.node(pair[1], *given, channels=4, **attributes)
-    nodes = assert_equals_source(save_model(tmp_path, b, mean_head(b, 18, x), [IMAGE]))
+    nodes = assert_equals_source(save_model(tmp_path, b, mean_head(b, 18, x), [IMAGE])).report.nodes
     assert next(node for node in nodes if node.operator == pair[0].op_type).reason == (
         f"no region rule for operator {pair[0].op_type}"
     )
@@ -91,7 +86,7 @@ def test_functions_of_the_model(tmp_path):
     twice = [helper.make_node("Add", ["x", "x"], ["y"])]
     model.functions.append(helper.make_function("local", "Twice", ["x"], ["y"], twice, [helper.make_opsetid("", 18)]))
     onnx.save(model, path)
-    assert dense(assert_equals_source(path)) == ["ReduceMean"]
+    assert dense(assert_equals_source(path).report.nodes) == ["ReduceMean"]
 
 
 @pytest.mark.parametrize("name", ["positions", "fill", "batch", "table/x", "image/uint8"])
@@ -102,7 +97,7 @@ def test_images_of_any_name(name, kind, tmp_path):
     x = b.node("Mul", b.node("Cast", name, to=TensorProto.FLOAT, channels=CHANNELS), b.constant(1 / 64), channels=CHANNELS)
     path = save_model(tmp_path, b, mean_head(b, 18, b.conv(x, 4)), [tensor(name, ["N", *SIZE], kind)])
     image = np.random.default_rng(0).integers(0, 256, SIZE).astype(helper.tensor_dtype_to_np_dtype(kind))
-    assert dense(assert_equals_source(path, image=image, fill=(3, 9, 255), name=name)) == ["ReduceMean"]
+    assert dense(assert_equals_source(path, image=image, fill=(3, 9, 255)).report.nodes) == ["ReduceMean"]
 
 
 def test_two_images_of_which_one_is_bound(tmp_path):
@@ -111,7 +106,7 @@ def test_two_images_of_which_one_is_bound(tmp_path):
     x = b.node("Sub", mean_head(b, 18, b.conv("image", 4)), mean_head(b, 18, b.conv("other", 4)))
     path = save_model(tmp_path, b, x, [tensor("other", ["N", *SIZE]), IMAGE])
     other = np.random.default_rng(3).standard_normal((1, *SIZE)).astype(np.float32)
-    nodes = assert_equals_source(path, options=options(other=other), feeds={"other": other})
+    nodes = assert_equals_source(path, bind={"other": other}, feeds={"other": other}).report.nodes
     assert dense(nodes) == ["ReduceMean", "Sub"]
 
 
@@ -125,5 +120,5 @@ def test_a_state_whose_batch_is_not_first(tmp_path):
     x = b.node("Squeeze", "last", b.constant([0], np.int64))
     state = np.full((1, 1, 3), 0.3, np.float32)
     path = save_model(tmp_path, b, x, [IMAGE, tensor("state", [1, "N", 3])])
-    nodes = assert_equals_source(path, options=options(state=state), feeds={"state": state})
+    nodes = assert_equals_source(path, bind={"state": state}, feeds={"state": state}).report.nodes
     assert not any(node.incremental for node in nodes)

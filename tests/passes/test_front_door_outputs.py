@@ -13,7 +13,7 @@ import onnx
 import pytest
 from networks import CHANNELS, Builder
 from onnx import TensorProto, helper, numpy_helper
-from source_file import HEIGHT, PATCH, WIDTH, assert_equals_outputs, integers, mean_head
+from source_file import HEIGHT, PATCH, WIDTH, assert_equals_source, integers, mean_head
 
 import kcompiler
 from kcompiler.runtime.errors import ModelError, UsageError
@@ -159,7 +159,7 @@ ENDS: dict[str, tuple[Callable[[Builder], None], Sequence[onnx.ValueInfoProto], 
 def test_the_numbers_in_front_are_explained(name, tmp_path):
     nodes, outputs, expected, note = ENDS[name]
     path = save(tmp_path, nodes, outputs)
-    bundle = assert_equals_outputs(path, expected)
+    bundle = assert_equals_source(path, expected)
     assert any(note in one for one in bundle.report.notes), bundle.report.notes
     if name != "linear":
         assert any(node.incremental for node in bundle.report.nodes)
@@ -170,7 +170,7 @@ def test_the_numbers_in_front_are_explained(name, tmp_path):
 def test_of_older_opsets(name, opset, tmp_path):
     """As scikit-learn's converters write them."""
     nodes, outputs, expected, _ = ENDS[name]
-    assert_equals_outputs(save(tmp_path, nodes, outputs, opset=opset), expected)
+    assert_equals_source(save(tmp_path, nodes, outputs, opset=opset), expected)
 
 
 def test_a_tensor_inside_a_model_of_channels_last(tmp_path):
@@ -191,7 +191,7 @@ def test_a_tensor_inside_a_model_of_channels_last(tmp_path):
 def test_weights_beside_the_file_are_found(batch, tmp_path):
     path = save(tmp_path, zip_map, [MAPS], batch, save_as_external_data=True, location="w.bin", size_threshold=100)
     assert (tmp_path / "w.bin").is_file()
-    assert_equals_outputs(path, "probabilities")
+    assert_equals_source(path, "probabilities")
 
 
 def test_logits_are_found_behind_what_is_explained(tmp_path):
@@ -201,7 +201,7 @@ def test_logits_are_found_behind_what_is_explained(tmp_path):
 
 def test_a_tensor_inside_may_be_asked_for(tmp_path):
     path = save(tmp_path, zip_map, [MAPS])
-    bundle = assert_equals_outputs(path, "logits", output="logits")
+    bundle = assert_equals_source(path, "logits", output="logits")
     assert bundle.report.notes == ("explains logits, a tensor inside the graph, not one of its outputs",)
     bundle = kcompiler.compile(path, patch=PATCH, output="index")
     assert bundle.manifest.output == "probabilities"
@@ -209,7 +209,7 @@ def test_a_tensor_inside_may_be_asked_for(tmp_path):
 
 def test_ranked_values_may_be_asked_for(tmp_path):
     path = save(tmp_path, top, [value("values"), value("indices", INTEGERS)])
-    assert assert_equals_outputs(path, "values", output="values").manifest.classes == 3
+    assert assert_equals_source(path, "values", output="values").manifest.classes == 3
 
 
 def test_whole_numbers_that_nothing_decides_stay(tmp_path):
@@ -230,7 +230,7 @@ def test_different_numbers_are_asked_for(tmp_path):
         kcompiler.compile(path, patch=PATCH)
     with pytest.raises(UsageError, match=r"no output 'logit'; .*near: logits"):
         kcompiler.compile(path, patch=PATCH, output="logit")
-    assert_equals_outputs(path, "logits", output="class")
+    assert_equals_source(path, "logits", output="class")
 
 
 def test_an_output_without_a_number_is_left_out(tmp_path):
@@ -239,7 +239,7 @@ def test_an_output_without_a_number_is_left_out(tmp_path):
         add(b, "Identity", ["names"], ["all names"])
 
     path = save(tmp_path, with_names, [value("all names", STRINGS, 1), value("logits")])
-    bundle = assert_equals_outputs(path, "logits")
+    bundle = assert_equals_source(path, "logits")
     assert bundle.report.notes == (
         "output all names is a tensor of strings that is made of no tensor of numbers alone: logits is explained",
     )
@@ -256,4 +256,4 @@ def test_what_has_no_number_is_refused(tmp_path):
     path = save(tmp_path, pairs, [sequence])
     with pytest.raises(ModelError, match=r"output pairs is a sequence, expected a tensor of numbers; .*--output NAME"):
         kcompiler.compile(path, patch=PATCH)
-    assert_equals_outputs(path, "logits", output="logits")
+    assert_equals_source(path, "logits", output="logits")

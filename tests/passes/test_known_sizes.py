@@ -102,7 +102,7 @@ NETWORKS_BY_SHAPE = [
 @pytest.mark.parametrize("opset", [11, 13, OPSET])
 @pytest.mark.parametrize("network", NETWORKS_BY_SHAPE)
 def test_sizes_read_off_a_shape_are_known(network, opset, batch, tmp_path):
-    nodes = assert_equals_source(save(tmp_path, network, opset, batch))
+    nodes = assert_equals_source(save(tmp_path, network, opset, batch)).report.nodes
     assert [node.operator for node in nodes if not node.incremental] == ["ReduceMean"]
 
 
@@ -120,5 +120,5 @@ def test_what_follows_from_the_batch_is_as_for_one_image(limit, tmp_path):
 
 
 def test_constant_channels_beside_those_of_one_image(tmp_path):
-    nodes = assert_equals_source(save(tmp_path, with_constant_channels, OPSET))
+    nodes = assert_equals_source(save(tmp_path, with_constant_channels, OPSET)).report.nodes
     assert [node.operator for node in nodes if not node.incremental] == ["ReduceMean"]

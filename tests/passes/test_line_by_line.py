@@ -60,5 +60,5 @@ def not_of_all_cells(b: Builder, opset: int) -> str:
     ],
 )
 def test_one_axis_then_the_other(network: Network, updated, tmp_path):
-    nodes = assert_equals_source(save(tmp_path, network, 18))
+    nodes = assert_equals_source(save(tmp_path, network, 18)).report.nodes
     assert any(UPDATED in node.reason for node in nodes) == updated

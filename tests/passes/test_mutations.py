@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from everywhere import NEVER_DENSE
 from mutations import MUTATIONS, Subject, heavier_weights, wrong_transforms
 from networks import NETWORKS, save
+from source_file import NEVER_DENSE
 
 from kcompiler.options import Options
 

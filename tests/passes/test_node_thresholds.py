@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from capped import PATCH, capped_by_hand
-from everywhere import NEVER_DENSE
 from networks import NETWORKS, Builder, save
+from source_file import NEVER_DENSE
 
 import kcompiler
 from kcompiler.options import Approximation, Options

@@ -74,7 +74,7 @@ def decided(feature: str, head: str, opset: int) -> tuple[Counter[str], Counter[
         return mean_head(b, written_in, x) if head == "mean" else b.node("Flatten", b.relu(b.conv(x, 5)))
 
     with TemporaryDirectory() as folder:
-        nodes = assert_equals_source(save(Path(folder), network, opset))
+        nodes = assert_equals_source(save(Path(folder), network, opset)).report.nodes
     incremental = Counter(node.operator for node in nodes if node.incremental)
     return incremental, Counter(f"{node.operator} {node.reason.split()[0]}" for node in nodes if not node.incremental)
 
@@ -95,7 +95,7 @@ def test_old_resizes_that_shrink(mode, scales, tmp_path):
     def network(b: Builder, opset: int) -> str:
         return b.node("Flatten", b.conv(resize(b, opset, b.conv("image", 4), mode, *scales), 5, 2))
 
-    nodes = assert_equals_source(save(tmp_path, network, 10))
+    nodes = assert_equals_source(save(tmp_path, network, 10)).report.nodes
     assert all(node.incremental for node in nodes if node.operator in ("Conv", "Resize"))
 
 
@@ -107,7 +107,7 @@ def test_resize_whose_size_is_rounded_differently_runs_dense(opset, tmp_path):
         x = resize(b, written_in, b.conv("image", 4), "linear", 2.3, 2.0)
         return mean_head(b, written_in, x)
 
-    nodes = assert_equals_source(save(tmp_path, network, opset))
+    nodes = assert_equals_source(save(tmp_path, network, opset)).report.nodes
     assert [node.reason for node in nodes if node.operator == "Resize"] == [
         "Resize to [22, 24] cells by ONNX shape inference but [23, 24] in ONNX Runtime"
     ]
@@ -127,5 +127,5 @@ def test_swish_which_onnx_runtime_inlines(alpha, tmp_path):
         x = b.node("Swish", b.conv("image", 4), alpha=alpha)
         return mean_head(b, OPSET, x)
 
-    nodes = assert_equals_source(save(tmp_path, network, 24))
+    nodes = assert_equals_source(save(tmp_path, network, 24)).report.nodes
     assert [node.operator for node in nodes if not node.incremental] == ["ReduceMean"]

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from everywhere import NEVER_DENSE
 from networks import Builder, save
+from source_file import NEVER_DENSE
 
 from kcompiler.options import Options
 from kcompiler.passes.spec import BrokenSpec, check_incremental, check_normalised, check_plan

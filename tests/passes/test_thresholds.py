@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
 import pytest
-from capped import PATCH, capped_by_hand
+from capped import PATCH, capped_by_definition, capped_by_hand
 from networks import NETWORKS, save
+from source_file import NEVER_DENSE, positions_of
 
 import kcompiler
 from kcompiler.options import Approximation, Options
@@ -17,7 +20,6 @@ from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inputs.images import fill_image
 from kcompiler.runtime.measuring.check import sample_positions
 
-NEVER_DENSE = 2.0
 SHAPE = (20, 24)
 
 
@@ -39,6 +41,32 @@ def test_capped_regions_against_full_maps_by_hand(name, tau, tmp_path):
     expected = capped_by_hand(analysed.graph, plan, image, fill, positions)
     found = engine.evaluate_all(engine.baseline(image, (0.7, -1.2, 3.0)), positions)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def by_definition(model, shares, size, positions):
+    """Positions, and what the file's own nodes make of them, capped at ``shares`` of their maps; and the image and the fill."""
+    graph = gs.import_onnx(onnx.shape_inference.infer_shapes(onnx.load(model)))
+    image = np.random.default_rng(2).standard_normal((1, 3, *size), dtype=np.float32)
+    fill = fill_image((0.7, -1.2, 3.0), (3, *size))
+    return image, fill, *capped_by_definition(graph, shares, image, fill, positions)
+
+
+@pytest.mark.parametrize("tau", [0.4, 0.33, 0.2, 0.1])
+@pytest.mark.parametrize("name", ["chain", "residual", "strided", "dilated"])
+def test_regions_are_a_share_of_each_map_around_the_patch(name, tau, tmp_path):
+    """What lies outside of round(tau * height) rows and round(tau * width) columns of a map has its cached value."""
+    model = save(name, tmp_path / "model.onnx", *SHAPE)
+    options = Options(patch=PATCH, dense_share=NEVER_DENSE, approximations=(Approximation(Thresholds(tau)),))
+    bundle = compile_file(model, options)
+    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
+    everywhere = positions_of(SHAPE, PATCH, cut_off=True)
+    image, fill, positions, expected = by_definition(model, lambda node: tau, SHAPE, everywhere)
+    assert len(positions) > len(everywhere) / 8, "where two parts are as near, either is right"
+    engine = explainer.engines[f"tau{tau:g}"]
+    found = engine.evaluate_all(engine.baseline(image, fill), positions)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    exact = explainer.exact.evaluate_all(explainer.exact.baseline(image, fill), positions)
+    assert np.abs(expected - exact).max() > 1e-2, "it does make a difference"
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.5])
@@ -98,20 +126,27 @@ def test_variants_share_the_weights(tmp_path):
     kcompiler.load(several.save(tmp_path / "several.kc"))
 
 
-def test_thresholds_by_node(tmp_path):
-    model = save("chain", tmp_path / "model.onnx", 32, 32)
-    graph = analyse(model, Options(patch=(4, 4)), tmp_path).graph
-    node = next(node.name for node in graph.nodes if node.op == "Conv")
-    bundle = compile_file(
-        model, Options(patch=(4, 4), dense_share=NEVER_DENSE, approximations=(Approximation(Thresholds(nodes={node: 0.1})),))
-    )
+@pytest.mark.parametrize("operator", ["Conv", "Relu", "MaxPool"])
+def test_thresholds_by_node(operator, tmp_path):
+    """Capped is the region of the node alone; what reads it takes in all that it leaves."""
+    model, size, share = save("chain", tmp_path / "model.onnx", 32, 32), (32, 32), 0.12
+    node = next(node.name for node in onnx.load(model).graph.node if node.op_type == operator)
+    approximation = Approximation(Thresholds(nodes={node: share}))
+    bundle = compile_file(model, Options(patch=PATCH, dense_share=NEVER_DENSE, approximations=(approximation,)))
     (_, variant) = bundle.manifest.variants
-    assert variant.node_thresholds == {node: 0.1}
+    assert variant.node_thresholds == {node: share}
     assert variant.threshold == 1
-    image = np.random.default_rng(0).standard_normal((3, 32, 32), dtype=np.float32)
-    explainer = kcompiler.load(bundle)
-    plan = kcompiler.SamplingPlan(variant=variant.name)
-    assert not explainer.explain(image, target=0, quality=plan).exact
+    whole = positions_of(size, PATCH)
+    image, fill, positions, expected = by_definition(model, lambda name: share if name == node else 1.0, size, whole)
+    explainer, plan = kcompiler.load(bundle), kcompiler.SamplingPlan(variant=variant.name)
+    found = explainer.explain(image, stride=1, target=3, fill=fill, quality=plan)
+    assert not found.exact
+    assert found.complete
+    untied = (whole[:, None] == positions).all(axis=-1).any(axis=1)
+    assert untied.mean() > 0.2, "where two parts are as near, either is right"
+    np.testing.assert_allclose(found.scores.ravel()[untied], expected[:, 3], rtol=1e-4, atol=1e-5)
+    exact = explainer.explain(image, stride=1, target=3, fill=fill)
+    assert np.abs(exact.scores - found.scores).max() > 1e-2, "it does make a difference"
 
 
 @pytest.mark.parametrize("tau", [0.0, -0.5, 1.5, float("nan")])

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
+from emitting import regions
 
 from kcompiler.passes.emission.places import Places
 from kcompiler.passes.graphs.emit import Emitter
@@ -20,12 +21,6 @@ def axes():
     image = Spans.of_patch(SIZE, PATCH)
     first = Window(SIZE, 12, kernel=3, stride=2, pad=1).changed(image).at_least_one()
     return [image, first, Window(12, 12, kernel=5, pad=2).changed(first)]
-
-
-def regions(spans, batch, extents):
-    """(origins, extent) of the regions of a batch, from their definition."""
-    lengths = spans.lengths if extents == "static" else spans.lengths[batch + spans.before]
-    return np.minimum(spans.start[batch + spans.before], spans.size - lengths.max()), int(lengths.max())
 
 
 def test_a_model_with_hundreds_of_numbers_by_place_can_be_loaded(tmp_path):

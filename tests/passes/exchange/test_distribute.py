@@ -7,8 +7,9 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
-from everywhere import NEVER_DENSE, assert_exact_everywhere
+from everywhere import assert_exact_everywhere
 from networks import Builder
+from source_file import NEVER_DENSE
 
 from kcompiler.options import Options
 from kcompiler.passes.exchange.distribute import convolve_before_joining, pool_before_joining

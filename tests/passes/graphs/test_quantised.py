@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from everywhere import NEVER_DENSE
 from networks import CHANNELS
-from onnxruntime import InferenceSession
 from quantised import (
     HEIGHT,
     STATIC,
@@ -25,6 +23,7 @@ from quantised import (
     save_dynamic,
     save_static,
 )
+from source_file import NEVER_DENSE, PATCH, assert_equals_source
 
 from kcompiler.options import Options
 from kcompiler.passes.normalising.normalise import normalise
@@ -34,27 +33,11 @@ from kcompiler.passes.source.load import load
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.inputs.images import cover
-
-PATCH = (3, 4)
-FILL = (0.7, -1.2, 3.0)
 
 
 def assert_same_bits(path: Path, **options: Any) -> Report:
     """Compiles ``path`` and compares it with the file itself at every position: no output is off by a quantum, or less."""
-    bundle = compile_file(path, Options(**{"patch": PATCH, "dense_share": NEVER_DENSE, **options}))
-    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    image = np.random.default_rng(1).standard_normal((CHANNELS, HEIGHT, WIDTH), dtype=np.float32)
-    positions = [(y, x) for y in range(1 - PATCH[0], HEIGHT) for x in range(1 - PATCH[1], WIDTH)]  # cut off by the edges, too
-    fill = np.broadcast_to(np.reshape(np.float32(FILL), (CHANNELS, 1, 1)), image.shape)
-    covered = cover(image[None], fill, np.array(positions), PATCH)
-    expected = np.stack([session.run(None, {"image": one[None]})[0].ravel() for one in covered])
-    assert len(np.unique(expected, axis=0)) > 10, "the patch is to move the outputs"
-    engine = explainer.exact
-    found = engine.evaluate_all(engine.baseline(image[None], fill), np.array(positions))
-    np.testing.assert_array_equal(found, expected)
-    return bundle.report
+    return assert_equals_source(path, same_bits=True, **options).report
 
 
 def computed(report: Report) -> set[str]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from everywhere import NEVER_DENSE
 from networks import Builder
-from onnxruntime import InferenceSession
+from source_file import NEVER_DENSE, assert_equals_source
 
 import kcompiler
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inputs.images import cover, fill_image
-from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.check import check, sample_positions
 
 SIZE = 96, 128
@@ -50,17 +48,10 @@ def test_a_cell_that_outweighs_all_others_can_be_covered(patch, tmp_path):
     mean = builder.node("GlobalAveragePool", x)
     path = tmp_path / "model.onnx"
     onnx.save(builder.model(builder.node("Log", mean), 24, 24), path)
-    bundle = compile_file(path, Options(patch=patch, dense_share=NEVER_DENSE))
-    assert next(node for node in bundle.report.nodes if node.operator == "GlobalAveragePool").incremental is False
-    image = np.random.default_rng(1).standard_normal((1, 3, 24, 24)).astype(np.float32)
+    image = np.random.default_rng(1).standard_normal((3, 24, 24)).astype(np.float32)
     image[..., 10:13, 10:13] = 6.0
-    explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
-    positions = make_grid((24, 24), patch, 1).positions
-    found = explainer.outputs(image, positions, fill=0.0)
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    covered = cover(image, fill_image(0.0, (3, 24, 24)), positions, patch)
-    expected = np.concatenate([session.run(None, {"image": one[None]})[0] for one in covered])
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    bundle = assert_equals_source(path, patch=patch, image=image, fill=(0.0, 0.0, 0.0))
+    assert next(node for node in bundle.report.nodes if node.operator == "GlobalAveragePool").incremental is False
 
 
 def test_a_mean_of_the_image_alone_compiles(tmp_path):

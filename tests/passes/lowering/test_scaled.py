@@ -9,8 +9,9 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
-from everywhere import NEVER_DENSE, assert_exact_everywhere
+from everywhere import assert_exact_everywhere
 from networks import Builder, save
+from source_file import NEVER_DENSE
 
 from kcompiler.options import Options
 from kcompiler.passes.graphs.emit import Emitter

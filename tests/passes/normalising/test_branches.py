@@ -7,9 +7,7 @@ import onnx
 import pytest
 from networks import CHANNELS, Builder
 from onnx import TensorProto, helper, numpy_helper
-from source_file import HEIGHT, PATCH, WIDTH, assert_equals_source, mean_head, save_model
-
-from kcompiler.options import Options
+from source_file import HEIGHT, WIDTH, assert_equals_source, mean_head, save_model
 
 SIZE = [CHANNELS, HEIGHT, WIDTH]
 
@@ -55,7 +53,7 @@ def test_conditions_on_sizes(opset, taken, batch, tmp_path):
     condition = height_is(b, x, HEIGHT if taken else 7)
     x = branch(b, condition, x, convolved(b, x, 1), convolved(b, x, 2))
     path = save_model(tmp_path, b, mean_head(b, opset, b.conv(x, 4)), [tensor("image", [batch, *SIZE])], opset=opset)
-    assert operators(assert_equals_source(path)) == ["ReduceMean"]
+    assert operators(assert_equals_source(path).report.nodes) == ["ReduceMean"]
 
 
 @pytest.mark.parametrize("outer", [True, False])
@@ -70,7 +68,7 @@ def test_branches_in_branches(outer, tmp_path):
     ]  # fmt: skip
     x = branch(b, first, x, body("outer", inner), convolved(b, x, 1))
     path = save_model(tmp_path, b, mean_head(b, 18, b.conv(x, 4)), [tensor("image", ["N", *SIZE])])
-    assert operators(assert_equals_source(path)) == ["ReduceMean"]
+    assert operators(assert_equals_source(path).report.nodes) == ["ReduceMean"]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -80,8 +78,8 @@ def test_conditions_that_are_bound(training, tmp_path):
     x = branch(b, "training", x, convolved(b, x, 1), convolved(b, x, 2))
     inputs = [tensor("image", ["N", *SIZE]), tensor("training", [], TensorProto.BOOL)]
     path = save_model(tmp_path, b, mean_head(b, 18, b.conv(x, 4)), inputs)
-    options = Options(patch=PATCH, dense_share=2.0, bind={"training": training})
-    assert operators(assert_equals_source(path, options=options, feeds={"training": np.array(training)})) == ["ReduceMean"]
+    bundle = assert_equals_source(path, bind={"training": training}, feeds={"training": np.array(training)})
+    assert operators(bundle.report.nodes) == ["ReduceMean"]
 
 
 @pytest.mark.parametrize("opset", [11, 13])
@@ -99,7 +97,7 @@ def test_squeeze_as_torch_exports_it(opset, tmp_path):
         weights = [numpy_helper.from_array(np.array([3], np.int64), "axes")]
     x = branch(b, condition, x, body("then", squeeze, weights), body("else", [helper.make_node("Identity", [x], ["out"])]))
     path = save_model(tmp_path, b, x, [tensor("image", [1, *SIZE])], opset=opset)
-    assert operators(assert_equals_source(path))[0] == "GlobalAveragePool"
+    assert operators(assert_equals_source(path).report.nodes)[0] == "GlobalAveragePool"
 
 
 def test_weights_in_files_of_branches(tmp_path):
@@ -109,7 +107,7 @@ def test_weights_in_files_of_branches(tmp_path):
     path = save_model(tmp_path, b, mean_head(b, 18, b.conv(x, 40)), [tensor("image", ["N", *SIZE])])
     model = onnx.load(path)
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=100, convert_attribute=True)
-    assert operators(assert_equals_source(path)) == ["ReduceMean"]
+    assert operators(assert_equals_source(path).report.nodes) == ["ReduceMean"]
 
 
 def test_conditions_on_the_image_run_whole(tmp_path):
@@ -118,7 +116,7 @@ def test_conditions_on_the_image_run_whole(tmp_path):
     mean = b.node("ReduceMean", x, keepdims=0)
     x = branch(b, b.node("Greater", mean, b.constant(0.0)), x, convolved(b, x, 1), convolved(b, x, 2))
     path = save_model(tmp_path, b, mean_head(b, 18, b.conv(x, 4)), [tensor("image", [1, *SIZE])])
-    nodes = assert_equals_source(path)
+    nodes = assert_equals_source(path).report.nodes
     assert not any(node.incremental for node in nodes)
     assert nodes[0].reason
 
@@ -129,5 +127,5 @@ def test_conditions_on_the_batch_run_whole(tmp_path):
     size = b.node("Gather", b.node("Shape", x), b.constant(0, np.int64), axis=0)
     x = branch(b, b.node("Equal", size, b.constant(1, np.int64)), x, convolved(b, x, 1), convolved(b, x, 2))
     path = save_model(tmp_path, b, mean_head(b, 18, b.conv(x, 4)), [tensor("image", ["N", *SIZE])])
-    nodes = assert_equals_source(path)
+    nodes = assert_equals_source(path).report.nodes
     assert not any(node.incremental for node in nodes)

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 from networks import NETWORKS, Builder, save
 from onnx import helper, numpy_helper
-from onnxruntime import InferenceSession
+from source_file import assert_equals_source, run_file
 
 import kcompiler
-from kcompiler.options import Options
 from kcompiler.passes.normalising.convert import OPSET
 from kcompiler.passes.normalising.normalise import normalise
 from kcompiler.passes.source.load import load
-from kcompiler.pipeline import compile_file
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.check import check
 
 
-def outputs_of(model, images):
-    session = InferenceSession(model, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
-
-
-NEVER_DENSE = 2.0
-
-
-def assert_compiles_exactly(path, **options):
-    """Compilation runs the source as exported against the normalised model, and that against the compiled one."""
-    bundle = compile_file(Path(path), Options(patch=(4, 4), dense_share=NEVER_DENSE, **options))
+def assert_compiles_exactly(path):
+    """The source as exported is compared with the compiled model at every position, and with the normalised one in batches."""
+    bundle = assert_equals_source(path, patch=(4, 4))
     images = np.random.default_rng(0).standard_normal((3, 3, 20, 20), dtype=np.float32)
     full = kcompiler.load(bundle).full_inference().run(images)
-    np.testing.assert_allclose(full, outputs_of(str(path), images), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(full, run_file(path, images), rtol=1e-4, atol=1e-5)
     return bundle
 
 
@@ -102,9 +90,9 @@ def test_weights_shared_through_identities_are_stored_once(tmp_path):
     assert (bundle.folder / "weights.bin").stat().st_size < 8 * 3 * 25 * 4 + gemm + 3 * 4096
 
 
-def one_by_one(path, **options):
+def one_by_one(path):
     """Compiles a model that cannot take batches: exact all the same, and the report says why it is slow."""
-    bundle = assert_compiles_exactly(path, **options)
+    bundle = assert_compiles_exactly(path)
     assert bundle.manifest.largest_batch == 1
     assert not any(node.incremental for node in bundle.report.nodes)
     explainer = kcompiler.load(bundle, providers=["cpu"])

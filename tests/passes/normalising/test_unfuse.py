@@ -162,7 +162,7 @@ def test_optimised_networks_are_taken_apart(network, level, tmp_path):
     path = optimised(save(tmp_path, network, 18, batch="N"), level)
     own = {node.domain for node in onnx.load(path).graph.node} - {""}
     assert own, "ONNX Runtime is to put operators of its own there"
-    nodes = assert_equals_source(path)
+    nodes = assert_equals_source(path).report.nodes
     reasons = {node.reason for node in nodes if not node.incremental}
     assert sum(node.incremental for node in nodes) > 3, reasons
     assert not any("no region rule" in reason for reason in reasons), reasons

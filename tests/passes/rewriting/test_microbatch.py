@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from everywhere import NEVER_DENSE, assert_exact_everywhere
+from everywhere import assert_exact_everywhere
 from networks import Builder
+from source_file import NEVER_DENSE
 
 from kcompiler.bundle import Bundle
 from kcompiler.options import Options

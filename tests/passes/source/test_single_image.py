@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 import pytest
-from everywhere import NEVER_DENSE
 from networks import CHANNELS, Builder
 from onnx import TensorProto, helper
-from onnxruntime import InferenceSession
-from source_file import HEIGHT, PATCH, WIDTH, covered_images, integers, mean_head, save_model
+from source_file import HEIGHT, PATCH, WIDTH, assert_equals_source, integers, mean_head, save_model
 
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.errors import ModelError
-from kcompiler.runtime.explainer import Explainer
-
-FILL = (0.7, -1.2, 3.0)
-
-
-def compiled(path, expected):
-    """The bundle's report, after comparing raw outputs at every position with ``expected`` [N, K]."""
-    bundle = compile_file(path, Options(patch=PATCH, dense_share=NEVER_DENSE))
-    image, positions, _ = covered_images()
-    found = Explainer(bundle.folder, providers=["cpu"], threads=1).outputs(image, positions, fill=FILL)
-    assert np.ptp(expected, axis=0).max() > 1e-3, "the patch is to move the outputs"
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    return bundle.report
-
-
-def source(path):
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda given: session.run(None, {"image": given})[0]
 
 
 def declared(*shape):
@@ -46,8 +25,7 @@ def test_an_image_without_a_batch_that_gets_one_is_incremental(as_input, tmp_pat
     b.channels["image"] = CHANNELS
     x = b.node("Unsqueeze", "image", integers(b, 0)) if as_input else b.node("Unsqueeze", "image", axes=[0])
     path = save_model(tmp_path, b, mean_head(b, opset, x), declared(CHANNELS, HEIGHT, WIDTH), opset=opset)
-    run, (_, _, covered) = source(path), covered_images()
-    report = compiled(path, np.concatenate([run(one) for one in covered]))
+    report = assert_equals_source(path, batch=None).report
     assert any(node.incremental for node in report.nodes if node.operator == "Conv")
 
 
@@ -56,8 +34,7 @@ def test_an_image_without_a_batch_runs_whole_and_alone(tmp_path):
     x = b.node("Mul", "image", b.weight(CHANNELS, 1, 1))
     x = b.node("ReduceMean", b.node("Sigmoid", x), integers(b, 1, 2), keepdims=0)
     path = save_model(tmp_path, b, x, declared(CHANNELS, HEIGHT, WIDTH))
-    run, (_, _, covered) = source(path), covered_images()
-    report = compiled(path, np.stack([run(one) for one in covered]))
+    report = assert_equals_source(path, batch=None).report
     assert not any(node.incremental for node in report.nodes)
 
 
@@ -68,9 +45,9 @@ def test_a_batch_that_cannot_be_freed_runs_whole(tmp_path):
     x = b.node("Reshape", x, integers(b, 2, 8, HEIGHT, WIDTH))
     x = b.node("Reshape", b.relu(x), integers(b, 4, 4, HEIGHT, WIDTH))
     b.channels[x] = 4
-    path = save_model(tmp_path, b, mean_head(b, 18, x), declared(4, CHANNELS, HEIGHT, WIDTH))
-    run, (_, _, covered) = source(path), covered_images()
-    report = compiled(path, np.concatenate([run(np.repeat(one[None], 4, axis=0))[:1] for one in covered]))
+    output = mean_head(b, 18, x)
+    path = save_model(tmp_path, b, output, declared(4, CHANNELS, HEIGHT, WIDTH))
+    report = assert_equals_source(path, output, batch=4).report
     reasons = {node.reason for node in report.nodes}
     assert any("first axis" in reason or "batch" in reason for reason in reasons), reasons
 

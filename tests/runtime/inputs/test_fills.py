@@ -1,4 +1,4 @@
-"""What covers the image: pictures and patches, against full inference of images covered by hand."""
+"""What covers the image: pictures and patches, against the source file on images covered by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from networks import save
+from source_file import cover_by_hand, run_file
 
 import kcompiler
 from kcompiler.runtime.inputs import fills
@@ -18,8 +19,12 @@ PATCH = (4, 6)
 
 
 @pytest.fixture(scope="module")
-def explainer(tmp_path_factory):
-    model = save("residual", tmp_path_factory.mktemp("model") / "model.onnx", *SHAPE[1:])
+def model(tmp_path_factory):
+    return save("residual", tmp_path_factory.mktemp("model") / "model.onnx", *SHAPE[1:])
+
+
+@pytest.fixture(scope="module")
+def explainer(model):
     return kcompiler.load(kcompiler.compile(model, patch=PATCH), threads=1)
 
 
@@ -30,33 +35,29 @@ def image():
     return (np.sin(y + x) + 0.1 * rng.standard_normal(SHAPE)).astype(np.float32)
 
 
-def by_hand(explainer, image, picture, positions):
-    covered = np.repeat(image[None], len(positions), axis=0)
-    for one, (y, x) in zip(covered, positions, strict=True):
-        rows, cols = slice(max(y, 0), y + PATCH[0]), slice(max(x, 0), x + PATCH[1])
-        one[:, rows, cols] = picture[:, rows, cols]
-    return explainer.full_inference().run(covered)
+def by_hand(model, image, picture, positions):
+    return run_file(model, cover_by_hand(image, positions, picture, PATCH))
 
 
 @pytest.mark.parametrize("fill", ["mean", "blur", "noise", Blur(2.0), Noise(3)])
-def test_pictures_show_through_the_patch(explainer, image, fill):
+def test_pictures_show_through_the_patch(model, explainer, image, fill):
     positions = np.array([[0, 0], [-3, 2], [29, 33], [11, -5], [26, 28], [7, 9]])
     picture = covering(fill, image[None])
     np.testing.assert_allclose(
-        explainer.outputs(image, positions, fill), by_hand(explainer, image, picture, positions), rtol=1e-4, atol=1e-5
+        explainer.outputs(image, positions, fill), by_hand(model, image, picture, positions), rtol=1e-4, atol=1e-5
     )
 
 
-def test_any_picture_may_cover(explainer, image):
+def test_any_picture_may_cover(model, explainer, image):
     other = np.random.default_rng(8).standard_normal(SHAPE).astype(np.float32)
     positions = np.array([[3, 4], [20, 11]])
     np.testing.assert_allclose(
-        explainer.outputs(image, positions, other), by_hand(explainer, image, other, positions), rtol=1e-4, atol=1e-5
+        explainer.outputs(image, positions, other), by_hand(model, image, other, positions), rtol=1e-4, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("fill", ["patch-mean", Marginal(2, seed=1), Conditional(3, seed=2)])
-def test_patches_of_each_position_are_averaged_over_samples(explainer, image, fill):
+def test_patches_of_each_position_are_averaged_over_samples(model, explainer, image, fill):
     """Overlapping positions, one of them twice: each sees its own patch only."""
     positions = np.array([[0, 0], [1, 2], [3, 3], [26, 28], [1, 2], [12, 14], [12, 15]])
     made = NAMED[fill] if isinstance(fill, str) else fill
@@ -64,7 +65,7 @@ def test_patches_of_each_position_are_averaged_over_samples(explainer, image, fi
     for sample in range(made.samples):
         patches = made.patches(image, positions, PATCH, sample)
         covered = np.concatenate([collage(image, patches[[n]], positions[[n]])[None] for n in range(len(positions))])
-        expected += explainer.full_inference().run(covered) / made.samples
+        expected += run_file(model, covered) / made.samples
     np.testing.assert_allclose(explainer.outputs(image, positions, fill), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -144,11 +145,11 @@ def test_constant_images_are_no_trouble():
         np.testing.assert_allclose(made, 2.0, atol=1e-3, err_msg=name)
 
 
-def test_one_channel_alone(explainer, image):
+def test_one_channel_alone(model, explainer, image):
     found = explainer.explain(image, stride=5, target=0, channel=1, fill=(9.0, 0.5, 9.0))
     picture = image.copy()
     picture[1] = 0.5
-    expected = by_hand(explainer, image, picture, [(y, x) for y in found.ys for x in found.xs])[:, 0]
+    expected = by_hand(model, image, picture, [(y, x) for y in found.ys for x in found.xs])[:, 0]
     np.testing.assert_allclose(found.scores.ravel(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -169,10 +170,10 @@ def test_settings_that_do_not_fit(explainer, image, settings, message):
 
 
 @pytest.mark.parametrize("edges", ["valid", "inward", "cut", "centred"])
-def test_edges_and_strides_per_axis(explainer, image, edges):
+def test_edges_and_strides_per_axis(model, explainer, image, edges):
     found = explainer.explain(image, stride=(4, 5), target=2, edges=edges, fill=0.3)
     positions = [(y, x) for y in found.ys for x in found.xs]
-    expected = by_hand(explainer, image, np.full(SHAPE, 0.3, np.float32), positions)[:, 2]
+    expected = by_hand(model, image, np.full(SHAPE, 0.3, np.float32), positions)[:, 2]
     np.testing.assert_allclose(found.scores.ravel(), expected, rtol=1e-4, atol=1e-5)
     mean = found.upsample("mean")
     assert np.isfinite(mean).all() or edges in ("valid", "centred")

@@ -6,8 +6,8 @@ from itertools import count
 
 import numpy as np
 import pytest
-from everywhere import NEVER_DENSE
 from networks import save
+from source_file import NEVER_DENSE
 
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
