@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -194,6 +195,8 @@ def test_saved_map_is_raw_numbers_a_picture_and_a_record(model, explainer, image
     assert record.pop("seconds") == heat_map.seconds
     assert record.pop("unoccluded") == pytest.approx(run_file(model, image[None])[0, 0], rel=1e-4)
     assert record.pop("plan") == heat_map.plan.model_dump()
+    digests = {suffix: sha256((tmp_path / "out" / f"one{suffix}").read_bytes()).hexdigest() for suffix in (".npy", ".png")}
+    assert record.pop("sha256") == digests
     assert record == {
         "target": 0, "label": "0", "ys": [0, 6, 12, 18], "xs": [0, 6, 12, 18], "patch": [4, 6], "image": [24, 28],
         "score": "output", "evaluated": 16, "sampled": None, "exact": True, "complete": True, "warnings": [], "note": 1,
