@@ -129,7 +129,7 @@ class Explanation:
         if tuned is not None:
             fill = described_fill(request.fill, manifest.shape)
             part = request.region is not None or request.edges != "valid" or request.channel is not None
-            warnings += unlike_tuned(tuned, fill, self.target, int(self.unoccluded.argmax()), part=part)
+            warnings += unlike_tuned(tuned, fill, self.target, self.model.targets.largest(self.unoccluded), part=part)
             if exploration.done and not tuned.plan.everything:
                 warnings += spot_check(exploration, self.model.exact, self.covered_by, tuned)
         if self.output == manifest.output and manifest.logits is not None:

@@ -28,16 +28,23 @@ def read_pair(explainer: kcompiler.Explainer, path: Path) -> tuple[FloatArray, B
     return picture.tensor, picture.pixels
 
 
-def settings_record(manifest: Manifest, request: Request, path: Path) -> dict[str, object]:
-    """All settings that determine the scores of an image, as JSON values: maps with equal settings are equal."""
+def model_record(manifest: Manifest) -> dict[str, object]:
+    """All that a bundle's exact outputs depend on beside the image, as JSON values."""
     return {
-        "model": manifest.model,
         "model_sha256": manifest.model_sha256,
         "output": manifest.output,
         "reduction": manifest.reduction.model_dump(mode="json") if manifest.reduction is not None else None,
         "patch": list(manifest.patch),
         "shape": list(manifest.shape),
         "bound": {name: bound.sha256 for name, bound in manifest.bound.items()},
+    }
+
+
+def settings_record(manifest: Manifest, request: Request, path: Path) -> dict[str, object]:
+    """All settings that determine the scores of an image, as JSON values: maps with equal settings are equal."""
+    return {
+        "model": manifest.model,
+        **model_record(manifest),
         "preprocessing": manifest.preprocessing.model_dump(mode="json") if manifest.preprocessing is not None else None,
         "image": path.name,
         "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -18,7 +18,7 @@ from rich.table import Table
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.commands.request import fill_record, parse_fill, parse_target, read_input
+from kcompiler.commands.request import fill_record, model_record, parse_fill, parse_target, read_input
 from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.bundle.manifest import add_tuned
 from kcompiler.runtime.bundle.plans import Tuned
@@ -131,13 +131,9 @@ class Samples(Sequence[Sample]):
 
 def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:
     """File name of an exact map: a digest of model, image and settings."""
-    manifest = explainer.manifest
     settings = [
         version("kcompiler"),
-        manifest.model_sha256,
-        manifest.output,
-        manifest.reduction.model_dump(mode="json") if manifest.reduction is not None else None,
-        manifest.patch,
+        model_record(explainer.manifest),
         goal.stride,
         goal.score,
         None if goal.target is None else explainer.targets.index(goal.target),

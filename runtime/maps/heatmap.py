@@ -82,7 +82,8 @@ class HeatMap:
     def overlay(self, picture: npt.ArrayLike | None = None) -> Image.Image:
         """The drop of the target over ``picture`` (uint8 [H, W, 3] or [H, W]), with a colour bar and the label."""
         shown = np.full((*self.image, 3), 255, np.uint8) if picture is None else np.asarray(picture)
-        return overlay.render(shown, self._drop(self.upsample()), self.title)
+        unit = "drop when covered" if self.score == "drop" else f"drop of the {self.score} when covered"
+        return overlay.render(shown, self._drop(self.upsample()), self.title, unit)
 
     @property
     def title(self) -> str:

@@ -11,13 +11,14 @@ from kcompiler.runtime.arrays import ByteArray, FloatArray
 from kcompiler.runtime.errors import UsageError
 
 
-def render(picture: ByteArray, drop: FloatArray, title: str) -> Image.Image:
+def render(picture: ByteArray, drop: FloatArray, title: str, unit: str) -> Image.Image:
     """Draws ``drop`` over the picture: red where covering lowers the score, blue where it raises it.
 
     Args:
         picture: uint8 [H, W] or [H, W, 3].
         drop: float32 [H, W] in units of the score; NaN is transparent.
         title: text above the map.
+        unit: text beside the colour bar.
 
     Raises:
         UsageError: the picture is not uint8, or its size differs from the map's.
@@ -42,7 +43,7 @@ def render(picture: ByteArray, drop: FloatArray, title: str) -> Image.Image:
     bar = figure.colorbar(heat, ax=axes, shrink=0.9)
     assert bar.solids is not None
     bar.solids.set_alpha(1.0)
-    bar.set_label("drop of the output when covered", fontsize=9)
+    bar.set_label(unit, fontsize=9)
     drawing = io.BytesIO()
     canvas.print_png(drawing)  # type: ignore[no-untyped-call]
     return Image.open(drawing).convert("RGB")

@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 import kcompiler
 from kcompiler.cli import app
+from kcompiler.commands.tune import _key
 from kcompiler.options import Options
 from kcompiler.passes.source.load import load
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.bundle.manifest import read_manifest
 from kcompiler.runtime.errors import ModelError, UsageError
+from kcompiler.runtime.tuning.trials import Goal
 
 SIZE = [CHANNELS, HEIGHT, WIDTH]
 
@@ -180,3 +182,15 @@ def test_command_line(tmp_path):
     for wrong in ("features", "=1", "on=false"):
         assert runner.invoke(app, ["compile", *common, wrong]).exit_code == 2
     kcompiler.compile(path, patch=4, bind={"features": [1, 2], "on": True})
+
+
+def test_exact_maps_that_tuning_keeps_are_of_the_values_bound(tmp_path):
+    """A model compiled again with another age, into the same place, does not take the maps of the first."""
+    b = Builder()
+    scaled = b.node("Div", "age", b.constant(100.0))
+    path = save_model(tmp_path, b, joined(b, scaled, 1), [tensor("image", [1, *SIZE]), tensor("age", [1, 1])])
+    image = np.zeros((3, *SIZE[1:]), np.float32)
+    keys = {
+        _key(kcompiler.load(compile_file(path, options(age=age)), threads=1), image, Goal(stride=2)) for age in (57.0, 58.0, 57.0)
+    }
+    assert len(keys) == 2

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from matplotlib.colorbar import Colorbar
 
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.maps.heatmap import HeatMap
@@ -27,6 +28,17 @@ def test_what_is_read_is_what_was_saved(tmp_path):
     read = HeatMap.load(tmp_path / "map.json")
     for one in fields(HeatMap):
         np.testing.assert_array_equal(getattr(read, one.name), getattr(saved, one.name), err_msg=one.name)
+
+
+@pytest.mark.parametrize(
+    ("score", "unit"),
+    [("logit", "drop of the logit when covered"), ("output", "drop of the output when covered"), ("drop", "drop when covered")],
+)
+def test_the_colour_bar_says_what_falls(monkeypatch, score, unit):
+    labels = []
+    monkeypatch.setattr(Colorbar, "set_label", lambda self, text, **_: labels.append(text))
+    replace(heat_map(), score=score).overlay()
+    assert labels[-1] == unit
 
 
 def test_scores_of_another_map_are_not_read(tmp_path):

@@ -18,7 +18,7 @@ SIZE = (3, 4)
 
 def painted(drop):
     drop = np.asarray(drop, np.float32)
-    return read_back(lambda picture: render(picture, drop, "a title"), drop.shape)
+    return read_back(lambda picture: render(picture, drop, "a title", "drop"), drop.shape)
 
 
 def with_one(value, others, place=(1, 2)):
@@ -85,20 +85,24 @@ def test_pictures_may_be_grey_or_coloured():
     drop, rng = np.zeros(SIZE, np.float32), np.random.default_rng(0)
     coloured = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
     grey = np.rint(coloured @ [0.299, 0.587, 0.114]).astype(np.uint8)
-    drawings = [np.asarray(render(picture, drop, "")) for picture in (coloured, grey, np.repeat(grey[..., None], 3, axis=-1))]
+    drawings = [
+        np.asarray(render(picture, drop, "", "drop")) for picture in (coloured, grey, np.repeat(grey[..., None], 3, axis=-1))
+    ]
     for one in drawings[1:]:
         np.testing.assert_array_equal(one, drawings[0])
 
 
 def test_what_is_drawn_is_rgb_and_as_large_whatever_the_map():
-    sizes = {render(np.zeros(size, np.uint8), np.zeros(size, np.float32), "a").size for size in ((1, 1), (5, 90), (90, 5))}
+    sizes = {
+        render(np.zeros(size, np.uint8), np.zeros(size, np.float32), "a", "drop").size for size in ((1, 1), (5, 90), (90, 5))
+    }
     assert sizes == {(768, 600)}
-    assert render(np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.float32), "a").mode == "RGB"
+    assert render(np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.float32), "a", "drop").mode == "RGB"
 
 
 def test_the_title_is_drawn_as_it_is():
     drop, picture = np.zeros(SIZE, np.float32), np.zeros(SIZE, np.uint8)
-    drawings = [np.asarray(render(picture, drop, title)) for title in ("", "cat", "$cat$")]
+    drawings = [np.asarray(render(picture, drop, title, "drop")) for title in ("", "cat", "$cat$")]
     assert all((one != other).any() for one, other in pairwise(drawings))
 
 
@@ -115,4 +119,4 @@ def test_the_title_is_drawn_as_it_is():
 )
 def test_pictures_of_another_size_or_type_are_refused(picture):
     with pytest.raises(UsageError, match=r"expected uint8 of the map's size \[3, 4\], gray or RGB"):
-        render(picture, np.zeros(SIZE, np.float32), "a")
+        render(picture, np.zeros(SIZE, np.float32), "a", "drop")
