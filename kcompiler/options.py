@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -148,25 +148,20 @@ def check_labels(options: Options, classes: int, *, two_classes: bool = False) -
 
 def options_of(
     *,
-    patch: int | tuple[int, int] = 16,
+    patch: int | tuple[int, int],
     input_shape: Sequence[int] | None = None,
-    layout: Layout | None = None,
     bind: Mapping[str, Value] | None = None,
-    output: str | None = None,
     reduce: How | None = None,
     reduce_over: Over = "everything",
     reduce_box: Sequence[int] | None = None,
     class_axis: int | None = None,
-    extents: Literal["tight", "static"] = "tight",
-    convolution: Literal["auto", "direct"] = "auto",
     thresholds: Sequence[float | Mapping[str, float]] = (),
     int8: bool = False,
     freeze_gates: bool = False,
-    calibrate: bool = False,
-    threads: int | None = None,
     preprocessing: Preprocessing | str | Path | None = None,
+    **others: Any,
 ) -> Options:
-    """The arguments of :func:`kcompiler.compile` as options.
+    """The arguments of :func:`kcompiler.compile` as options; ``others`` are options as they are.
 
     Raises:
         UsageError: an argument is out of its range, or two do not go together.
@@ -175,16 +170,11 @@ def options_of(
     return Options(
         patch=_pair(patch),
         input_shape=_whole_numbers("input_shape", input_shape) if input_shape is not None else None,
-        layout=layout,
         bind=dict(bind or {}),
-        output=output,
         reducing=reducing(reduce, reduce_over, reduce_box, class_axis),
-        extents=extents,
-        convolution=convolution,
         approximations=_approximations(thresholds, int8=int8, freeze_gates=freeze_gates),
-        calibrate=calibrate,
-        threads=threads,
         preprocessing=recipe,
+        **others,
     )
 
 

@@ -40,45 +40,28 @@ def export_classifier(
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         unfinished = Path(folder) / path.name
         with _quiet_exporters():
-            export = _export_dynamo if exporter == "dynamo" else _export_torchscript
-            export(network.eval(), example, unfinished, output_name, dynamic_batch, keep_batch_norm)
+            settings = (_dynamo if exporter == "dynamo" else _torchscript)(output_name, dynamic_batch, keep_batch_norm)
+            torch.onnx.export(
+                network.eval(), (example,), unfinished, opset_version=OPSET, input_names=[INPUT_NAME],
+                output_names=[output_name], **settings,
+            )  # fmt: skip
         os.replace(unfinished, path)
 
 
-def _named(output_name: str) -> dict[str, Any]:
-    """What both exporters are told alike."""
-    return {"opset_version": OPSET, "input_names": [INPUT_NAME], "output_names": [output_name]}
-
-
-def _export_torchscript(
-    network: nn.Module, example: torch.Tensor, path: Path, output_name: str, dynamic_batch: bool, keep_batch_norm: bool
-) -> None:
-    torch.onnx.export(
-        network,
-        (example,),
-        path,
-        dynamo=False,
+def _torchscript(output_name: str, dynamic_batch: bool, keep_batch_norm: bool) -> dict[str, Any]:
+    """Arguments of torch.onnx.export."""
+    return {
+        "dynamo": False,
         # PRESERVE is the one mode that keeps the layers; the network itself is in evaluation mode already.
-        training=torch.onnx.TrainingMode.PRESERVE if keep_batch_norm else torch.onnx.TrainingMode.EVAL,
-        **_named(output_name),
-        dynamic_axes={INPUT_NAME: {0: "batch"}, output_name: {0: "batch"}} if dynamic_batch else None,
-    )
+        "training": torch.onnx.TrainingMode.PRESERVE if keep_batch_norm else torch.onnx.TrainingMode.EVAL,
+        "dynamic_axes": {INPUT_NAME: {0: "batch"}, output_name: {0: "batch"}} if dynamic_batch else None,
+    }
 
 
-def _export_dynamo(
-    network: nn.Module, example: torch.Tensor, path: Path, output_name: str, dynamic_batch: bool, keep_batch_norm: bool
-) -> None:
-    torch.onnx.export(
-        network,
-        (example,),
-        path,
-        dynamo=True,
-        optimize=not keep_batch_norm,
-        external_data=False,
-        verbose=False,
-        **_named(output_name),
-        dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic_batch else None,
-    )
+def _dynamo(output_name: str, dynamic_batch: bool, keep_batch_norm: bool) -> dict[str, Any]:
+    """Arguments of torch.onnx.export."""
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
+    return {"dynamo": True, "optimize": not keep_batch_norm, "external_data": False, "verbose": False, "dynamic_shapes": shapes}
 
 
 @contextmanager

@@ -18,6 +18,11 @@ def channels_last(builder: Builder, height: int = 20, width: int = 24) -> onnx.M
     """A model as TensorFlow exports it: image [N, H, W, C], transposed at once."""
     model = builder.model(NETWORKS["residual"](builder), height, width)
     model.graph.node.insert(0, helper.make_node("Transpose", ["pixels"], ["image"], perm=[0, 3, 1, 2]))
+    return of_pixels(model, height, width)
+
+
+def of_pixels(model: onnx.ModelProto, height: int, width: int) -> onnx.ModelProto:
+    """The model with its image declared as [1, H, W, C], checked."""
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", 1, [1, height, width, 3]))
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -53,9 +58,7 @@ def in_keras_manner(builder: Builder, height: int = 20, width: int = 24) -> onnx
     mean = builder.node("ReduceMean", y, builder.constant([1, 2], np.int64), keepdims=0)
     model = builder.model(mean, height, width)
     del model.graph.node[0]
-    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", 1, [1, height, width, 3]))
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    return of_pixels(model, height, width)
 
 
 def test_graphs_that_are_channels_last_throughout(tmp_path):

@@ -6,20 +6,8 @@ import numpy as np
 import pytest
 from emitting import Batch, window
 
+from kcompiler.passes.emission import index
 from kcompiler.passes.emission.box import Axis, Box
-from kcompiler.passes.emission.index import (
-    FAR,
-    LOWEST_ROW,
-    PAD_ROWS,
-    ZERO_ROW,
-    cached_index,
-    cell_index,
-    plain_rows,
-    row_index,
-    tiled_rows,
-    updated_index,
-    within,
-)
 from kcompiler.passes.emission.reads import chosen_reads, contiguous_reads, tile_reads, window_reads
 
 SIZE, PATCH = (5, 7), (2, 3)
@@ -40,7 +28,7 @@ LAYOUTS = {"plain": None, "tiles": (2, 2), "wide tiles": (1, 4), "one tile": (9,
 
 
 def layout_of(emit, box, tile):
-    return plain_rows(emit, box) if tile is None else tiled_rows(emit, box, tile)
+    return index.plain_rows(emit, box) if tile is None else index.tiled_rows(emit, box, tile)
 
 
 def updated_rows(count, extent, tile):
@@ -99,7 +87,7 @@ class Table:
 
     def row(self, number, y, x):
         found = self.updated_row(number, y, x)
-        return HEIGHT * WIDTH + PAD_ROWS + found if found is not None else self.cached_row(y, x)
+        return HEIGHT * WIDTH + index.PAD_ROWS + found if found is not None else self.cached_row(y, x)
 
 
 READS = ["contiguous", "windows", "tiles"]
@@ -142,7 +130,7 @@ def cells_read(kind, windows, origins, extent):
                 yield (number, y, x), (number, cell_y + y, cell_x + x)
 
 
-@pytest.mark.parametrize(("extents", "pad_row"), [("tight", ZERO_ROW), ("static", LOWEST_ROW)])
+@pytest.mark.parametrize(("extents", "pad_row"), [("tight", index.ZERO_ROW), ("static", index.LOWEST_ROW)])
 @pytest.mark.parametrize("name", WINDOWS)
 @pytest.mark.parametrize("kind", READS)
 def test_rows_that_are_read(kind, name, extents, pad_row):
@@ -152,7 +140,7 @@ def test_rows_that_are_read(kind, name, extents, pad_row):
     value, output = batch.box(FIRST), batch.box(FIRST, windows)
     y, x = make_reads(kind, batch.emit, windows, output)
     layouts = {name: layout_of(batch.emit, value, tile) for name, tile in LAYOUTS.items()}
-    asked = {name: row_index(batch.emit, value, layout, y, x, pad_row) for name, layout in layouts.items()}
+    asked = {name: index.row_index(batch.emit, value, layout, y, x, pad_row) for name, layout in layouts.items()}
     computed, read = batch.finished(asked), set()
     for positions in (*batch.batches[:: 1 if kind == "contiguous" else 5], batch.everywhere):
         found = computed(positions)
@@ -166,7 +154,7 @@ def test_rows_that_are_read(kind, name, extents, pad_row):
         read |= {table.row(*cell) for _, cell in cells}
     assert bool(read & set(range(HEIGHT * WIDTH))) == (kind == "tiles" or name != "one cell"), "of the map"
     assert (HEIGHT * WIDTH + pad_row in read) == (kind == "tiles" or any(one.pads for one in windows)), "of the padding"
-    assert max(read) >= HEIGHT * WIDTH + PAD_ROWS, "of regions"
+    assert max(read) >= HEIGHT * WIDTH + index.PAD_ROWS, "of regions"
 
 
 @pytest.mark.parametrize("extents", ["tight", "static"])
@@ -178,17 +166,17 @@ def test_rows_of_the_map_and_of_regions_apart(kind, name, extents):
     batch = Batch(SIZE, PATCH, extents)
     value, output = batch.box(FIRST), batch.box(FIRST, windows)
     y, x = make_reads(kind, batch.emit, windows, output)
-    layout = tiled_rows(batch.emit, value, tile)
-    cached = cached_index(batch.emit, value, y, x, LOWEST_ROW)
-    computed = batch.finished({"cached": cached, "updated": updated_index(batch.emit, value, layout, y, x, base)})
+    layout = index.tiled_rows(batch.emit, value, tile)
+    cached = index.cached_index(batch.emit, value, y, x, index.LOWEST_ROW)
+    computed = batch.finished({"cached": cached, "updated": index.updated_index(batch.emit, value, layout, y, x, base)})
     for positions in batch.batches[::7]:
         found = computed(positions)
-        table = Table(len(positions), *batch.by_definition(positions, FIRST), tile, LOWEST_ROW, windows)
+        table = Table(len(positions), *batch.by_definition(positions, FIRST), tile, index.LOWEST_ROW, windows)
         for place, cell in cells_read(kind, windows, *batch.by_definition(positions, FIRST, windows)):
             assert found["cached"][place] == table.cached_row(*cell[1:])
             row = table.updated_row(*cell)
             if row is None:
-                assert found["updated"][place] < -FAR // 2
+                assert found["updated"][place] < -index.FAR // 2
             else:
                 assert found["updated"][place] == row - layout.nothing + base
 
@@ -201,14 +189,16 @@ def test_rows_of_cells_that_are_chosen(tile, extents):
     value, output = batch.box(), batch.box()
     given = [batch.emit.input(f"cells {name}", np.int32, [f"{name}{axis}" for axis in range(5)]) for name in "yx"]
     y, x = (chosen_reads(*one) for one in zip(given, SIZE, (output.y, output.x), strict=True))
-    computed = batch.finished({"rows": row_index(batch.emit, value, layout_of(batch.emit, value, tile), y, x, ZERO_ROW)})
+    computed = batch.finished(
+        {"rows": index.row_index(batch.emit, value, layout_of(batch.emit, value, tile), y, x, index.ZERO_ROW)}
+    )
     rng = np.random.default_rng(0)
     for positions in batch.batches:
         count = len(positions)
         cells_y = rng.integers(0, HEIGHT + 1, (count, 2, 1, 3, 1)).astype(np.int32)
         cells_x = rng.integers(0, WIDTH + 1, (count, 1, 3, 1, 2)).astype(np.int32)
         found = computed(positions, **{"cells y": cells_y, "cells x": cells_x})["rows"]
-        table = Table(count, *batch.by_definition(positions), tile, ZERO_ROW)
+        table = Table(count, *batch.by_definition(positions), tile, index.ZERO_ROW)
         assert found.shape == (count, 2, 3, 3, 2)
         for number, row, column, ty, tx in np.ndindex(*found.shape):
             cell = cells_y[number, row, 0, ty, 0], cells_x[number, 0, column, 0, tx]
@@ -220,7 +210,7 @@ def test_rows_of_cells_that_are_chosen(tile, extents):
 def test_rows_of_every_cell_of_a_box(chain, extents):
     batch = Batch(SIZE, PATCH, extents)
     box = batch.box(*chain)
-    computed = batch.finished({"rows": cell_index(batch.emit, box)})
+    computed = batch.finished({"rows": index.cell_index(batch.emit, box)})
     for positions in batch.batches:
         found, (origins, extent) = computed(positions)["rows"], batch.by_definition(positions, *chain)
         assert found.shape == (len(positions), *extent)
@@ -232,13 +222,13 @@ def test_rows_of_a_whole_map():
     """A box that no place of the patch changes."""
     batch = Batch(SIZE, PATCH, "tight")
     box = Box(*(Axis(batch.places[along], along, None, size) for along, size in enumerate(SIZE)))
-    found = batch.finished({"rows": cell_index(batch.emit, box)})(batch.everywhere)["rows"]
+    found = batch.finished({"rows": index.cell_index(batch.emit, box)})(batch.everywhere)["rows"]
     np.testing.assert_array_equal(found, np.arange(HEIGHT * WIDTH).reshape(SIZE))
 
 
 def test_cells_that_lie_within():
     batch = Batch(SIZE, PATCH, "tight")
     cells = batch.emit.input("cells", np.int32, ["n"])
-    inside = within(batch.emit, cells, batch.emit.int32([2]), batch.emit.int32([5]))
+    inside = index.within(batch.emit, cells, batch.emit.int32([2]), batch.emit.int32([5]))
     found = batch.finished({"inside": inside}, np.bool_)(batch.everywhere, cells=np.arange(-1, 8, dtype=np.int32))["inside"]
     assert found.tolist() == [2 <= cell < 5 for cell in range(-1, 8)]

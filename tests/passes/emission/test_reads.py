@@ -40,26 +40,34 @@ def run(windows, extents, make, check):
         check(positions, by_axis, *batch.by_definition(positions, windows), batch.by_definition(positions)[0])
 
 
+def along_both(reads_of, windows):
+    """Makes the reads along y and along x of a region."""
+    return lambda emit, output: [reads_of(emit, one, axis) for one, axis in zip(windows, (output.y, output.x), strict=True)]
+
+
+def assert_reads(found, expected, pad, origins, shape):
+    """Padded cells, cells counted from the ``origins`` of a value's region, and numbers of regions, as :func:`run` asks."""
+    cells, relative, region = found
+    by_region = (slice(None), *[None] * (expected.ndim - 1))
+    np.testing.assert_array_equal(cells, expected.reshape(shape))
+    np.testing.assert_array_equal(relative, (expected - pad - origins[by_region] + 1000).reshape(shape))
+    np.testing.assert_array_equal(region, (np.arange(len(expected)) * 7 + 5).reshape(-1, *[1] * (len(shape) - 1)))
+
+
 @pytest.mark.parametrize("extents", ["tight", "static"])
 @pytest.mark.parametrize("name", WINDOWS)
 def test_contiguous_reads_go_from_the_first_cell_to_the_last(name, extents):
     windows = WINDOWS[name]
 
-    def make(emit, output):
-        return [contiguous_reads(emit, one, axis) for one, axis in zip(windows, (output.y, output.x), strict=True)]
-
     def check(positions, found, origins, extent, values):
-        for axis, (cells, relative, region) in enumerate(found):
-            one, count = windows[axis], extent[axis]
+        for axis, (one, count) in enumerate(zip(windows, extent, strict=True)):
             touched = [o * one.stride + t * one.dilation for o in range(count) for t in range(one.kernel)]
             steps = np.arange(max(touched) + 1)
             expected = origins[:, axis, None] * one.stride + steps  # padded: cell + pad
             shape = (len(positions), len(steps), 1) if axis == 0 else (len(positions), 1, len(steps))
-            np.testing.assert_array_equal(cells, expected.reshape(shape))
-            np.testing.assert_array_equal(relative, (expected - one.pad - values[:, axis, None] + 1000).reshape(shape))
-            np.testing.assert_array_equal(region, (np.arange(len(positions)) * 7 + 5).reshape(-1, 1, 1))
+            assert_reads(found[axis], expected, one.pad, values[:, axis], shape)
 
-    run(windows, extents, make, check)
+    run(windows, extents, along_both(contiguous_reads, windows), check)
 
 
 @pytest.mark.parametrize("extents", ["tight", "static"])
@@ -67,23 +75,16 @@ def test_contiguous_reads_go_from_the_first_cell_to_the_last(name, extents):
 def test_window_reads_are_the_taps_of_each_window(name, extents):
     windows = WINDOWS[name]
 
-    def make(emit, output):
-        return [window_reads(emit, one, axis) for one, axis in zip(windows, (output.y, output.x), strict=True)]
-
     def check(positions, found, origins, extent, values):
-        for axis, (cells, relative, region) in enumerate(found):
-            one = windows[axis]
+        for axis, one in enumerate(windows):
             expected = np.zeros((len(positions), extent[axis], one.kernel), np.int64)
             for number, o, t in np.ndindex(*expected.shape):
                 expected[number, o, t] = (origins[number, axis] + o) * one.stride + t * one.dilation
             shape = [len(positions), 1, 1, 1, 1]
             shape[1 + axis], shape[3 + axis] = expected.shape[1:]
-            np.testing.assert_array_equal(cells, expected.reshape(shape))
-            away = expected - one.pad - values[:, axis, None, None] + 1000
-            np.testing.assert_array_equal(relative, away.reshape(shape))
-            np.testing.assert_array_equal(region, (np.arange(len(positions)) * 7 + 5).reshape(-1, 1, 1, 1, 1))
+            assert_reads(found[axis], expected, one.pad, values[:, axis], shape)
 
-    run(windows, extents, make, check)
+    run(windows, extents, along_both(window_reads, windows), check)
 
 
 @pytest.mark.parametrize("extents", ["tight", "static"])
