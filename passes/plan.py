@@ -1,4 +1,4 @@
-"""The plan: which nodes are incremental, and why the others are dense. Nothing is changed here; the rewriting reads the plan."""
+"""The plan: which nodes are incremental, and why the others are dense. It changes no graph; ``rewriting`` carries it out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ class Decision:
     """Whether a node is incremental.
 
     Attributes:
-        node: its name.
-        operator: its type.
+        node: name.
+        operator: type.
+        incremental: whether its region is recomputed; otherwise it runs on full maps.
         reason: why it is dense, empty for an incremental node.
-        follows: name of the value that it reads and that is the reason, empty if the node itself is.
+        follows: name of the input that is the reason, empty if the node itself is.
     """
 
     node: str
@@ -34,9 +35,9 @@ class Plan(Regions):
     """The regions of one graph for one patch size, and which of them are recomputed.
 
     Attributes:
-        incremental: names of the values kept as regions, the image among them.
-        decisions: per node, in graph order.
-        all_dense: whether the source graph is kept whole, and runs on covered images.
+        incremental: names of the values held as regions, including the image.
+        decisions: one per node, in graph order.
+        all_dense: whether the whole source graph runs unchanged on covered images.
     """
 
     incremental: frozenset[str]
@@ -45,21 +46,21 @@ class Plan(Regions):
 
 
 def make_plan(graph: gs.Graph, patch: tuple[int, int], dense_share: float = 1.0, thresholds: Thresholds = EXACT) -> Plan:
-    """The plan of a graph whose regions are propagated for this; see :func:`plan_for`."""
+    """Propagates the patch through ``graph``, and plans by :func:`plan_for`."""
     return plan_for(propagate(graph, patch, thresholds), dense_share)
 
 
 def plan_for(propagation: Propagation, dense_share: float = 1.0) -> Plan:
-    """A node is incremental if its output has a region and all that it reads is incremental.
+    """A plan in which a node is incremental if its output has a region and all its inputs with regions are incremental.
 
     Args:
         propagation: the regions.
-        dense_share: a node whose mean region covers more than this share of its map runs dense.
+        dense_share: a node runs dense if its mean region covers more than this fraction of its map.
     """
     incremental, decisions = {propagation.image}, []
     for step in propagation.steps:
         follows = step.follows or next((name for name in step.reads if name not in incremental), "")
-        reason = step.reason or _too_much(step, follows, dense_share)
+        reason = step.reason or _reason(step, follows, dense_share)
         if not reason:
             incremental.add(step.output)
         if step.node not in propagation.needed:
@@ -73,7 +74,7 @@ def plan_for(propagation: Propagation, dense_share: float = 1.0) -> Plan:
 
 
 def whole_plan(propagation: Propagation, reason: str) -> Plan:
-    """All nodes dense, for one reason."""
+    """A plan with all nodes dense, all for the same ``reason``."""
     image = propagation.image
     decisions = tuple(Decision(step.node, step.operator, incremental=False, reason=reason) for step in propagation.steps)
     return Plan(
@@ -83,8 +84,8 @@ def whole_plan(propagation: Propagation, reason: str) -> Plan:
     )  # fmt: skip
 
 
-def _too_much(step: Step, dense: str, dense_share: float) -> str:
-    """Why a node whose output has a region, and which may read a value that is ``dense``, runs dense all the same, if so."""
+def _reason(step: Step, dense: str, dense_share: float) -> str:
+    """Why a node whose output has a region runs dense: it reads the value ``dense`` (if any), or its region is too large."""
     if dense:
         return f"reads {dense}, which is dense"
     return f"the region covers {step.share:.0%} of the map" if step.share > dense_share else ""

@@ -1,6 +1,6 @@
-"""What holds between stages: checked on every compilation, since each check takes one pass over the nodes.
+"""Invariants between stages, checked in every compilation: each check is a single pass over the nodes.
 
-A broken spec is a defect of the stage in front of the border, found where it is made and not where it shows.
+A violated invariant is a defect of the stage before the check. It is reported there, not where a later stage fails.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ OLDEST_OPSET = 18
 
 
 class BrokenSpec(CheckFailed):
-    """A stage left what the next one does not take."""
+    """A stage violated an invariant that the next stage relies on."""
 
 
 def check_normalised(graph: gs.Graph) -> None:
-    """After ``normalising``: one float32 image of known size, names that are unique and not ours, sorted, explicit pads.
+    """After ``normalising``: one float32 image of known size, unique names, none of them reserved, sorted, explicit pads.
 
     Raises:
-        BrokenSpec: one of these does not hold.
+        BrokenSpec: an invariant does not hold.
     """
     _check(len(graph.inputs) == 1, f"{len(graph.inputs)} inputs, not the image alone")
     image = graph.inputs[0]
@@ -46,12 +46,12 @@ def check_normalised(graph: gs.Graph) -> None:
 
 
 def check_plan(graph: gs.Graph, plan: Plan) -> None:
-    """After ``plan``: a decision for each node in order, and what is incremental is made of what is incremental.
+    """After ``plan``: a decision for each node in order, incremental nodes read incremental values, regions lie in their maps.
 
     Raises:
-        BrokenSpec: one of these does not hold, or a region leaves its map.
+        BrokenSpec: an invariant does not hold.
     """
-    _check([one.node for one in plan.decisions] == [node.name for node in graph.nodes], "decisions are of other nodes")
+    _check([decision.node for decision in plan.decisions] == [node.name for node in graph.nodes], "decisions are of other nodes")
     _check(plan.incremental <= set(plan.regions), "a value is incremental and has no region")
     depends = {plan.image}
     for node, decision in zip(graph.nodes, plan.decisions, strict=True):
@@ -69,15 +69,15 @@ def check_plan(graph: gs.Graph, plan: Plan) -> None:
 
 
 def check_incremental(source: gs.Graph, rewritten: Rewritten) -> None:
-    """After ``rewriting``: positions, a fill and cached activations in, the source's outputs out, sorted, names that are unique.
+    """After ``rewriting``: the inputs are positions, fill and cached activations, the outputs the source's; sorted, unique names.
 
     Raises:
-        BrokenSpec: one of these does not hold.
+        BrokenSpec: an invariant does not hold.
     """
     graph = rewritten.graph
     expected = {POSITIONS, FILL, *(TABLE + name for name in rewritten.cached)}
-    found = [value.name for value in graph.inputs]
-    _check(len(found) == len(set(found)) and set(found) <= expected, f"inputs are {found}, expected some of {sorted(expected)}")
+    names = [value.name for value in graph.inputs]
+    _check(len(names) == len(set(names)) and set(names) <= expected, f"inputs are {names}, expected some of {sorted(expected)}")
     outputs = [value.name for value in source.outputs]
     _check([value.name for value in graph.outputs] == outputs, f"outputs are not the source's {outputs}")
     if not any(subgraphs(graph)):
@@ -88,19 +88,19 @@ def check_incremental(source: gs.Graph, rewritten: Rewritten) -> None:
 def _check_names(graph: gs.Graph) -> None:
     nodes = [node.name for node in graph.nodes]
     _check(len(nodes) == len(set(nodes)), "two nodes have one name")
-    made = [value.name for node in graph.nodes for value in node.outputs if not value.is_empty()]
-    _check(len(made) == len(set(made)), "two nodes make values of one name")
+    outputs = [value.name for node in graph.nodes for value in node.outputs if not value.is_empty()]
+    _check(len(outputs) == len(set(outputs)), "two nodes make values of one name")
 
 
 def _check_sorted(graph: gs.Graph) -> None:
-    """Every value that a node reads is an input, a constant or made before."""
-    made = {id(value) for value in graph.inputs}
+    """Topological order: every input of a node is a graph input, a constant, or an output of an earlier node."""
+    defined = {id(value) for value in graph.inputs}
     for node in graph.nodes:
         for value in _variables(node):
-            _check(id(value) in made, f"{node.name} reads {value.name}, which is made later or not at all")
-        made |= {id(value) for value in node.outputs}
+            _check(id(value) in defined, f"{node.name} reads {value.name}, which is made later or not at all")
+        defined |= {id(value) for value in node.outputs}
     for value in graph.outputs:
-        _check(id(value) in made or isinstance(value, gs.Constant), f"the output {value.name} is not made")
+        _check(id(value) in defined or isinstance(value, gs.Constant), f"the output {value.name} is not made")
 
 
 def _variables(node: gs.Node) -> Iterator[gs.Variable]:

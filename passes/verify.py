@@ -1,4 +1,4 @@
-"""Verification by running: the normalised model against the source, the compiled one against full inference."""
+"""Verification by execution: the normalised model against the source, the compiled model against full inference."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from kcompiler.runtime.measuring.check import LAST_PLACES, Reference, random_ima
 
 SEED = 2019
 SMALL_FLOPS = 2e8
-"""Of models that one thread is enough to verify."""
+"""FLOPs of a model up to which it is verified on one thread."""
 SPREADS = ("normal", "unit")
 CPU = Machine(("cpu",))
 FEWEST, MOST_NUMBERS = 4, 1 << 22
-"""Positions at the least (the corners), and numbers at the most, that are held to be compared: dense outputs are large."""
+"""The number of compared positions is reduced, to the corners at the least, so that outputs have at most this many elements:
+dense outputs are large."""
 FEW, MOST_FLOPS = 12, 2e12
-"""Fewer positions than asked for, but not fewer than these, are compared where full inference of all takes more FLOPs, and where
-a model runs whole."""
+"""The number of compared positions is reduced, but not below the first figure, where full inference of all takes more FLOPs than
+the second. A model that runs whole is compared at the first figure."""
 
 
 def verify_normalised(
@@ -42,22 +43,23 @@ def verify_normalised(
     largest_batch: int,
     reduction: Reduction | None = None,
 ) -> int:
-    """The normalised model must give the source's outputs, for a batch of images as for each alone.
+    """Checks that the normalised model has the source's outputs, for a batch of images as for single images.
 
     Args:
         source: as loaded; its file is run.
-        output: of the source, or a tensor inside it; ``own_output`` is its name in the normalised model.
-        normalised: that model's file.
-        logits: of the normalised model, whose rounding its softmax or sigmoid passes on.
-        largest_batch: images it takes at once.
-        reduction: of the source's dense output that the normalised model makes, or the driver is to make.
+        output: of the source, or a tensor inside it.
+        normalised: file of the normalised model.
+        own_output: name of ``output`` in the normalised model.
+        logits: of the normalised model; its softmax or sigmoid passes their rounding error on.
+        largest_batch: images that the normalised model takes at once.
+        reduction: of the source's dense output, computed by the normalised model or to be computed by the driver.
 
     Returns:
-        the count of numbers, reduced if they are to be, that the model puts out for an image.
+        the number of output elements for an image, after the reduction if there is one.
 
     Raises:
-        BatchError: the outputs differ: values are made of several images, or the batch cannot be freed.
-        ModelError: the source cannot be run, or the outputs differ image by image.
+        BatchError: outputs differ: the model mixes images of a batch, or its batch axis cannot be freed.
+        ModelError: the source cannot be run, or outputs differ for single images.
     """
     kind = BatchError if largest_batch > 1 else ModelError
     images = np.concatenate(
@@ -69,26 +71,26 @@ def verify_normalised(
     full = FullInference(normalised, own_output, CPU, largest_batch)
 
     def reordered(name: str) -> list[FloatArray]:
-        """Not one by one: what differs so is made of several images, which no order of sums excuses."""
+        """Outputs with other orders of summation, except image by image: a difference there means that images are mixed."""
         orders = [order for order in REORDERINGS if not order.one_by_one]
         others = [FullInference(normalised, name, CPU, largest_batch, order).run(images) for order in orders]
         return others + [full.run(source.element.in_last_place(images, seed), name) for seed in LAST_PLACES]
 
     with foreign(lambda why: kind(f"{source.path}: cannot run a batch of images ({why}); export it with a dynamic batch")):
-        found = full.run(images)
+        outputs = full.run(images)
 
     def around_expected(numbers: IntArray) -> list[FloatArray]:
-        """What another order of sums does to the normalised model; what normalising did is no rounding."""
-        with np.errstate(invalid="ignore"):  # of what is infinite
-            return [(expected + (other - found))[numbers] for other in reordered(own_output)]
+        """``expected`` plus the rounding differences of the normalised model; its own difference to the source does not count."""
+        with np.errstate(invalid="ignore"):  # infinities
+            return [(expected + (other - outputs))[numbers] for other in reordered(own_output)]
 
-    comparison = compare(found, expected, around_expected)
+    comparison = compare(outputs, expected, around_expected)
     if not comparison.agrees and logits is not None and logits.squashing is not None:
         at_logits = full.run(images, logits.name)
         finite = np.isfinite(at_logits)
         others = [np.where(finite, other, 0) for other in reordered(logits.name)]
-        noise = np.broadcast_to(allowed_noise(np.where(finite, at_logits, 0), others), found.shape)
-        comparison = compare(found, expected, around_expected, logits.squashing.passed_on(expected, noise))
+        noise = np.broadcast_to(allowed_noise(np.where(finite, at_logits, 0), others), outputs.shape)
+        comparison = compare(outputs, expected, around_expected, logits.squashing.passed_on(expected, noise))
     if not comparison.agrees:
         raise kind(
             f"{source.path}: once normalised it gives other outputs than as exported ({comparison.reason}); "
@@ -100,24 +102,24 @@ def verify_normalised(
 
 
 def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
-    """Outputs [N, K] of the file as it was given, for images [N, C, H, W] one by one."""
+    """Outputs [N, K] of the source file itself, for images [N, C, H, W] one by one."""
     run = SourceModel(source, output)
     batch = run.batch
     with foreign(lambda why: ModelError(f"{source.path}: cannot be run on an image of its own shape: {why}")):
         outputs = [run(image, output) for image in images]
-        return np.concatenate([np.asarray(one, dtype=np.float32).reshape(batch, -1)[:1] for one in outputs])
+        return np.concatenate([np.asarray(array, dtype=np.float32).reshape(batch, -1)[:1] for array in outputs])
 
 
 class Verifier:
-    """Compares a bundle, also when it is written anew, with full inference at positions that include the four corners."""
+    """Compares a bundle, also after it is rewritten, with full inference at positions that include the four corners."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        """For the bundle at ``folder``, at ``count`` positions. Its full model must not change between comparisons."""
+        """For the bundle at ``folder``, at up to ``count`` positions. Its full model must not change between comparisons."""
         self.folder, self.count = folder, count
         self.reference: Reference | None = None
 
     def compared(self) -> Comparison:
-        """The exact variant with full inference."""
+        """The comparison of the exact variant with full inference."""
         explainer = self._explainer()
         if self.reference is None:
             manifest = explainer.manifest
@@ -127,18 +129,18 @@ class Verifier:
         return self.reference.compared(explainer)
 
     def unsound(self) -> str:
-        """Which approximate variant does not do what any approximation must, and why; empty if all do."""
+        """The approximate variants that violate the invariants of any approximation, and why; empty if none does."""
         explainer = self._explainer()
         assert self.reference is not None, "the exact variant is compared first"
         _, *approximate = explainer.engines.items()
-        found = ((name, self.reference.unsound(engine)) for name, engine in approximate)
-        return "; ".join(f"{name}: {reason}" for name, reason in found if reason)
+        reasons = ((name, self.reference.unsound(engine)) for name, engine in approximate)
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons if reason)
 
     def _explainer(self) -> Explainer:
-        """Of the bundle as it is now; the reference runs the full model from there, too.
+        """An explainer of the current bundle. The reference uses it, too, to run the full model.
 
-        A model that runs image by image runs on one thread: where sums are rounded to steps, ONNX Runtime gives other outputs on
-        several, and workers have one each. So does a small one, which takes less time than the sessions of several workers.
+        A model that takes one image at a time runs on one thread: where quantisation rounds its sums, ONNX Runtime's output
+        depends on the number of threads, and workers have one each. A small model does, too: to start workers would take longer.
         """
         explainer = Explainer(self.folder, providers=("cpu",), graphs=True)
         if explainer.manifest.largest_batch == 1 or explainer.manifest.report.flops < SMALL_FLOPS:

@@ -1,1 +1,1 @@
-"""Choosing: what each lowering of each node is predicted to take, the cheapest of them, and the report."""
+"""Choosing: the predicted time of each lowering of each node, the cheapest selection, the layouts, and the report."""

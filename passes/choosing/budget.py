@@ -1,4 +1,4 @@
-"""Trading seconds against rounding: the fastest lowering of every node whose errors together stay within a budget."""
+"""Trading time against rounding error: the fastest lowering of every node such that the total error stays within a budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kcompiler.passes.lowering.table import Lowering
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A lowering of a node: predicted or measured seconds a position, and the relative rms error it adds."""
+    """A lowering of a node: predicted or measured seconds per position, and the relative rms error that it adds."""
 
     lowering: Lowering
     seconds: float
@@ -20,13 +20,14 @@ class Candidate:
 
 
 def within_budget(candidates: Mapping[str, Sequence[Candidate]], budget: float) -> dict[str, Candidate]:
-    """The fastest candidate of every node such that their errors, added in squares, stay within ``budget``.
+    """The fastest candidate of every node such that the root of the sum of squared errors is at most ``budget``.
 
-    Seconds and squared errors are traded at one rate for all nodes, the lowest that keeps the budget.
+    This is a Lagrangian relaxation: each node minimises seconds + rate * squared error. The rate, the same for all nodes, is the
+    smallest that keeps the budget, by bisection.
     """
 
     def at(rate: float) -> dict[str, Candidate]:
-        return {name: min(of, key=lambda c: (c.seconds + rate * c.error**2, c.error)) for name, of in candidates.items()}
+        return {name: min(known, key=lambda c: (c.seconds + rate * c.error**2, c.error)) for name, known in candidates.items()}
 
     def error(chosen: Iterable[Candidate]) -> float:
         return float(np.sqrt(sum(c.error**2 for c in chosen)))
@@ -34,7 +35,7 @@ def within_budget(candidates: Mapping[str, Sequence[Candidate]], budget: float) 
     chosen = at(0.0)
     if error(chosen.values()) <= budget:
         return chosen
-    low, high = 0.0, 1e30  # at the high rate only the most exact candidates are left
+    low, high = 0.0, 1e30  # the high rate selects the most exact candidates
     for _ in range(200):
         middle = np.sqrt(low * high) if low else high * 1e-3
         if middle in (low, high):

@@ -1,4 +1,4 @@
-"""Calibration: what matrix products, passes over memory and the candidate lowerings take on this machine."""
+"""Calibration: measures matrix products, passes over memory and the candidate lowerings on this machine."""
 
 from __future__ import annotations
 
@@ -24,15 +24,21 @@ from kcompiler.runtime.inference.sessions import Machine, open_session
 REPEATS = 5
 BATCHES = 3
 CLOSE = 1.5
-"""Only candidates predicted to take at most this times the least are measured."""
+"""Only candidates predicted to take at most this times the least time are measured."""
 PRODUCT = (36, 512, 256, 256)
-"""Elements, rows, depth and columns of the batched matrix product that is measured."""
+"""Batch, rows, depth and columns of the batched matrix product that is measured."""
 PASS = (1 << 13, 512)
+"""Shape of the tensor that a measured pass over memory reads and writes."""
 NODES = 256
+"""Nodes in the chain by which the time to start an operator is measured."""
 
 
 def measured_rates(machine: Machine) -> Rates:
-    """The rates of this machine. Convolutions, integers and caches are taken to be as much faster or slower as by default."""
+    """The rates of this machine.
+
+    Products, passes and the start of a node are measured. Convolutions and integers are scaled like products from the defaults,
+    and the gain of caches is the default.
+    """
     elements, rows, depth, columns = PRODUCT
     rng = np.random.default_rng(0)
 
@@ -65,7 +71,7 @@ def _seconds(build: Callable[[Emitter], gs.Tensor], machine: Machine, shape: tup
 
 
 class _Run:
-    """A graph on ONNX Runtime; what it puts out stays with it."""
+    """A graph in an ONNX Runtime session; outputs stay in the runtime's memory, so that copying them is not measured."""
 
     def __init__(self, graph: gs.Graph, machine: Machine, feeds: dict[str, np.ndarray]) -> None:
         model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False, ir_version=10)
@@ -73,7 +79,7 @@ class _Run:
         self.feeds = feeds
 
     def seconds(self, inputs: Sequence[dict[str, np.ndarray]]) -> float:
-        """The least of some repetitions of running all ``inputs``, after one to warm up; the mean a run."""
+        """Mean seconds of a run over all ``inputs``, the least of REPEATS repetitions after a warm-up."""
         times = [self._once(inputs) for _ in range(REPEATS + 1)]
         return min(times[1:]) / len(inputs)
 
@@ -81,20 +87,20 @@ class _Run:
         binding = self.session.io_binding()
         for name, value in self.feeds.items():
             binding.bind_cpu_input(name, value)
-        taken = 0.0
-        for one in inputs:
-            for name, value in one.items():
+        elapsed = 0.0
+        for feed in inputs:
+            for name, value in feed.items():
                 binding.bind_cpu_input(name, value)
-            binding.clear_binding_outputs()  # the last output has another shape
+            binding.clear_binding_outputs()  # the output of the last run may have another shape
             binding.bind_output(self.session.get_outputs()[0].name)
             start = time.perf_counter()
             self.session.run_with_iobinding(binding)
-            taken += time.perf_counter() - start
-        return taken
+            elapsed += time.perf_counter() - start
+        return elapsed
 
 
 def _random(rng: np.random.Generator, value: gs.Tensor) -> np.ndarray:
-    """Numbers for a cached activation: standard normal, or any integers."""
+    """Random content of a cached activation: standard normal, or uniform over the integer type."""
     shape = tuple(value.shape)
     if value.dtype in INTEGERS:
         limits = np.iinfo(value.dtype)
@@ -103,10 +109,10 @@ def _random(rng: np.random.Generator, value: gs.Tensor) -> np.ndarray:
 
 
 class MeasuredPrices:
-    """``Prices`` by running each node's candidates alone, once for nodes that are alike.
+    """``Prices`` that run each candidate of a node in a graph of its own, once for all nodes of equal geometry and attributes.
 
     Attributes:
-        seconds: what was found, by node and lowering.
+        seconds: measured seconds per position, by node name and lowering name.
     """
 
     def __init__(self, graph: gs.Graph, plan: Plan, machine: Machine, extents: str) -> None:
@@ -117,28 +123,30 @@ class MeasuredPrices:
         self.seconds: dict[str, dict[str, float]] = {}
 
     def __call__(self, node: gs.Node, batches: Sequence[IntArray], candidates: Sequence[tuple[Lowering, float]]) -> list[float]:
-        """Seconds a position of each candidate (lowering, prediction) in ``batches`` of positions."""
+        """Seconds per position of each candidate (lowering, predicted seconds) in ``batches`` of positions."""
         least = min(seconds for _, seconds in candidates)
         close = [lowering for lowering, seconds in candidates if seconds <= CLOSE * least]
         if len(close) == 1:
             return [seconds for _, seconds in candidates]
-        some = [batches[number] for number in np.linspace(0, len(batches) - 1, BATCHES).round().astype(int)]
-        found = {lowering.name: self._measured(node, some, lowering) for lowering in close}
-        self.seconds[node.name] = found
-        # Predictions are off by about as much for all of a node's candidates; those not run must stay to choose from, since
-        # only they may be exact enough.
-        off = float(np.median([found[lowering.name] / seconds for lowering, seconds in candidates if lowering.name in found]))
-        return [found.get(lowering.name, seconds * off) for lowering, seconds in candidates]
+        sample = [batches[number] for number in np.linspace(0, len(batches) - 1, BATCHES).round().astype(int)]
+        measured = {lowering.name: self._measured(node, sample, lowering) for lowering in close}
+        self.seconds[node.name] = measured
+        # The ratio of measured to predicted time is similar for all candidates of a node. Candidates that were not run are scaled
+        # by it, not dropped, since they may be the only ones within the error budget.
+        ratio = float(
+            np.median([measured[lowering.name] / seconds for lowering, seconds in candidates if lowering.name in measured])
+        )
+        return [measured.get(lowering.name, seconds * ratio) for lowering, seconds in candidates]
 
     def _measured(self, node: gs.Node, batches: Sequence[IntArray], lowering: Lowering) -> float:
         values = [value for value in (*node.inputs, *node.outputs) if value.name in self.plan.regions]
         regions = [self.plan.regions[value.name] for value in values]
-        alike = tuple(
+        geometry = tuple(
             (region.channels, s.size, s.start.tobytes(), s.stop.tobytes()) for region in regions for s in (region.y, region.x)
         )
         weights = tuple(tuple(value.shape) for value in node.inputs if isinstance(value, gs.Constant))
         summed = only_summed(node.outputs[0], regions[-1])
-        key = (node.op, weights, repr(sorted(node.attrs.items())), alike, summed, lowering.name, len(batches[0]))
+        key = (node.op, weights, repr(sorted(node.attrs.items())), geometry, summed, lowering.name, len(batches[0]))
         if key not in self.known:
             graph = node_graph(self.graph, self.plan, node, self.extents, self.placement.alone(node, lowering.name))
             rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
-"""Choice: which lowering computes each node, where the dense tail starts, how many positions share a batch.
+"""Choice: the lowering of each incremental node, the start of the dense tail, and the batch size.
 
-Analysis and prices in, a plan out. Prices are seconds a position, from :data:`prices.Prices`: predicted from the work, or
-measured on this machine (``calibrate``).
+The input is the propagation and prices, the output a plan with its layouts. Prices are seconds per patch position, from
+:data:`prices.Prices`: predicted by the cost model, or measured on this machine (``calibrate``).
 """
 
 from __future__ import annotations
@@ -31,33 +31,35 @@ from kcompiler.runtime.inputs.positions import make_grid
 
 BATCHES = (16, 32, 64, 128)
 ALIKE = 1.05
-"""The smallest of the batches whose time is at most this times the best is taken: memory grows with the batch."""
+"""The smallest batch size whose time is at most this times the best is taken: memory grows with the batch size."""
 SMALL_BATCH, SMALL_GAIN = 8, 0.985
-"""Share of that one's time that a small batch must be predicted to take: what starting operators takes is a guess."""
+"""A smaller batch size, and the fraction of the time of the best of ``BATCHES`` that it must be predicted to take at most: the
+time to start operators is only roughly known."""
 WHOLE_BATCH = 8
+"""Batch size of a model that runs whole."""
 FEW = 4
-"""Positions of a batch in which what each batch takes is a large part."""
+"""A batch size at which the fixed time of a batch is a large part of the whole."""
 STRIDE = 4
-"""Of the grid that choices are made for."""
+"""Stride of the grid of positions that the choice is made for."""
 SAMPLED_POSITIONS = 4096
 SAMPLED_BATCHES = 48
 WORTHWHILE = 0.9
-"""Incremental inference must be predicted to take less than this share of full inference's time, or the model runs whole:
-predictions are that good at best, and a compiled model is never to be slower."""
+"""Incremental inference must be predicted to take less than this fraction of full inference's time, or the model runs whole:
+predictions are no more accurate than that, and a compiled model must not be slower."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen.
+    """The plan, layouts and batch size chosen for a model, with their predictions.
 
     Attributes:
-        plan: with the dense tail.
-        layouts: the lowering of each incremental node, and how the regions are held.
+        plan: which nodes are incremental; the others are the dense tail.
+        layouts: the lowering of each incremental node, and the layouts of regions.
         batch: positions in a batch.
-        seconds: predicted, a position.
-        full_seconds: predicted for full inference.
+        seconds: predicted time of incremental inference per position.
+        full_seconds: predicted time of full inference per position.
         error: predicted relative rms error that transforms add, all layers together.
-        few: for fewer positions full inference is predicted to take less time, the baseline pass being their own.
+        few: number of positions of one image below which full inference is predicted to be faster, baseline pass included.
     """
 
     plan: Plan
@@ -70,31 +72,36 @@ class Choice:
 
     @property
     def integers(self) -> bool:
-        """Whether any product is of 8-bit integers."""
-        return any(one.integer for known in LOWERINGS.values() for one in known if one.name in self.layouts.lowerings.values())
+        """Whether any lowering multiplies 8-bit integers."""
+        return any(
+            lowering.integer
+            for lowerings in LOWERINGS.values()
+            for lowering in lowerings
+            if lowering.name in self.layouts.lowerings.values()
+        )
 
 
 def geometries(graph: gs.Graph, plan: Plan) -> list[tuple[float, tuple[int, ...], tuple[int, ...]]]:
-    """(FLOPs a cell, heights by row of the patch, widths by column) of each geometry of a region that is computed.
+    """(FLOPs per cell, heights by the patch's row, widths by the patch's column) of each distinct geometry of recomputed regions.
 
-    Rows and columns begin where the patch has one of its own in the image.
+    Rows and columns start with the first patch origin that covers a pixel of the image.
     """
-    found: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+    work_by_extents: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
     for node in graph.nodes:
         region = plan.regions.get(node.outputs[0].name) if node.outputs else None
         if region is None or node.outputs[0].name not in plan.incremental:
             continue
         y, x = (tuple(spans.at_least_one().lengths.tolist()) for spans in (region.y, region.x))
         work = flops(node) / (region.y.size * region.x.size) + region.channels
-        found[y, x] = found.get((y, x), 0.0) + work
-    if not found:
+        work_by_extents[y, x] = work_by_extents.get((y, x), 0.0) + work
+    if not work_by_extents:
         region = plan.regions[plan.image]
-        found[tuple(region.y.lengths.tolist()), tuple(region.x.lengths.tolist())] = 1.0
-    return [(work, y, x) for (y, x), work in found.items()]
+        work_by_extents[tuple(region.y.lengths.tolist()), tuple(region.x.lengths.tolist())] = 1.0
+    return [(work, y, x) for (y, x), work in work_by_extents.items()]
 
 
 class Chooser:
-    """The choice for one graph and patch: prices are asked for once, plans and error budgets may vary."""
+    """Chooses for one graph and patch size: prices are computed once per batch size, plans and error budgets may vary."""
 
     def __init__(
         self,
@@ -111,35 +118,37 @@ class Chooser:
         """For ``graph`` (normalised) and ``patch`` (height, width), by predicted prices until :meth:`reprice`.
 
         Args:
-            rates: of the machine.
+            graph: normalised.
+            patch: (height, width) in pixels.
             prefer: name of a lowering by operator or node name, used where it applies.
-            direct: whether to leave out lowerings that transform.
-            dense: why the model is to run whole, if so.
-            thresholds: how large regions may be.
-            integers: whether products may be of 8-bit integers.
+            direct: whether to exclude lowerings in a transformed domain (Winograd).
+            dense: the reason to run the model whole; empty if regions may be recomputed.
+            rates: of the machine.
+            thresholds: caps on the extent of regions.
+            integers: whether lowerings that multiply 8-bit integers are allowed.
         """
         self.thresholds, self.integers = thresholds, integers
         self.graph, self.patch, self.rates, self.prefer, self.direct, self.dense = graph, patch, rates, prefer, direct, dense
         self.prices: Prices = predicted
-        self._known: dict[int, Priced] = {}
+        self._priced_sizes: dict[int, Priced] = {}
         self.propagation = propagate(graph, patch, thresholds)
         self.everything = plan_for(self.propagation, inf)
         image = graph.inputs[0].shape[2:]
         positions = make_grid((image[0], image[1]), patch, STRIDE).positions
-        step = max(1, len(positions) // SAMPLED_POSITIONS) | 1  # odd, so that every alignment to the strides is met
+        step = max(1, len(positions) // SAMPLED_POSITIONS) | 1  # odd, so that every alignment to the strides is sampled
         self.positions: IntArray = positions[::step]
         self.extents = Extents.of(geometries(graph, self.everything), patch)
         self._placement = Placement(graph, self.everything, self._allowed)
 
     @cached_property
     def _plans(self) -> list[Plan]:
-        """All that differ in what is incremental: dense are the nodes whose regions cover more than some share of their maps."""
+        """The distinct plans over all thresholds on the mean share of its map above which a region's node is dense."""
         shares = {round(mean_share(region), 3) for region in self.everything.regions.values()}
         plans = [plan_for(self.propagation, share) for share in sorted({*shares, inf})]
         return list({plan.incremental: plan for plan in reversed(plans)}.values())[::-1]
 
     def batches(self, size: int) -> list[IntArray]:
-        """A sample of the batches that the scheduler makes: positions int64 [N, 2]."""
+        """A sample of the scheduler's batches of ``size`` positions: each int64 [N, 2] as (y, x)."""
         parts = schedule(self.positions, self.extents, size)
         whole = [part for part in parts if len(part) == size] or parts
         numbers = np.unique(np.linspace(0, len(whole) - 1, min(len(whole), SAMPLED_BATCHES)).round().astype(int))
@@ -148,7 +157,7 @@ class Chooser:
     def choose(self, budget: float, batch: int | None = None, dense_share: float | None = None) -> Choice:
         """The fastest plan whose transforms add at most ``budget`` of relative rms error.
 
-        Where it is not predicted to be worthwhile the model runs whole, unless ``dense_share`` decides what is dense.
+        The model runs whole where that is not predicted to be worthwhile, unless ``dense_share`` fixes which nodes are dense.
         """
         if self.dense:
             return self._whole(self.dense)
@@ -158,22 +167,22 @@ class Chooser:
         if best.seconds > WORTHWHILE * best.full_seconds:
             share = best.seconds / best.full_seconds
             return self._whole(f"recomputing regions is predicted to take {share:.0%} of full inference's time{self._end()}")
-        return replace(best, few=_few(best, *self._parts(best)))
+        return replace(best, few=_break_even(best, *self._parts(best)))
 
     def _end(self) -> str:
-        """Where regions end whatever is chosen, as part of a reason; empty if they do not."""
-        first = next((one for one in self.everything.decisions if not one.incremental), None)
+        """For the report: the first node that no plan can make incremental, and why; empty if there is none."""
+        first = next((decision for decision in self.everything.decisions if not decision.incremental), None)
         return f"; regions end at {first.node} ({first.operator}): {first.reason}" if first is not None else ""
 
     def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
-        """By what each takes where activations lie in caches or in memory by the size of the batch."""
+        """The choice at the best batch size, where the cost model places activations in caches or memory by the batch size."""
         choices = {size: self._for_batch(size, budget, dense_share) for size in (SMALL_BATCH, *BATCHES)}
-        seconds = {size: self._at(size, caches=True).seconds(one.plan, one.layouts) for size, one in choices.items()}
+        seconds = {size: self._at(size, caches=True).seconds(choice.plan, choice.layouts) for size, choice in choices.items()}
         best = next(size for size in BATCHES if seconds[size] <= ALIKE * min(seconds[other] for other in BATCHES))
         return choices[SMALL_BATCH if seconds[SMALL_BATCH] <= SMALL_GAIN * seconds[best] else best]
 
     def _parts(self, choice: Choice) -> tuple[float, float]:
-        """Seconds that a batch takes (weights read, operators started), and that each position adds, from two sizes."""
+        """Fixed seconds of a batch (weights read, operators started) and seconds per position: a line through two batch sizes."""
         small, large = (self._at(size).seconds(choice.plan, choice.layouts) for size in (FEW, choice.batch))
         each = (large * choice.batch - small * FEW) / (choice.batch - FEW)
         return max(small - each, 0.0) * FEW, each
@@ -182,16 +191,16 @@ class Chooser:
         return Choice(whole_plan(self.propagation, reason), Layouts({}, {}), WHOLE_BATCH, 1.0, 1.0, 0.0)
 
     def same_regions(self, other: Chooser) -> bool:
-        """Whether the thresholds of the two leave the same regions."""
+        """Whether the thresholds of both choosers lead to the same regions."""
         mine, others = geometries(self.graph, self.everything), geometries(other.graph, other.everything)
         return mine == others
 
     def preferring(self, lowerings: Mapping[str, str]) -> Chooser:
-        """The same with further lowerings that are used where they apply, by operator; those preferred already come first."""
+        """A copy that also prefers ``lowerings`` (name by operator) where they apply; earlier preferences take precedence."""
         return self._like({**lowerings, **self.prefer}, self.dense)
 
     def running_whole(self, why: str) -> Chooser:
-        """The same for a model that is to run whole."""
+        """A copy that runs the model whole, for the reason ``why``."""
         return self._like(self.prefer, why)
 
     def _like(self, prefer: Mapping[str, str], dense: str) -> Chooser:
@@ -203,14 +212,14 @@ class Chooser:
         return other
 
     def reprice(self, prices: Prices) -> None:
-        """From now on, asks ``prices``."""
+        """Replaces the prices that all later choices use."""
         self.prices = prices
-        self._known.clear()
+        self._priced_sizes.clear()
 
     def _priced(self, size: int) -> Priced:
-        if size not in self._known:
-            self._known[size] = self._at(size, self.prices)
-        return self._known[size]
+        if size not in self._priced_sizes:
+            self._priced_sizes[size] = self._at(size, self.prices)
+        return self._priced_sizes[size]
 
     def _at(self, size: int, prices: Prices = predicted, *, caches: bool = False) -> Priced:
         batches = self.batches(size)
@@ -218,18 +227,18 @@ class Chooser:
 
     def _allowed(self, node: gs.Node) -> list[Lowering]:
         windows = select.windows(node, self.everything.regions[node.outputs[0].name])
-        known = select.candidates(node, windows, self.prefer, integers=self.integers)
-        return [lowering for lowering in known if not (self.direct and lowering.rounding(windows))]
+        lowerings = select.candidates(node, windows, self.prefer, integers=self.integers)
+        return [lowering for lowering in lowerings if not (self.direct and lowering.rounding(windows))]
 
     def _for_batch(self, size: int, budget: float, dense_share: float | None) -> Choice:
         priced = self._priced(size)
         full = priced.full
-        tried = self._plans if dense_share is None else [plan_for(self.propagation, dense_share)]
+        plans = self._plans if dense_share is None else [plan_for(self.propagation, dense_share)]
         best: Choice | None = None
-        for plan in tried:
-            chosen = priced.fastest(plan, budget)
-            fastest = {name: candidate.lowering.name for name, candidate in chosen.items()}
-            error = float(np.sqrt(sum(candidate.error**2 for candidate in chosen.values())))
+        for plan in plans:
+            candidates = priced.fastest(plan, budget)
+            fastest = {name: candidate.lowering.name for name, candidate in candidates.items()}
+            error = float(np.sqrt(sum(candidate.error**2 for candidate in candidates.values())))
             layouts = self._placement.layouts(plan, fastest, size)
             choice = Choice(plan, layouts, size, priced.seconds(plan, layouts), full, error)
             if best is None or choice.seconds < best.seconds:
@@ -238,8 +247,11 @@ class Chooser:
         return best
 
 
-def _few(choice: Choice, once: float, each: float) -> int:
-    """Where the lines of seconds by positions cross: of full inference, and of the baseline pass and one batch."""
-    alone = once + assumed.BASELINE_PASSES * choice.full_seconds
-    saved = choice.full_seconds - each
-    return min(int(np.ceil(alone / saved)), choice.batch) if saved > 0 else choice.batch
+def _break_even(choice: Choice, fixed: float, each: float) -> int:
+    """The number of positions at which full inference and the baseline pass plus one batch are predicted to take equally long.
+
+    A batch takes ``fixed`` seconds, and ``each`` per position. At most the batch size.
+    """
+    overhead = fixed + assumed.BASELINE_PASSES * choice.full_seconds
+    gain = choice.full_seconds - each
+    return min(int(np.ceil(overhead / gain)), choice.batch) if gain > 0 else choice.batch

@@ -1,4 +1,4 @@
-"""What a plan costs: FLOPs, redundancy ratios, bytes. For the report; nothing is decided here."""
+"""FLOPs, redundancy ratios and memory of a plan, for the report. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONVOLUTIONS = ("Conv", "QLinearConv", "ConvInteger")
 
 
 def flops(node: gs.Node) -> int:
-    """Floating-point operations of a convolution or fully connected layer for one image (2 a multiply-add), else 0."""
+    """FLOPs of a convolution or fully connected layer for one image (2 per multiply-add); 0 for other nodes."""
     place = WEIGHTS.get(node.op)
     if place is None or not isinstance(node.inputs[place], gs.Constant):
         return 0
@@ -34,7 +34,7 @@ def flops(node: gs.Node) -> int:
 
 
 def tight_share(region: Region, stride: int) -> float:
-    """Mean share of the map inside the region, over the grid of every valid position at ``stride``."""
+    """Mean fraction of the map that the region covers, over the grid of all whole patches at ``stride``."""
 
     def axis(spans: Spans) -> float:
         return float(np.mean(spans.lengths[spans.whole][::stride])) / spans.size
@@ -43,15 +43,15 @@ def tight_share(region: Region, stride: int) -> float:
 
 
 def redundancy_tight(graph: gs.Graph, plan: Plan, stride: int) -> float:
-    """Full over mean recomputed FLOPs, over the grid of ``stride``, with exact spans."""
+    """Full FLOPs over mean recomputed FLOPs, over the grid of ``stride``, with exact spans."""
     shares = {name: tight_share(region, stride) for name, region in plan.regions.items()}
     return _redundancy(graph, shares)
 
 
 def redundancy_paper(graph: gs.Graph, plan: Plan) -> float:
-    """Full over recomputed FLOPs as the paper counts them (SIGMOD 2019, section 3): a region as wide at every position.
+    """Full FLOPs over recomputed FLOPs as the paper counts them (SIGMOD 2019, section 3): one region extent for all positions.
 
-    A layer widens the region to min(map, ceil((p + k - 1) / s)); branches meet in the wider one.
+    A layer maps the extent p to min(map, ceil((p + k - 1) / s)); merged branches take the largest extent.
     """
     widths = {plan.image: plan.patch}
     for node in graph.nodes:
@@ -63,9 +63,9 @@ def redundancy_paper(graph: gs.Graph, plan: Plan) -> float:
             y, x = windows_of(node)
             widths[output] = (y.padded_width(inputs[0][0]), x.padded_width(inputs[0][1]))
         elif node.op in RESAMPLING:
-            was, now = (plan.regions[name].map for name in (node.inputs[0].name, output))
-            height, width = (-(-size * after // before) for size, after, before in zip(inputs[0], now, was, strict=True))
-            widths[output] = min(now[0], height), min(now[1], width)
+            old, new = (plan.regions[name].map for name in (node.inputs[0].name, output))
+            height, width = (-(-size * after // before) for size, after, before in zip(inputs[0], new, old, strict=True))
+            widths[output] = min(new[0], height), min(new[1], width)
         else:
             widths[output] = (max(height for height, _ in inputs), max(width for _, width in inputs))
     shares = {name: h * w / (plan.regions[name].y.size * plan.regions[name].x.size) for name, (h, w) in widths.items()}
@@ -73,32 +73,32 @@ def redundancy_paper(graph: gs.Graph, plan: Plan) -> float:
 
 
 def _redundancy(graph: gs.Graph, shares: Mapping[str, float]) -> float:
-    full = [(flops(node), shares.get(node.outputs[0].name, 1.0)) for node in graph.nodes if node.outputs]
-    recomputed = sum(count * share for count, share in full)
-    return sum(count for count, _ in full) / recomputed if recomputed else 1.0
+    work = [(flops(node), shares.get(node.outputs[0].name, 1.0)) for node in graph.nodes if node.outputs]
+    recomputed = sum(count * share for count, share in work)
+    return sum(count for count, _ in work) / recomputed if recomputed else 1.0
 
 
 def bytes_per_position(graph: gs.Graph, plan: Plan, lowerings: Mapping[str, str]) -> int:
-    """Estimate of the memory a position takes at the worst node: what it reads, twice (read and copied), and what it computes."""
+    """Estimated memory per position at the worst node: its inputs, twice (they are read and copied), and its outputs."""
     largest = 1.0
     incremental = {decision.node for decision in plan.decisions if decision.incremental}
     for node in graph.nodes:
         whole = node.name not in incremental
-        read = sum(_cells(plan, value, whole) for value in node.inputs)
-        held = float(2 * read + sum(_cells(plan, value, whole) for value in node.outputs))
+        read = sum(_elements(plan, value, whole) for value in node.inputs)
+        held = float(2 * read + sum(_elements(plan, value, whole) for value in node.outputs))
         if node.name in lowerings:
             region = plan.regions[node.outputs[0].name]
             h, w = (np.array([spans.lengths.max()]) for spans in (region.y, region.x))
             held = max(held, read + by_name(node, lowerings[node.name]).work(shape_of(node, plan, h, w, 1)).held)
         largest = max(largest, held)
-    # An output that is a region is pasted into its map, brought into order and fetched.
-    pasted = (3.0 * _cells(plan, value, True) for value in graph.outputs if value.name in plan.incremental)
+    # A graph output that is a region is pasted into its map, transposed and fetched: three copies.
+    pasted = (3.0 * _elements(plan, value, True) for value in graph.outputs if value.name in plan.incremental)
     largest = max(largest, *pasted, 1.0)
     return int(FLOAT_BYTES * largest)
 
 
-def _cells(plan: Plan, value: gs.Tensor, whole: bool) -> int:
-    """Cells of a value for one position: of its map if ``whole`` (a dense node reads it), else of its region."""
+def _elements(plan: Plan, value: gs.Tensor, whole: bool) -> int:
+    """Elements of a value for one position: of its map if ``whole`` (for a dense node), else of its region if it has one."""
     if isinstance(value, gs.Constant) or value.shape is None:
         return 0
     if value.name in plan.incremental and not whole:
@@ -108,12 +108,12 @@ def _cells(plan: Plan, value: gs.Tensor, whole: bool) -> int:
 
 
 def bytes_per_batch(plan: Plan, cached: tuple[str, ...]) -> int:
-    """Bytes of the largest cached activation: each batch joins it with its updated regions, which copies it."""
+    """Bytes of the largest cached activation: each batch copies it when concatenating it with the updated regions."""
     return max((table_bytes(plan, (name,)) for name in cached), default=0)
 
 
 def table_bytes(plan: Plan, cached: tuple[str, ...]) -> int:
     """Bytes of the cached activations."""
-    known = [plan.regions[name] for name in cached if name in plan.regions]
+    regions = [plan.regions[name] for name in cached if name in plan.regions]
     gates = sum(FLOAT_BYTES * plan.frozen[name] for name in cached if name in plan.frozen)
-    return gates + sum(FLOAT_BYTES * r.channels * r.y.size * r.x.size for r in known)
+    return gates + sum(FLOAT_BYTES * r.channels * r.y.size * r.x.size for r in regions)

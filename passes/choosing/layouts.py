@@ -1,4 +1,4 @@
-"""Layouts: before anything is emitted, how the region of each value is held, and what emission depends on beside the plan."""
+"""The choice of layouts, before emission: the memory layout of each value's region, micro-batches, and blocked pastes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Allowed = Callable[[gs.Node], Sequence[Lowering]]
 
 
 class Placement:
-    """Layouts for one graph and its regions, by plans and lowerings that may vary."""
+    """Layouts for one graph and its regions, for any plan and any choice of lowerings."""
 
     def __init__(self, graph: gs.Graph, everything: Plan, allowed: Allowed | None = None) -> None:
-        """For ``graph`` and the regions of ``everything``; what takes a lowering's place must be ``allowed``, if anything is."""
+        """For ``graph`` and the regions of ``everything``; without ``allowed``, no lowering is replaced by its ``on_maps``."""
         self._graph, self._regions, self._allowed = graph, everything.regions, allowed
         self._tensors = graph.tensors()
         self._cells = {name: _cells(region) for name, region in everything.regions.items()}
@@ -35,28 +35,28 @@ class Placement:
         self._transits: dict[object, Transitions] = {}
 
     def layouts(self, plan: Plan, lowerings: Mapping[str, str], batch: int) -> Layouts:
-        """Of what ``plan`` recomputes by ``lowerings`` (names by incremental node), for batches of ``batch`` positions."""
+        """The layouts of ``plan`` with ``lowerings`` (name by incremental node), for batches of ``batch`` positions."""
         nodes = [
             node
             for node, decision in zip(self._graph.nodes, plan.decisions, strict=True)
             if decision.incremental and node.name in plan.needed
         ]
-        values, settled = {plan.image: ROWS}, dict(lowerings)
+        values, final = {plan.image: ROWS}, dict(lowerings)
         for node in nodes:
-            settled[node.name], values[node.outputs[0].name] = self._settled(node, values, lowerings[node.name])
+            final[node.name], values[node.outputs[0].name] = self._settled(node, values, lowerings[node.name])
         chains = {chain.nodes[0]: chain for node in nodes for chain in self._microbatches(node, values, plan, batch)}
-        between = {node.name: self._transitions(node, values, plan) for node in nodes}
+        conversions = {node.name: self._transitions(node, values, plan) for node in nodes}
         blocked = frozenset(name for name in values if self._better_blocked(name, plan))
-        return Layouts(settled, values, between, chains, blocked)
+        return Layouts(final, values, conversions, chains, blocked)
 
     def alone(self, node: gs.Node, lowering: str) -> Layouts:
-        """Of ``node`` by ``lowering``, where it is given its regions as rows."""
-        given = {value.name: ROWS for value in node.inputs if value.name in self._regions}
-        name, layout = self._settled(node, given, lowering)
+        """The layouts of ``node`` alone, computed by ``lowering`` from input regions held as rows."""
+        inputs = {value.name: ROWS for value in node.inputs if value.name in self._regions}
+        name, layout = self._settled(node, inputs, lowering)
         return Layouts({node.name: name}, {node.outputs[0].name: layout})
 
     def surroundings(self, node: gs.Node, values: Mapping[str, Layout]) -> Surroundings:
-        """Of an incremental node that reads ``values``."""
+        """The surroundings of an incremental node whose inputs are held as in ``values`` (layout by value name)."""
         output = node.outputs[0].name
         region = self._regions[output]
         reads = tuple(
@@ -72,7 +72,7 @@ class Placement:
         )  # fmt: skip
 
     def _settled(self, node: gs.Node, values: Mapping[str, Layout], lowering: str) -> tuple[str, Layout]:
-        """The lowering itself or what takes its place on maps, and the layout of its output."""
+        """The lowering, or its replacement on maps where that applies, and the layout of its output."""
         key = node.name, lowering, tuple(values.get(value.name) for value in node.inputs)
         if key not in self._known:
             around, chosen = self.surroundings(node, values), select.by_name(node, lowering)
@@ -82,7 +82,7 @@ class Placement:
         return self._known[key]
 
     def _allows(self, node: gs.Node, lowering: str) -> bool:
-        return self._allowed is not None and any(one.name == lowering for one in self._allowed(node))
+        return self._allowed is not None and any(allowed.name == lowering for allowed in self._allowed(node))
 
     def _transitions(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan) -> Transitions:
         value = node.outputs[0]
@@ -95,22 +95,22 @@ class Placement:
         return self._transits[key]
 
     def _microbatches(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan, batch: int) -> Iterator[MicroBatches]:
-        """Those that begin with ``node``, a depthwise convolution of gathered regions."""
+        """The chain that runs in micro-batches and starts at ``node``, if ``node`` is a depthwise convolution that starts one."""
         if node.op != "Conv" or not values[node.outputs[0].name].maps:
             return
         around = self.surroundings(node, values)
         if around.cell_by_cell or node.attrs.get("group", 1) != around.first.channels:
             return
         chain = self._chain(node, values, plan)
-        convolutions = [one for one in chain if one.op == "Conv"]
-        held = 2 * FLOAT_BYTES * around.first.channels * float(np.prod(around.mean_reads))  # as rows, and in the blocked layout
+        convolutions = [link for link in chain if link.op == "Conv"]
+        held = 2 * FLOAT_BYTES * around.first.channels * float(np.prod(around.mean_reads))  # as rows, and in NCHWc
         count = micro_batches(held * batch)
         light = _weight_bytes(convolutions) <= assumed.LARGEST_WEIGHTS
         if count >= assumed.FEWEST_MICROBATCHES and len(convolutions) > 1 and light:
-            yield MicroBatches(tuple(one.name for one in chain), count)
+            yield MicroBatches(tuple(link.name for link in chain), count)
 
     def _chain(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan) -> list[gs.Node]:
-        """``node`` and what goes on with its maps alone, until a region is read as rows only; empty if it is not."""
+        """``node`` and its successors on maps up to the first value that is read as rows only; empty if the chain branches."""
         chain = [node]
         while True:
             (value,) = chain[-1].outputs
@@ -123,7 +123,7 @@ class Placement:
             chain.append(reader)
 
     def _reads_maps(self, reader: gs.Node, value: gs.Tensor, values: Mapping[str, Layout], plan: Plan) -> bool:
-        """Whether ``reader`` takes the region of ``value``, which is held as maps, as it is."""
+        """Whether ``reader`` takes the region of ``value``, which is held as maps, without converting it to rows."""
         output = reader.outputs[0].name if reader.outputs else ""
         if reader.name not in plan.needed:
             return False
@@ -133,10 +133,10 @@ class Placement:
         return is_head(reader, region) and is_pooled(region)
 
     def _better_blocked(self, name: str, plan: Plan) -> bool:
-        """Whether ONNX Runtime would run what reads a pasted map in its blocked layout, were the map in it.
+        """Whether dense readers of the pasted map would run in ONNX Runtime's NCHWc layout if the map were in it.
 
-        Convolutions and pools take any map there, other nodes only go on in it. A mean over windows of one cell is a pool that
-        changes nothing (a maximum does: minus infinity).
+        Convolutions and pools convert any map to NCHWc, other operators run in it only if their inputs are. An AveragePool with a
+        1x1 kernel is the identity and converts the map (a MaxPool is not the identity for minus infinity).
         """
         region, value = self._regions[name], self._tensors[name]
         dense = (node for node in value.outputs if node.outputs and node.outputs[0].name not in plan.incremental)
@@ -145,21 +145,21 @@ class Placement:
 
 
 def micro_batches(held: float) -> int:
-    """How many for a batch whose maps hold so many bytes: a power of two, so that batches divide evenly.
+    """The count of micro-batches for a batch whose gathered regions take ``held`` bytes: a power of two, to divide evenly.
 
-    Regions that are mostly empty, behind windows that the patch often misses, hold nothing by their mean extent, or less.
+    ``held`` follows from the mean extent, and is 0 or negative for regions that are mostly empty because windows skip the patch.
     """
     return min(1 << round(log2(max(held / assumed.CACHE_BYTES, 1))), assumed.MOST_MICROBATCHES)
 
 
 def _cells(region: Region) -> tuple[object, ...]:
-    """Equal for regions that are the same cells at every position, whatever the value."""
-    spans = [spans.at_least_one() for spans in (region.y, region.x)]
-    return tuple((one.size, one.start.tobytes(), one.stop.tobytes()) for one in spans)
+    """A key that is equal for regions of the same cells at every patch position."""
+    axes = [spans.at_least_one() for spans in (region.y, region.x)]
+    return tuple((spans.size, spans.start.tobytes(), spans.stop.tobytes()) for spans in axes)
 
 
 def _goes_on(node: gs.Node, value: gs.Tensor) -> bool:
-    """Whether ``node`` does with a part of the batch what it does with the whole, and with nothing else."""
+    """Whether ``node`` computes each position of the batch by itself from ``value`` and constants, and can run in NCHWc."""
     alone = node.inputs[0] is value and all(isinstance(other, gs.Constant) for other in node.inputs[1:])
     return alone and node.op in ("Conv", *assumed.BLOCKED_ACTIVATIONS)
 

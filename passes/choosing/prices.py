@@ -1,4 +1,4 @@
-"""Prices: seconds a position of every node of a graph, dense or by each lowering that may compute it, at one batch size."""
+"""Prices: seconds per patch position of every node, dense and by each allowed lowering, at one batch size."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from kcompiler.passes.regions.region import Region
 from kcompiler.runtime.arrays import IntArray
 
 ROUNDING = 1.1e-7
-"""Rms error of a layer, relative to its output's rms, for each unit of a lowering's ``rounding``."""
+"""Rms error of a layer, relative to its output's rms, per unit of a lowering's ``rounding``."""
 
 HEAD_NODES = 16
-"""Of the emitted graph, that update a mean: what they compute is little."""
+"""Nodes emitted to update a head. Its price is the time to start them, as they compute little."""
 
 Prices = Callable[[gs.Node, Sequence[IntArray], Sequence[tuple[Lowering, float]]], list[float]]
-"""Seconds a position of a node in batches of positions, by each of some lowerings with predictions of their seconds."""
+"""Seconds per position of a node in the given batches of positions, for each candidate (lowering, predicted seconds)."""
 
 
 def predicted(node: gs.Node, batches: Sequence[IntArray], candidates: Sequence[tuple[Lowering, float]]) -> list[float]:
-    """Prices without measuring anything."""
+    """Prices that are the predictions themselves."""
     return [seconds for _, seconds in candidates]
 
 
@@ -55,15 +55,21 @@ class Priced:
         """For the nodes of ``graph`` and the regions of ``everything``.
 
         Args:
-            batches: of ``size`` positions each, that stand for all.
+            graph: normalised, with exchanges made.
+            everything: the plan in which every node with a rule is incremental.
+            batches: a sample of the schedule, ``size`` positions each.
+            size: of a batch.
+            rates: of the machine.
+            prices: corrects predictions, or returns them.
             allowed: lowerings that may compute a node.
-            caches: whether passes cost by where the activations of a batch lie: to compare batches, not lowerings.
+            caches: whether the cost of a pass depends on the cache that a batch's activations fit in. For comparing batch sizes;
+                lowerings are compared without.
         """
         self.graph, self.everything, self.batches, self.size = graph, everything, batches, size
         self.rates, self.prices, self.allowed = rates, prices, allowed
         self.at = size if caches else None
         self.nodes = {node.name: node for node in graph.nodes}
-        self._known: dict[object, float] = {}
+        self._laid_out_seconds: dict[object, float] = {}
         self._shapes: dict[str, Shape] = {}
         self.dense = {node.name: self._dense(node) for node in graph.nodes}
         self.candidates = {
@@ -80,86 +86,86 @@ class Priced:
         )
 
     def _candidates(self, node: gs.Node) -> list[Candidate]:
-        known, windows = self.allowed(node), select.windows(node, self.everything.regions[node.outputs[0].name])
-        predictions = [(lowering, self._predicted(node, lowering)) for lowering in known]
+        lowerings, windows = self.allowed(node), select.windows(node, self.everything.regions[node.outputs[0].name])
+        predictions = [(lowering, self._predicted(node, lowering)) for lowering in lowerings]
         seconds = self.prices(node, self.batches, predictions)
-        errors = [ROUNDING * lowering.rounding(windows) for lowering in known]
-        return [Candidate(*one) for one in zip(known, seconds, errors, strict=True)]
+        errors = [ROUNDING * lowering.rounding(windows) for lowering in lowerings]
+        return [Candidate(*fields) for fields in zip(lowerings, seconds, errors, strict=True)]
 
     def _predicted(self, node: gs.Node, lowering: Lowering, transitions: Transitions | None = None) -> float:
-        """Seconds a position, by the work of the lowering."""
+        """Seconds per position by the cost model; without ``transitions``, those before layouts are chosen."""
         shape = self._shape(node)
         work = lowering.work(shape if transitions is None else replace(shape, transitions=transitions))
         return self.rates.seconds(in_bytes_of(node.outputs[0], work), self.at)
 
     def _shape(self, node: gs.Node) -> Shape:
-        """Of its regions in the batches, where nothing but rows is read and asked for."""
+        """The node's sizes in the batches, with the transitions before layouts are chosen (:func:`select.shape_of`)."""
         if node.name not in self._shapes:
             extents = self._extents(self.everything.regions[node.outputs[0].name])
             self._shapes[node.name] = select.shape_of(node, self.everything, *extents, self.size)
         return self._shapes[node.name]
 
     def _dense(self, node: gs.Node) -> float:
-        numbers = sum(_numbers(value) for value in (*node.inputs, *node.outputs))
+        elements = sum(_float_elements(value) for value in (*node.inputs, *node.outputs))
         weights = sum(_share(v) * prod(v.shape) for v in node.inputs if isinstance(v, gs.Constant)) / self.size
-        total = Work(moved=numbers, loaded=weights, nodes=1 / self.size, held=numbers) + self._arithmetic(node)
+        total = Work(moved=elements, loaded=weights, nodes=1 / self.size, held=elements) + self._arithmetic(node)
         return self.rates.seconds(total, self.at)
 
     def _arithmetic(self, node: gs.Node) -> Work:
-        """Of a convolution or matrix product on full maps, without reading its operands and writing its output once."""
+        """The work of a convolution or matrix product on full maps, beyond reading its operands and writing its output once."""
         work = flops(node)
         if node.op in ON_INTEGERS:
             return Work(integer=work)
         if node.op == "Conv" or not work:
             return Work(convolved=work)
-        depth = work / (2 * _numbers(node.outputs[0]))
-        rows = _numbers(node.inputs[0]) / depth * self.size
+        depth = work / (2 * _float_elements(node.outputs[0]))
+        rows = _float_elements(node.inputs[0]) / depth * self.size
         return Work(products=work, moved=read_again(work, rows, depth))
 
     def _paste(self, region: Region, share: float = 1.0) -> float:
-        """Seconds to bring a region into its map, channels first, for every position; ``share`` of float32's bytes a number."""
-        numbers = share * region.channels * region.y.size * region.x.size
-        work = Work(moved=4 * numbers + 2 * numbers / self.size, nodes=20 / self.size, held=2 * numbers)
+        """Seconds per position to paste a region into its NCHW map; ``share`` is the element size over that of float32."""
+        elements = share * region.channels * region.y.size * region.x.size
+        work = Work(moved=4 * elements + 2 * elements / self.size, nodes=20 / self.size, held=2 * elements)
         return self.rates.seconds(work, self.at)
 
     @property
     def full(self) -> float:
-        """Seconds a position of full inference."""
+        """Seconds per position of full inference."""
         return sum(self.dense.values()) + self._paste(self.everything.regions[self.everything.image])
 
     def fastest(self, plan: Plan, budget: float) -> dict[str, Candidate]:
-        """Of the incremental nodes of ``plan``, by name: together they add at most ``budget`` of relative rms error."""
+        """The fastest candidates of the incremental nodes of ``plan``, by node name, within an error ``budget`` for all."""
         incremental = [decision.node for decision in plan.decisions if decision.incremental]
         return within_budget({name: self.candidates[name] for name in incremental}, budget)
 
     def seconds(self, plan: Plan, layouts: Layouts) -> float:
-        """A position by ``plan``, its incremental nodes as in ``layouts``."""
+        """Seconds per position of ``plan``, its incremental nodes computed as in ``layouts``."""
         nodes = sum(self._laid_out(node, name, layouts.transitions[node]) for node, name in layouts.lowerings.items())
         return self._tail(plan) + nodes + self._repeated(layouts)
 
     def _repeated(self, layouts: Layouts) -> float:
-        """Starting the operators of micro-batches more than once: a node is about one, rows and indices are two more."""
-        more = sum((chain.count - 1) * (len(chain.nodes) + 2) for chain in layouts.microbatches.values())
-        return self.rates.seconds(Work(nodes=more / self.size))
+        """Seconds to start the operators of micro-batches again: about one per node, and two for rows and indices."""
+        repeated = sum((chain.count - 1) * (len(chain.nodes) + 2) for chain in layouts.microbatches.values())
+        return self.rates.seconds(Work(nodes=repeated / self.size))
 
     def _laid_out(self, name: str, lowering: str, transitions: Transitions) -> float:
-        """A node by a lowering, its price corrected by what the layouts around it are predicted to cost or to spare."""
+        """The price of a node by a lowering, corrected by the predicted difference that its layout conversions make."""
         key = name, lowering, transitions
-        if key not in self._known:
-            (candidate,) = (one for one in self.candidates[name] if one.lowering.name == lowering)
-            before, after = (self._predicted(self.nodes[name], candidate.lowering, one) for one in (None, transitions))
-            self._known[key] = candidate.seconds + after - before
-        return self._known[key]
+        if key not in self._laid_out_seconds:
+            (candidate,) = (candidate for candidate in self.candidates[name] if candidate.lowering.name == lowering)
+            before, after = (self._predicted(self.nodes[name], candidate.lowering, layout) for layout in (None, transitions))
+            self._laid_out_seconds[key] = candidate.seconds + after - before
+        return self._laid_out_seconds[key]
 
     def _tail(self, plan: Plan) -> float:
-        """Seconds a position of the dense nodes, and of bringing to full maps what they read."""
+        """Seconds per position of the dense tail: its nodes, and pasting the regions at the frontier into their maps."""
         needed = [
             node
             for node, decision in zip(self.graph.nodes, plan.decisions, strict=True)
             if not decision.incremental and node.name in plan.needed
         ]
         tail = [node for node in needed if not self._is_head(node, plan)]
-        # In the order of the graph, so that sums of floats do not depend on that of a set.
+        # A dict in graph order, since the order of a set would change float sums between runs.
         frontier = {value.name: _share(value) for node in tail for value in node.inputs if value.name in plan.incremental}
         started = self.rates.seconds(Work(nodes=HEAD_NODES * (len(needed) - len(tail)) / self.size), self.at)
         return (
@@ -173,19 +179,19 @@ class Priced:
         return read in plan.incremental and is_head(node, plan.regions[read])
 
 
-def _numbers(value: gs.Tensor) -> float:
-    """Numbers in an activation for one image, those of 8 bits as a quarter."""
+def _float_elements(value: gs.Tensor) -> float:
+    """Elements of an activation for one image, in units of float32: 8-bit elements count a quarter."""
     if isinstance(value, gs.Constant) or value.shape is None:
         return 0
     return _share(value) * numbers_at_least(value)
 
 
 def _share(value: gs.Tensor) -> float:
-    """Bytes of its numbers, over those of float32."""
+    """The element size of ``value`` over that of float32."""
     return 1 / FLOAT_BYTES if value.dtype in INTEGERS else 1.0
 
 
 def in_bytes_of(value: gs.Tensor, work: Work) -> Work:
-    """``work`` on numbers of the type of ``value``, whose bytes are what moving takes."""
+    """``work``, whose traffic counts float32 elements, for the element size of ``value``."""
     share = _share(value)
     return replace(work, moved=share * work.moved, loaded=share * work.loaded, held=share * work.held)

@@ -1,4 +1,4 @@
-"""The report: what became of every node, and what it saves."""
+"""The report: the decision on every node, its lowering and layout, and the predicted gain."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from kcompiler.passes.rewriting.rewrite import Rewritten
 from kcompiler.runtime.bundle.report import UPDATED, NodeReport, Redundancy, Report
 
 PATCHES = (4, 8, 16, 32, 64)
-"""Sides, in pixels, of the patches whose redundancy is reported whatever the patch compiled for."""
+"""Sides, in pixels, of the patches whose redundancy is always reported, beside that of the patch compiled for."""
 STRIDE = 4
-"""Stride of the grid over which the tight redundancy ratio is the mean."""
+"""Stride of the grid over which the tight redundancy ratio is averaged."""
 
 
 def make_report(
     normalised: gs.Graph, graph: gs.Graph, choice: Choice, rewritten: Rewritten, source_operators: Mapping[str, int]
 ) -> Report:
-    """Describes ``rewritten``, made from ``graph`` by ``choice``; bounds are those of the ``normalised`` model."""
+    """Describes ``rewritten``, emitted from ``graph`` by ``choice``; FLOPs and redundancy are those of ``normalised``."""
     plan = choice.plan
     nodes = zip(graph.nodes, plan.decisions, strict=True)
     weights = [tensor for tensor in normalised.tensors().values() if isinstance(tensor, gs.Constant) and tensor.dtype.kind == "f"]
@@ -51,14 +51,14 @@ def make_report(
 
 
 def _redundancies(normalised: gs.Graph) -> tuple[Redundancy, ...]:
-    """For patches of :data:`PATCHES` that fit into the image."""
-    found = []
+    """The redundancy ratios for the patches of :data:`PATCHES` that fit into the image."""
+    redundancies = []
     for side in PATCHES:
         if side <= min(normalised.inputs[0].shape[2:]):
             plan = make_plan(normalised, (side, side))
             paper, tight = costs.redundancy_paper(normalised, plan), costs.redundancy_tight(normalised, plan, STRIDE)
-            found.append(Redundancy(patch=side, paper=paper, tight=tight))
-    return tuple(found)
+            redundancies.append(Redundancy(patch=side, paper=paper, tight=tight))
+    return tuple(redundancies)
 
 
 def _operators(graph: gs.Graph) -> dict[str, int]:

@@ -1,1 +1,1 @@
-"""Emitting index arithmetic: where regions lie, and how they are read from cached and updated values."""
+"""Emission of index arithmetic: origins and extents of regions, and indices for gathers from cached and updated activations."""

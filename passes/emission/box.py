@@ -1,4 +1,4 @@
-"""The boxes of a batch's regions, as numbers of the emitted graph: an axis and another."""
+"""The boxes of a batch's regions as tensors of the emitted graph: origins and a common extent along y and x."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kcompiler.runtime.arrays import IntArray
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of the regions of a batch: all as long as the largest, from their origins on.
+    """One axis of a value's regions in a batch: each from its own origin, all of the extent of the largest.
 
     Attributes:
-        places: of the batch's patches along this axis.
+        places: the patch positions of the batch along this axis.
         along: 0 for y, 1 for x.
-        number: by which ``places`` knows the regions; None is the whole map.
+        number: index of the regions' spans in ``places``; None is the whole map.
         size: cells of the map along this axis.
     """
 
@@ -30,7 +30,7 @@ class Axis:
     size: int
 
     def extent(self, emit: Emitter, factor: int = 1, offset: int = 0, tile: int = 1) -> gs.Tensor:
-        """Cells, or tiles that cover them, * ``factor`` + ``offset``: int32 [1]."""
+        """The common extent in cells, or in tiles that cover it, * ``factor`` + ``offset``: int32 [1]."""
         if self.number is None:
             return emit.int32([-(-self.size // tile) * factor + offset])
         return self.places.largest(self.number, factor, offset, tile)
@@ -45,10 +45,10 @@ class Box:
 
 
 def first_of(emit: Emitter, values: IntArray, count: gs.Tensor, shape: Sequence[int]) -> gs.Variable:
-    """The first ``count`` (int32 [1]) along the first axis of ``values`` in ``shape``."""
+    """``values`` reshaped to ``shape``, sliced to the first ``count`` (int32 [1]) along the first axis."""
     return emit("Slice", emit.int32(values.reshape(shape)), emit.int32([0]), count, emit.int32([0]))
 
 
 def region_axis(places: Places, along: int, spans: Spans) -> Axis:
-    """The axis of a region; where the patch changes nothing, it is one cell."""
+    """The axis of a region with ``spans``; where a span is empty, the region has one cell."""
     return Axis(places, along, places.number(spans.at_least_one()), spans.size)

@@ -1,9 +1,9 @@
-"""Where regions lie along one axis, for a batch: all that depends on the patch's place, in a few nodes for a whole model.
+"""Origins and extents of the regions of a batch along one axis, computed by a few nodes for the whole model.
 
-Nodes ask for numbers that follow from the place of the patch: the origin of a region times a stride, how many cells the
-largest region of the batch has. They are columns of constant tables with a row for every place: one Gather fetches those of
-the batch for all nodes at once, one ReduceMax finds what is largest, one Split hands them out. A node of its own for each
-took more time than products did in models of a hundred small layers.
+Lowerings request values that depend on the patch position: the origin of a region times a stride, the extent of the largest
+region in the batch. They are columns of constant tables with one row for each patch position along the axis. One Gather
+fetches the rows of the batch for all requests, one ReduceMax takes the largest extents, one Split separates the columns.
+Separate nodes for each request took more time than the matrix products in models of a hundred small layers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ from kcompiler.runtime.arrays import IntArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Origins:
-    """Origins of a region by place, times a factor and moved: the less of ``start`` and ``bound - largest length`` of a batch.
+    """Region origins by patch position, scaled and shifted: the minimum of ``start`` and ``bound - largest length`` in a batch.
 
-    The bound moves regions near the end of the map inward, so that all of a batch, which are of one size, lie in it.
+    All regions of a batch have the extent of the largest. The bound moves regions near the end of the map inward, so that they
+    stay inside the map.
+
+    Attributes:
+        start: int64 [places].
+        length: int64 [places], scaled like ``start``.
+        bound: the end of the map, scaled and shifted like ``start``.
     """
 
     start: IntArray
@@ -41,26 +47,26 @@ class _Origins:
 
 
 class Places:
-    """The places of a batch of patches along one axis, and the regions of values there.
+    """The patch positions of a batch along one axis, and the regions of values at these positions.
 
-    What is asked for is a tensor at once; the nodes that compute it come with :meth:`finish`.
+    A request returns a tensor at once; :meth:`finish` emits the nodes that compute all of them.
     """
 
     def __init__(self, emit: Emitter, positions: gs.Tensor, before: int, count: int, extents: str) -> None:
-        """For ``positions`` (int64 [batch]) among ``count`` places, ``before`` of which come before position 0.
+        """For ``positions`` (int64 [batch]) out of ``count``, of which the first ``before`` are negative.
 
-        Regions of a batch are as large as the largest of any place if ``extents`` is "static", of this batch if it is "tight".
+        Regions have the extent of the largest at any position if ``extents`` is "static", in the batch if it is "tight".
         """
         self._emit, self._positions, self._before, self._count, self._extents = emit, positions, before, count, extents
         self._spans: list[Spans] = []
         self._numbers: dict[object, int] = {}
-        self._given: dict[object, gs.Variable] = {}
+        self._requested: dict[object, gs.Variable] = {}
         self._origins: dict[int, list[tuple[_Origins, gs.Variable]]] = {}
         self._differences: dict[int, list[tuple[_Origins, _Origins, gs.Variable]]] = {}
         self._largest: list[tuple[IntArray, gs.Variable]] = []
 
     def number(self, spans: Spans) -> int:
-        """The number by which ``spans`` (none of them empty) are known here: the same for equal ones."""
+        """Registers ``spans`` (none of them empty) and returns their index; equal spans share it."""
         assert len(spans.start) == self._count, "spans of the same places"
         key = spans.start.tobytes(), spans.stop.tobytes(), spans.size
         if key not in self._numbers:
@@ -69,42 +75,45 @@ class Places:
         return self._numbers[key]
 
     def origins(self, number: int, rank: int, factor: int = 1, offset: int = 0) -> gs.Tensor:
-        """Origin of each region of the batch * ``factor`` + ``offset``: int32 [batch, 1, ..] of ``rank`` axes."""
+        """Requests the origin of each region of the batch * ``factor`` + ``offset``: int32 [batch, 1, ..] of ``rank`` axes."""
         key = "origins", number, rank, factor, offset
-        if key not in self._given:
-            self._given[key] = gs.Variable(self._emit.fresh("origin"))
-            of = _Origins.of(self._spans[number], factor, offset)
-            self._origins.setdefault(rank, []).append((of, self._given[key]))
-        return self._given[key]
+        if key not in self._requested:
+            self._requested[key] = gs.Variable(self._emit.fresh("origin"))
+            origins = _Origins.of(self._spans[number], factor, offset)
+            self._origins.setdefault(rank, []).append((origins, self._requested[key]))
+        return self._requested[key]
 
     def differences(self, number: int | None, other: int, rank: int, factor: int, offset: int) -> gs.Tensor:
-        """Origin * ``factor`` + ``offset``, less the origin of ``other``: int32 [batch, 1, ..]. A number of None is at 0."""
+        """Requests origin * ``factor`` + ``offset`` minus the origin of ``other``: int32 [batch, 1, ..].
+
+        A ``number`` of None is the whole map, whose origin is 0.
+        """
         key = "differences", number, other, rank, factor, offset
-        if key not in self._given:
-            self._given[key] = gs.Variable(self._emit.fresh("distance"))
-            of = _Origins.constant(offset, self._count) if number is None else _Origins.of(self._spans[number], factor, offset)
-            less = _Origins.of(self._spans[other], 1, 0)
-            self._differences.setdefault(rank, []).append((of, less, self._given[key]))
-        return self._given[key]
+        if key not in self._requested:
+            self._requested[key] = gs.Variable(self._emit.fresh("distance"))
+            left = _Origins.constant(offset, self._count) if number is None else _Origins.of(self._spans[number], factor, offset)
+            right = _Origins.of(self._spans[other], 1, 0)
+            self._differences.setdefault(rank, []).append((left, right, self._requested[key]))
+        return self._requested[key]
 
     def largest(self, number: int, factor: int = 1, offset: int = 0, tile: int = 1) -> gs.Tensor:
-        """Cells of the batch's largest region, or tiles of ``tile`` that cover it, * ``factor`` + ``offset``: int32 [1]."""
+        """Requests the common extent in cells, or in tiles of ``tile`` cells, * ``factor`` + ``offset``: int32 [1]."""
         counts = -(-self._spans[number].lengths // tile) * factor + offset
         if self._extents == "static":
             return self._emit.int32([int(counts.max())])
         key = "largest", counts.tobytes()
-        if key not in self._given:
-            self._given[key] = gs.Variable(self._emit.fresh("extent"))
-            self._largest.append((counts, self._given[key]))
-        return self._given[key]
+        if key not in self._requested:
+            self._requested[key] = gs.Variable(self._emit.fresh("extent"))
+            self._largest.append((counts, self._requested[key]))
+        return self._requested[key]
 
     def finish(self) -> None:
-        """Emits what was asked for."""
+        """Emits the nodes that compute all requested tensors."""
         emit = self._emit
         places = emit("Add", self._positions, emit.int64(self._before))
         for rank, origins in self._origins.items():
-            found = self._moved_inward([of for of, _ in origins], places)
-            self._hand_out(found, rank, [value for _, value in origins])
+            columns = self._moved_inward([origin for origin, _ in origins], places)
+            self._hand_out(columns, rank, [value for _, value in origins])
         for rank, pairs in self._differences.items():
             both = (self._moved_inward([pair[side] for pair in pairs], places) for side in (0, 1))
             self._hand_out(emit("Sub", *both), rank, [value for _, _, value in pairs])
@@ -113,10 +122,10 @@ class Places:
             self._split(emit("ReduceMax", counts, emit.int64([0]), keepdims=0), 0, [value for _, value in self._largest])
 
     def _moved_inward(self, origins: Sequence[_Origins], places: gs.Tensor) -> gs.Variable:
-        """int32 [batch, origins]."""
+        """The origins at ``places`` (indices into the tables, int64 [batch]): int32 [batch, origins]."""
         emit = self._emit
-        start, length = (np.stack(of, axis=1) for of in ([one.start for one in origins], [one.length for one in origins]))
-        bound = np.array([one.bound for one in origins])
+        start, length = (np.stack(columns, axis=1) for columns in ([o.start for o in origins], [o.length for o in origins]))
+        bound = np.array([o.bound for o in origins])
         if self._extents == "static":
             return emit("Gather", emit.int32(np.minimum(start, bound - length.max(axis=0))), places, axis=0)
         lengths = emit("ReduceMax", emit("Gather", emit.int32(length), places, axis=0), emit.int64([0]), keepdims=0)
@@ -132,14 +141,14 @@ class Places:
         self._emit.graph.nodes.append(node)
 
     def ramp(self, rank: int) -> gs.Variable:
-        """0, 1, 2 and so on, a number a patch: int32 [batch, 1, ..] of ``rank`` axes."""
+        """The index of each patch position in the batch, from 0: int32 [batch, 1, ..] of ``rank`` axes."""
         emit = self._emit
-        # The ramp is cast, not its limit: ONNX's data propagation loses a Cast, and Range then meets mixed types.
+        # The ramp is cast, not its limit: ONNX's data propagation drops a Cast, and the types of Range's inputs then differ.
         count = emit("Squeeze", emit("Shape", self._positions))
         ramp = emit("Cast", emit("Range", emit.int64(0), count, emit.int64(1)), to=TensorProto.INT32)
         return emit("Unsqueeze", ramp, emit.int64(list(range(1, rank))))
 
     @property
     def batch(self) -> gs.Variable:
-        """How many patches: int32 [1]."""
+        """The number of patch positions in the batch: int32 [1]."""
         return self._emit("Cast", self._emit("Shape", self._positions), to=TensorProto.INT32)

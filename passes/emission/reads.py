@@ -1,4 +1,4 @@
-"""Which cells the outputs of a region read, along one axis: windows, single taps, tiles of outputs."""
+"""The input cells that a region's outputs read along one axis: receptive field, taps of windows, arbitrary cells, tiles."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from kcompiler.passes.regions.geometry import Window
 from kcompiler.runtime.arrays import AnyArray
 
 MARGIN = 64
-"""Margins of tables are rounded up to this many cells, so that reads by different windows share them."""
+"""Margins of tables are rounded up to a multiple of this, so that reads by different windows share tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reads(ABC):
     """Cells read along one axis, in padded coordinates (cell + pad).
 
-    Tensors of the reads along y and along x broadcast to the full index, whatever shape that has.
+    The tensors of reads along y and along x broadcast to the index of the Gather; subclasses say its shape.
 
     Attributes:
         cells: int32.
-        window: of the node that reads.
-        overhang: how many cells beyond the last window's last they may go (read as padding).
+        window: of the reading node.
+        overhang: cells beyond the end of the last window that may be read, as padding.
     """
 
     cells: gs.Tensor
@@ -36,11 +36,11 @@ class Reads(ABC):
 
     @abstractmethod
     def relative(self, emit: Emitter, value: Axis, margin: int) -> gs.Tensor:
-        """The cells counted from the origin of the value's region, + ``margin``."""
+        """The cells relative to the origin of the region of ``value``, + ``margin``: int32."""
 
     @abstractmethod
     def by_region(self, emit: Emitter, step: gs.Tensor, base: int) -> gs.Tensor:
-        """Number of the region that a read is for, * ``step`` (int32 [1]) + ``base``."""
+        """The index in the batch of each read's patch position, * ``step`` (int32 [1]) + ``base``: int32."""
 
     @property
     def pads(self) -> bool:
@@ -48,13 +48,13 @@ class Reads(ABC):
         return self.window.pads or self.overhang > 0
 
     def lookup(self, emit: Emitter, values: AnyArray, beyond: np.generic | float) -> gs.Variable:
-        """What ``values`` [padded cells of the map] has for the cells read, ``beyond`` for those behind them."""
+        """Gathers ``values`` [padded cells of the map] at the cells read; cells behind their end take ``beyond``."""
         padded = self.window.input_extent(self.window.outputs) + self.overhang
         rest = np.full(max(padded - len(values), 0), beyond, values.dtype)
         return emit("Gather", emit.constant(np.concatenate([values, rest])), self.cells, axis=0)
 
     def margins(self, value: Axis) -> tuple[int, int]:
-        """How many cells may be read before the origin of a region, and behind its end."""
+        """The largest number of cells read before the origin of a region, and behind its end, rounded up."""
         before = value.size + self.window.pad + self.overhang
         behind = self.window.input_extent(self.window.outputs) + self.overhang
         return -(-before // MARGIN) * MARGIN, -(-behind // MARGIN) * MARGIN
@@ -62,12 +62,12 @@ class Reads(ABC):
 
 @dataclass(frozen=True, slots=True)
 class _Regular(Reads):
-    """Reads of a region at regular steps.
+    """Reads at the same offsets for every region of the batch.
 
     Attributes:
-        output: axis of the region that is computed.
-        rank: axes of the index.
-        steps: int32, cells counted from the first that the region's first output reads.
+        output: axis of the output region.
+        rank: number of axes of the index.
+        steps: int32, offsets from the first cell that the region's first output reads.
     """
 
     output: Axis
@@ -92,14 +92,14 @@ class _Regular(Reads):
 
 
 def contiguous_reads(emit: Emitter, window: Window, output: Axis) -> Reads:
-    """Every input cell from the first to the last that the region's windows touch; the index is [batch, y, x]."""
+    """Every input cell of the region's receptive field; the index is [batch, y, x]."""
     count = output.extent(emit, window.stride, window.reach - window.stride)
     ramp = np.arange(window.input_extent(output.size))
     return _Regular.of(emit, window, output, 3, first_of(emit, ramp, count, [-1, 1] if output.along == 0 else [-1]))
 
 
 def window_reads(emit: Emitter, window: Window, output: Axis) -> Reads:
-    """The taps of every window of the region; the index is [batch, y, x, taps y, taps x]."""
+    """The taps of every output's window; the index is [batch, y, x, taps y, taps x]."""
     taps = np.arange(output.size)[:, None] * window.stride + np.arange(window.kernel) * window.dilation
     shape = [-1, 1, window.kernel, 1] if output.along == 0 else [-1, 1, window.kernel]
     return _Regular.of(emit, window, output, 5, first_of(emit, taps, output.extent(emit), shape))
@@ -107,10 +107,10 @@ def window_reads(emit: Emitter, window: Window, output: Axis) -> Reads:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen(Reads):
-    """Reads of cells that follow no rule; the index is [batch, y, x, taps y, taps x].
+    """Reads of arbitrary cells, given as a tensor; the index is [batch, y, x, taps y, taps x].
 
     Attributes:
-        places: of the batch's patches along the axis.
+        places: the patch positions of the batch along the axis.
     """
 
     places: Places
@@ -124,24 +124,24 @@ class _Chosen(Reads):
 
 
 def chosen_reads(cells: gs.Tensor, inputs: int, output: Axis) -> Reads:
-    """Of every output the ``cells`` given, of ``inputs``; that number itself is a cell of padding.
+    """Reads of ``cells`` of a map of ``inputs`` cells along the axis; the cell ``inputs`` is padding.
 
-    They are int32 [batch, y, 1, taps, 1] along y and [batch, 1, x, 1, taps] along x.
+    ``cells`` are int32 [batch, y, 1, taps, 1] along y and [batch, 1, x, 1, taps] along x.
     """
     return _Chosen(cells, Window.identity(inputs), 1, output.places)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tiles(Reads):
-    """Reads of tiles of outputs; the index is [elements y, elements x, 1 + batch * tiles y * tiles x].
+    """Reads of output tiles; the index is [elements y, elements x, 1 + batch * tiles y * tiles x].
 
-    The first tile belongs to no region. Tiles become one axis before they are looked up: broadcasting is slow along short axes.
+    The first tile belongs to no region. Tiles are flattened to one axis before any lookup: broadcasting is slow on short axes.
 
     Attributes:
-        output: axis of the region that is computed.
-        grid: int32 [tiles y, tiles x], cells from the first that the region's first tile reads to the first of each tile.
-        none: int32 [tiles y, tiles x], zeros.
-        elements: int32 [elements, 1, 1] along y, [elements, 1] along x.
+        output: axis of the output region.
+        grid: int32 [tiles y, tiles x], offset of the first cell of each tile from that of the region's first tile.
+        none: int32 [tiles y, tiles x], zeros, to broadcast with.
+        elements: int32 [elements, 1, 1] along y, [elements, 1] along x: offsets within a tile.
     """
 
     output: Axis
@@ -161,12 +161,12 @@ class _Tiles(Reads):
 
 
 def _flat(emit: Emitter, tiles: gs.Tensor, nothing: int) -> gs.Variable:
-    """[batch, tiles y, tiles x] as [1 + batch * tiles y * tiles x], ``nothing`` in front."""
+    """``tiles`` [batch, tiles y, tiles x] flattened, with ``nothing`` prepended: [1 + batch * tiles y * tiles x]."""
     return emit("Concat", emit.int32([nothing]), emit("Reshape", tiles, emit.int64([-1])), axis=0)
 
 
 def tile_reads(emit: Emitter, windows: tuple[Window, Window], output: Box, tile: tuple[int, int]) -> tuple[Reads, Reads]:
-    """Every input cell of tiles of ``tile`` outputs, along y and along x."""
+    """Reads, along y and x, of every input cell of output tiles of size ``tile``."""
     axes = output.y, output.x
     counts = [axis.extent(emit, tile=size) for axis, size in zip(axes, tile, strict=True)]
 
@@ -179,10 +179,10 @@ def tile_reads(emit: Emitter, windows: tuple[Window, Window], output: Box, tile:
     for along, (axis, window, size) in enumerate(zip(axes, windows, tile, strict=True)):
         assert axis.number is not None, "a region is computed, not a whole map"
         grid = emit("Add", steps(along, size * window.stride), steps(1 - along, 0))
-        count, over = window.input_extent(size), (size - 1) * window.stride
+        count, overhang = window.input_extent(size), (size - 1) * window.stride
         elements = emit.int32(np.arange(count).reshape([-1, 1, 1] if along == 0 else [-1, 1]))
         first = emit("Add", axis.places.origins(axis.number, 3, window.stride), grid)
-        cells = emit("Add", _flat(emit, first, window.input_extent(window.outputs) + over), elements)
-        reads.append(_Tiles(cells, window, over + count, axis, grid, none, elements))
+        cells = emit("Add", _flat(emit, first, window.input_extent(window.outputs) + overhang), elements)
+        reads.append(_Tiles(cells, window, overhang + count, axis, grid, none, elements))
     y, x = reads
     return y, x

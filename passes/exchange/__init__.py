@@ -1,1 +1,1 @@
-"""Exchanging nodes: the same outputs but for rounding, from nodes in an order whose regions are smaller."""
+"""Exchange passes: they reorder linear nodes so that regions are smaller. Outputs are the same except for rounding."""

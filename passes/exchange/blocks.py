@@ -1,7 +1,7 @@
-"""Blocks: convolutions that only a mean over all cells reads get channels of zeros up to whole blocks.
+"""Channel padding: a convolution that only a global mean reads gets zero channels up to a whole NCHWc block.
 
-ONNX Runtime's blocked layout takes convolutions to any number of channels, but pools only of whole blocks: it would bring
-every cell of 1000 channels to another layout first, which takes as long as the pool. The channels more are cut off behind it.
+In NCHWc, ONNX Runtime runs convolutions to any number of channels, but pools of whole blocks only: for 1000 channels it would
+reorder the map first, which takes as long as the pool. A Slice behind the mean removes the zero channels.
 
 Requires a normalised graph. Ensures: the same outputs, under the same names.
 """
@@ -19,21 +19,21 @@ from kcompiler.passes.graphs.values import has_one_reader
 from kcompiler.passes.regions.channels import summed_axes
 
 FEW = 16
-"""At most one channel of zeros for so many: they are computed, too."""
+"""Channels per zero channel, at least: zero channels are computed, too."""
 
 
 def fill_blocks(graph: gs.Graph, kept: Collection[str]) -> bool:
-    """Whole blocks before means over all cells. What passes through a node of a name in ``kept`` stays."""
-    emit, found = Emitter(graph), False
+    """Pads convolutions before global means; chains with a node named in ``kept`` stay. Returns whether any was padded."""
+    emit, changed = Emitter(graph), False
     for mean in list(graph.nodes):
         if chain := _chain(graph, mean, kept):
             _fill(emit, chain)
-            found = True
-    return found
+            changed = True
+    return changed
 
 
 def _chain(graph: gs.Graph, mean: gs.Node, kept: Collection[str]) -> list[gs.Node]:
-    """The convolution to be filled, what goes on cell by cell, and ``mean``, each alone reading the one before; else nothing."""
+    """The chain of a Conv to pad, pointwise activations and ``mean``, each the only reader of its predecessor; else empty."""
     if summed_axes(mean) != [2, 3] or mean.inputs[0].shape is None or len(mean.inputs[0].shape) != 4:
         return []
     chain = [mean, *_before(graph, mean.inputs[0])]
@@ -47,7 +47,7 @@ def _chain(graph: gs.Graph, mean: gs.Node, kept: Collection[str]) -> list[gs.Nod
 
 
 def _before(graph: gs.Graph, value: gs.Tensor) -> Iterator[gs.Node]:
-    """The nodes that lead to ``value`` and nowhere else, from the last to the first that is no activation."""
+    """The producers of ``value`` that have a single reader, last first, up to and including the first that is no activation."""
     while len(value.inputs) == 1 and has_one_reader(graph, value):
         (node,) = value.inputs
         yield node
@@ -57,6 +57,7 @@ def _before(graph: gs.Graph, value: gs.Tensor) -> Iterator[gs.Node]:
 
 
 def _fill(emit: Emitter, chain: list[gs.Node]) -> None:
+    """Pads the weights and bias of the chain's convolution with zeros, and slices the mean's output."""
     conv, mean = chain[0], chain[-1]
     channels = conv.inputs[1].shape[0]
     zeros = -channels % assumed.BLOCK
@@ -66,11 +67,11 @@ def _fill(emit: Emitter, chain: list[gs.Node]) -> None:
     )
     conv.inputs = [conv.inputs[0], *parameters]
     output = mean.outputs[0]
-    filled = gs.Variable(emit.fresh(f"{output.name}/blocks"), output.dtype, output.shape)
-    mean.outputs = [filled]
-    for value in (*(node.outputs[0] for node in chain[:-1]), filled):
+    padded = gs.Variable(emit.fresh(f"{output.name}/blocks"), output.dtype, output.shape)
+    mean.outputs = [padded]
+    for value in (*(node.outputs[0] for node in chain[:-1]), padded):
         if value.shape is not None:
             value.shape = [value.shape[0], channels + zeros, *value.shape[2:]]
-    cut = gs.Node("Slice", emit.fresh(f"{mean.name}/channels"), outputs=[output])
-    cut.inputs = [filled, emit.int64([0]), emit.int64([channels]), emit.int64([1])]
-    emit.graph.nodes.append(cut)
+    crop = gs.Node("Slice", emit.fresh(f"{mean.name}/channels"), outputs=[output])
+    crop.inputs = [padded, emit.int64([0]), emit.int64([channels]), emit.int64([1])]
+    emit.graph.nodes.append(crop)

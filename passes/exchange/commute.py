@@ -1,10 +1,10 @@
-"""Commuting: average pools and 1x1 convolutions of which one alone reads the other, in the order that takes less work.
+"""Commuting an average pool and a 1x1 convolution, where one is the only reader of the other, into the order with less work.
 
-Both are linear, the one across cells, the other across channels, so their order does not matter but to rounding. A pool that
-leaves fewer cells goes before the convolution, which then has fewer to compute. One that leaves as many goes behind it where
-that leaves fewer channels to pool; it saves some of the convolution's work, too: the region is smaller before the pool.
+Both are linear, the pool across cells, the convolution across channels, so their order only affects rounding. A pool that
+reduces the number of cells goes before the convolution, which then computes fewer cells. A pool that keeps it goes behind a
+convolution to fewer channels. That saves part of the convolution's work, too: the region is smaller before the pool.
 
-Requires a normalised graph. Ensures: the same outputs but for rounding, under the same names.
+Requires a normalised graph. Ensures: the same outputs except for rounding, under the same names.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.graphs.values import has_one_reader
 
 FEWEST_CHANNELS = 32
-"""Of a convolution that pools are worth going before: pooling what it reads moves about as much as computing so many takes."""
+"""Least output channels of a convolution for a pool to go before it: pooling its input takes about the time of so many."""
 
 
 def convolve_before_pooling(graph: gs.Graph, kept: Collection[str]) -> bool:
-    """1x1 convolutions to fewer channels go before the pools that they alone read. Pairs with a node in ``kept`` stay."""
-    found = False
+    """Moves 1x1 convolutions to fewer channels before the pool whose only reader they are, except for nodes in ``kept``."""
+    changed = False
     for pool in list(graph.nodes):
         if _pair(graph, pool, kept):
             _exchange(graph, pool, pool.outputs[0].outputs[0])
-            found = True
-    return found
+            changed = True
+    return changed
 
 
 def _pair(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
-    """Whether ``pool`` is an average pool that keeps the map's size, and only a 1x1 convolution to fewer channels reads it."""
+    """Whether ``pool`` is an average pool that keeps the map's size and whose only reader is a 1x1 Conv to fewer channels."""
     if pool.op != "AveragePool" or any(stride != 1 for stride in pool.attrs.get("strides") or [1]):
         return False
     pooled = pool.outputs[0]
@@ -52,7 +52,7 @@ def _pair(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
 
 
 def pool_before_convolving(graph: gs.Graph, kept: Collection[str]) -> bool:
-    """Pools that leave fewer cells go before the 1x1 convolutions that they alone read. Pairs with a node in ``kept`` stay."""
+    """Moves pools to fewer cells before the 1x1 convolution whose only reader they are, except for nodes in ``kept``."""
     emit = Emitter(graph)
     pools = [node for node in graph.nodes if _shrinks(graph, node, kept)]
     for pool in pools:
@@ -66,7 +66,7 @@ def pool_before_convolving(graph: gs.Graph, kept: Collection[str]) -> bool:
 
 
 def _shrinks(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
-    """Whether ``pool`` averages what only it reads of a 1x1 convolution to at most half as many cells."""
+    """Whether ``pool`` is the only reader of a 1x1 convolution and averages to at most half as many cells."""
     if pool.op not in ("AveragePool", "GlobalAveragePool"):
         return False
     if not halves_alone(graph, pool):
@@ -78,12 +78,13 @@ def _shrinks(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
         return False
     if conv.inputs[1].shape[0] < FEWEST_CHANNELS:
         return False
-    # Zeros of the padding that count are no cells that the bias is added to.
+    # Behind the convolution, padding that counts is zero. Pooled before it, it would get the bias.
     counted = pool.attrs.get("count_include_pad") and (any(pool.attrs.get("pads") or [0]) or pool.attrs.get("ceil_mode"))
     return len(conv.inputs) == 2 or not counted
 
 
 def _exchange(graph: gs.Graph, pool: gs.Node, conv: gs.Node) -> None:
+    """Moves ``conv`` before ``pool``; its bias becomes an Add behind the pool."""
     emit = Emitter(graph)
     output, bias = conv.outputs[0], conv.inputs[2:]
     convolved = gs.Variable(emit.fresh(f"{output.name}/unpooled"), output.dtype)
@@ -96,7 +97,7 @@ def _exchange(graph: gs.Graph, pool: gs.Node, conv: gs.Node) -> None:
     if not bias:
         pool.outputs = [output]
         return
-    # Behind the pool: one that counts its padding would take a bias for less at the borders.
-    numbers = np.asarray(bias[0].values).reshape(-1, *[1] * (len(conv.inputs[1].shape) - 2))
-    constant = gs.Constant(emit.fresh(f"{bias[0].name}/channels"), numbers)
+    # The bias is added behind the pool: a pool that counts padding would reduce it at the borders.
+    values = np.asarray(bias[0].values).reshape(-1, *[1] * (len(conv.inputs[1].shape) - 2))
+    constant = gs.Constant(emit.fresh(f"{bias[0].name}/channels"), values)
     graph.nodes.append(gs.Node("Add", emit.fresh(f"{conv.name}/bias"), inputs=[pooled, constant], outputs=[output]))

@@ -1,10 +1,10 @@
-"""Distributing: what alone reads a Concat of channels works on its parts, where that leaves less to bring to one region and join.
+"""Distributing the only readers of a channel Concat over its inputs, where less data is then brought to the union region.
 
-1x1 convolutions to few channels are summed behind: they are linear across channels, so that only the order of the sum changes.
-Pools to fewer cells are joined behind, each channel as it was. The parts are not brought to one region and copied side by side,
-each is read on the smaller region that is its own, in the order that its rows are in.
+A 1x1 convolution to few channels becomes a sum of convolutions of the inputs: it is linear across channels, so only the order of
+summation changes. A pool to fewer cells becomes pools of the inputs with the Concat behind them; each channel is unchanged. The
+inputs are then read on their own smaller regions, in their own row order, and not gathered on the union region and copied.
 
-Requires a normalised graph. Ensures: the same outputs but for rounding, under the same names.
+Requires a normalised graph. Ensures: the same outputs except for rounding, under the same names.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.graphs.values import is_output
 
 FEWER = 2
-"""Times that the channels of the parts outnumber those to sum: bringing a number to another region and adding it takes about
-9 passes over it, joining it with others 4."""
+"""Least ratio of the Concat's channels to the channels to sum: to gather an element on another region and to add it takes about
+9 passes over it, to concatenate it 4."""
 
 
 def convolve_before_joining(graph: gs.Graph, kept: Collection[str]) -> bool:
-    """Every such Concat goes, but for those of the names ``kept`` and those that such nodes read."""
+    """Removes each Concat that only such convolutions read, except where it or a reader is named in ``kept``."""
     emit = Emitter(graph)
     joins = [node for node in graph.nodes if _distributes(graph, node, kept)]
     for join in joins:
@@ -35,7 +35,7 @@ def convolve_before_joining(graph: gs.Graph, kept: Collection[str]) -> bool:
 
 
 def pool_before_joining(graph: gs.Graph, kept: Collection[str]) -> bool:
-    """Every Concat goes behind the pool to fewer cells that alone reads it. Pairs with a node in ``kept`` stay."""
+    """Moves each Concat behind the pool to fewer cells that is its only reader, except for nodes in ``kept``."""
     emit = Emitter(graph)
     pools = [node for node in graph.nodes if _joins_behind(graph, node, kept)]
     for pool in pools:
@@ -50,7 +50,7 @@ def pool_before_joining(graph: gs.Graph, kept: Collection[str]) -> bool:
 
 
 def _joins_behind(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool:
-    """Whether ``pool`` leaves at most half the cells of a Concat of channels that nothing else reads."""
+    """Whether ``pool`` is the only reader of a channel Concat and leaves at most half of its cells."""
     if pool.op not in ("MaxPool", "AveragePool", "LpPool") or len(pool.outputs) != 1:
         return False
     if not halves_alone(graph, pool):
@@ -60,7 +60,7 @@ def _joins_behind(graph: gs.Graph, pool: gs.Node, kept: Collection[str]) -> bool
 
 
 def _joins_channels(join: gs.Node) -> bool:
-    """Whether ``join`` is a Concat of several maps, channels after channels."""
+    """Whether ``join`` is a Concat of at least two maps along the channels."""
     if join.op != "Concat" or len(join.inputs) < 2:
         return False
     shapes = [value.shape for value in join.inputs]
@@ -70,7 +70,7 @@ def _joins_channels(join: gs.Node) -> bool:
 
 
 def _distributes(graph: gs.Graph, join: gs.Node, kept: Collection[str]) -> bool:
-    """Whether ``join`` is a Concat of channels, and only 1x1 convolutions to far fewer channels read it."""
+    """Whether ``join`` is a channel Concat whose readers are all 1x1 convolutions to far fewer channels."""
     if not _joins_channels(join) or join.name in kept or is_output(graph, join.outputs[0]):
         return False
     convs = join.outputs[0].outputs
@@ -81,13 +81,13 @@ def _distributes(graph: gs.Graph, join: gs.Node, kept: Collection[str]) -> bool:
 
 
 def _distribute(emit: Emitter, join: gs.Node, conv: gs.Node) -> None:
-    """The first part's convolution has the bias."""
+    """Replaces ``conv`` of the Concat ``join`` by a sum of convolutions of its inputs; the first of them has the bias."""
     output, weights, bias = conv.outputs[0], conv.inputs[1], conv.inputs[2:]
     ends = np.cumsum([0, *(part.shape[1] for part in join.inputs)])
     convolved = []
     for part, (first, last) in zip(join.inputs, pairwise(ends), strict=True):
-        taken = emit.constant(np.ascontiguousarray(np.asarray(weights.values)[:, first:last]), f"{weights.name}/part")
-        convolved.append(_node(emit, "Conv", f"{conv.name}/part", [part, taken, *bias], output, conv.attrs))
+        slice_weights = emit.constant(np.ascontiguousarray(np.asarray(weights.values)[:, first:last]), f"{weights.name}/part")
+        convolved.append(_node(emit, "Conv", f"{conv.name}/part", [part, slice_weights, *bias], output, conv.attrs))
         bias = []
     conv.outputs = []
     total = convolved[0]
@@ -100,7 +100,7 @@ def _distribute(emit: Emitter, join: gs.Node, conv: gs.Node) -> None:
 def _node(
     emit: Emitter, operator: str, name: str, inputs: Sequence[gs.Tensor], like: gs.Tensor, attributes: Mapping[str, object]
 ) -> gs.Variable:
-    """The output of a new node, of the type and shape of ``like``."""
+    """The output, with the type and shape of ``like``, of a new node."""
     value = gs.Variable(emit.fresh(name), like.dtype, like.shape)
     emit.graph.nodes.append(gs.Node(operator, value.name, dict(attributes), list(inputs), [value]))
     return value

@@ -1,4 +1,4 @@
-"""What passes that exchange nodes ask of a convolution and of a pool."""
+"""Conditions on convolutions and pools that the exchange passes share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kcompiler.passes.graphs.values import has_one_reader, known_sizes
 
 
 def across_channels(conv: gs.Node, value: gs.Tensor) -> bool:
-    """Whether ``conv`` multiplies the channels of each cell of ``value`` by a constant matrix, and reads nothing around it."""
+    """Whether ``conv`` is an ungrouped 1x1 convolution of ``value`` with constant weights and no padding."""
     return (
         conv.op == "Conv"
         and conv.inputs[0] is value
@@ -22,7 +22,7 @@ def across_channels(conv: gs.Node, value: gs.Tensor) -> bool:
 
 
 def halves_alone(graph: gs.Graph, pool: gs.Node) -> bool:
-    """Whether ``pool`` leaves at most half as many cells of what one node gives and nothing else reads."""
+    """Whether ``pool`` is the only reader of another node's output and leaves at most half as many cells."""
     value = pool.inputs[0]
     before, after = known_sizes(value.shape), known_sizes(pool.outputs[0].shape)
     if before is None or after is None or 2 * prod(after[1:]) > prod(before[1:]):

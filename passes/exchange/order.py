@@ -1,4 +1,4 @@
-"""The order of exchanges: from a normalised graph to one whose regions are cheaper to recompute."""
+"""The order of the exchange passes: from a normalised graph to one whose regions are cheaper to recompute."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kcompiler.passes.exchange.commute import convolve_before_pooling, pool_befo
 from kcompiler.passes.exchange.distribute import convolve_before_joining, pool_before_joining
 
 Exchange = Callable[[gs.Graph, Collection[str]], bool]
-"""Rewrites a topologically sorted graph of known shapes, in place, but for nodes of some names; returns whether it changed.
+"""Rewrites a topologically sorted graph of known shapes in place, except for nodes with the given names; returns whether it did.
 
-New values have shapes: to infer them anew would take a proto with all weights in it.
+A pass must set the shapes of new values: shape inference would need a proto with all weights in it.
 """
 EXCHANGE: Sequence[Exchange] = (
     pool_before_convolving,
@@ -25,16 +25,16 @@ EXCHANGE: Sequence[Exchange] = (
 
 
 def exchanged(graph: gs.Graph, kept: Collection[str] = (), passes: Sequence[Exchange] = EXCHANGE) -> gs.Graph:
-    """A copy of ``graph`` with the same outputs but for rounding, under the same names; ``graph`` itself if nothing changes.
+    """A rewritten copy of ``graph``, same outputs except for rounding under the same names; ``graph`` itself if no pass applies.
 
     Args:
         graph: normalised.
-        kept: names of nodes that stay.
+        kept: names of nodes that must not be rewritten.
         passes: in order.
     """
     copy, changed = graph.copy(), False
-    for one in passes:
-        if one(copy, kept):
+    for rewrite in passes:
+        if rewrite(copy, kept):
             copy.cleanup().toposort()
             changed = True
     return copy if changed else graph

@@ -1,1 +1,1 @@
-"""What stages share: nodes to emit, values and batches to ask about, quantised values."""
+"""Helpers shared by all stages: emission of nodes, queries on values and batches, quantised values, shape inference."""

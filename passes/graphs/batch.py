@@ -1,4 +1,4 @@
-"""Whether a model treats the images of a batch one by one, so that batches of positions may go through it."""
+"""Checks that a model computes the images of a batch independently, so that it can run batches of positions."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import onnx_graphsurgeon as gs
 from kcompiler.runtime.errors import ModelError
 
 SHAPE_ONLY = ("Shape", "Size")
-"""Their outputs follow from shapes, not from what the image shows."""
+"""Operators whose outputs depend on shapes only, not on pixels."""
 WHOLE_BATCH = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
-"""They take one scale from all of a tensor, the images of a batch together."""
+"""Operators with a single dynamic scale for a whole tensor, and so for all images of a batch."""
 
 
 class BatchError(ModelError):
-    """The model does not take a free batch; image by image it may still run."""
+    """The model cannot have a free batch axis. It may still run with a batch of one image."""
 
 
 def subgraphs(graph: gs.Graph) -> Iterator[gs.Graph]:
-    """The bodies of the graph's If, Loop and Scan nodes, and theirs."""
+    """The bodies of the graph's If, Loop and Scan nodes, recursively."""
     for node in graph.nodes:
         for value in node.attrs.values():
             if isinstance(value, gs.Graph):
@@ -28,10 +28,10 @@ def subgraphs(graph: gs.Graph) -> Iterator[gs.Graph]:
 
 
 def check_independent(graph: gs.Graph) -> None:
-    """Every value that depends on the image must have the batch as its first axis.
+    """Checks that every value that depends on the image has the batch as its first axis.
 
     Raises:
-        BatchError: one has not: it is made of several images, or the exporter's batch is written into the graph.
+        BatchError: a value mixes images, or the graph contains the exporter's batch size as a constant.
     """
     depends = {graph.inputs[0].name}
     for node in graph.nodes:
@@ -55,7 +55,7 @@ def check_independent(graph: gs.Graph) -> None:
 
 
 def reads(node: gs.Node) -> Iterator[gs.Tensor]:
-    """The node's inputs, and what the bodies inside it read from around them."""
+    """The node's inputs, and the values that bodies inside it read, outer values included."""
     yield from node.inputs
     for value in node.attrs.values():
         if isinstance(value, gs.Graph):

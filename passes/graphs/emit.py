@@ -1,7 +1,7 @@
-"""Emitting ONNX: one call a node, equal nodes and constants once.
+"""Emission of ONNX nodes, with hash-consing: equal nodes and equal constants exist once.
 
-Interning is what shares work between values of the same geometry: two layers whose spans and windows agree ask for the
-same index arithmetic and get the same tensors.
+Interning shares work between values of the same geometry: two layers with equal spans and windows emit the same index
+arithmetic and get the same tensors.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.runtime.arrays import AnyArray
 
-INTERNED_BYTES = 1 << 20  # larger arrays are weights: they are told apart by identity, not by content
+INTERNED_BYTES = 1 << 20  # larger arrays are weights, which are interned by identity, not by content
 
 
 class Emitter:
-    """Appends nodes to a graphsurgeon graph, interning by operator, inputs and attributes."""
+    """Appends nodes to a graphsurgeon graph, interned by operator, inputs and attributes."""
 
     def __init__(self, graph: gs.Graph, reserved: Iterable[str] = ()) -> None:
-        """Appends to ``graph``, which may hold nodes already; ``reserved`` names are left to :meth:`copy`."""
+        """For ``graph``, which may have nodes already. No new value gets a ``reserved`` name: those are kept by :meth:`copy`."""
         self.graph = graph
         self._nodes: dict[object, gs.Variable] = {}
         self._constants: dict[object, gs.Constant] = {}
         self._names: set[str] = {*graph.tensors(), *(node.name for node in graph.nodes), *reserved}
 
     def fresh(self, stem: str) -> str:
-        """A tensor name not used in this graph yet."""
+        """An unused tensor name: ``stem``, or ``stem`` with a number."""
         name, count = stem, 1
         while name in self._names:
             name, count = f"{stem}_{count}", count + 1
@@ -58,8 +58,8 @@ class Emitter:
     def __call__(
         self, op: str, *inputs: gs.Tensor | None, name: str | None = None, domain: str | None = None, **attributes: object
     ) -> gs.Variable:
-        """The (only) output of node ``op``, standard if no ``domain`` is given; an equal node emitted before is reused."""
-        given = [value if value is not None else gs.Variable.empty() for value in inputs]
+        """The only output of a node ``op`` of ``domain`` (None is standard ONNX). An equal node emitted before is reused."""
+        tensors = [value if value is not None else gs.Variable.empty() for value in inputs]
         key = (
             op,
             tuple(id(value) if value is not None else None for value in inputs),
@@ -67,13 +67,13 @@ class Emitter:
         )
         if key not in self._nodes:
             output = gs.Variable(self.fresh(name or op))
-            node = gs.Node(op, name=output.name, attrs=attributes, inputs=given, outputs=[output], domain=domain)
+            node = gs.Node(op, name=output.name, attrs=attributes, inputs=tensors, outputs=[output], domain=domain)
             self.graph.nodes.append(node)
             self._nodes[key] = output
         return self._nodes[key]
 
     def several(self, op: str, count: int, *inputs: gs.Tensor) -> list[gs.Variable]:
-        """All ``count`` outputs of node ``op``."""
+        """All ``count`` outputs of a node ``op``."""
         first = self(op, *inputs)
         (node,) = first.inputs
         while len(node.outputs) < count:
@@ -81,7 +81,7 @@ class Emitter:
         return list(node.outputs)
 
     def copy(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Variable]:
-        """A node of the source graph as it is, on other inputs; returns its outputs, whose (reserved) names are kept."""
+        """Copies a node of the source graph with other ``inputs``; returns its outputs, which keep their (reserved) names."""
         outputs = [
             gs.Variable(o.name, o.dtype, o.shape, o.type) if not o.is_empty() else gs.Variable.empty() for o in node.outputs
         ]

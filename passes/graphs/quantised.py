@@ -21,15 +21,15 @@ WEIGHTS = {
     "ConvInteger": 1,
     "MatMulInteger": 1,
 }
-"""Place of the weights among the inputs."""
+"""Index of the weights among the inputs."""
 OWN = ("QLinearAdd", "QLinearMul", "QLinearConcat", "QLinearAveragePool", "QLinearSigmoid", "QLinearLeakyRelu",
        "QLinearGlobalAveragePool", "QGemm")  # fmt: skip
 """Operators of ONNX Runtime's own domain."""
 PADDING = ("QLinearConv", "QLinearAveragePool")
-"""Operators that pad with the zero point of what they read."""
+"""Operators that pad with the zero point of their input."""
 ON_INTEGERS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", *OWN, "MaxPool", "Concat", "Transpose", "Gather", "Slice",
                "Identity")  # fmt: skip
-"""Operators whose regions may be of integers."""
+"""Operators whose regions may have an 8-bit integer type."""
 SAME_BITS = (
     "QuantizeLinear", "DequantizeLinear", "Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat",
     "DepthToSpace", "Div", "Dropout", "Equal", "Floor", "Gather", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish",
@@ -37,63 +37,63 @@ SAME_BITS = (
     "ReduceMax", "ReduceMin", "Relu", "Round", "Shrink", "Sign", "Slice", "SpaceToDepth", "Sub", "Sum", "ThresholdedRelu",
     "Transpose", "Where", "Xor",
 )  # fmt: skip
-"""Of which :func:`gives_same_bits` always holds."""
+"""Operators for which :func:`gives_same_bits` always holds."""
 
 
 def domain_of(operator: str) -> str | None:
-    """That of an integer operator; None is the standard."""
+    """The domain of an integer operator; None is standard ONNX."""
     return MICROSOFT if operator in OWN else None
 
 
 def numbers_of(value: gs.Tensor) -> np.ndarray:
-    """Of a constant, which may lie in a file."""
+    """The values of a constant, which may be stored in an external file."""
     return np.asarray(value.values)
 
 
 def zero_point(value: gs.Tensor) -> int | None:
-    """The integer for zero in ``value`` by the operators that pad it, 0 where none does; None if they disagree."""
-    found = set()
+    """The zero point that readers pad ``value`` with, 0 if no reader pads it; None if readers disagree."""
+    zero_points = set()
     for node in value.outputs:
         if node.op in PADDING and node.inputs[0] is value:
-            given = node.inputs[2]
-            found.add(int(numbers_of(given)) if isinstance(given, gs.Constant) else 0)
-    return None if len(found) > 1 else next(iter(found), 0)
+            constant = node.inputs[2]
+            zero_points.add(int(numbers_of(constant)) if isinstance(constant, gs.Constant) else 0)
+    return None if len(zero_points) > 1 else next(iter(zero_points), 0)
 
 
 def quantised_behind(value: gs.Tensor) -> gs.Node | None:
-    """A QuantizeLinear that what is made of ``value``, in float32 all the way, comes to; None if there is none."""
-    waiting, seen = [value], {id(value)}
-    while waiting:
-        for node in waiting.pop().outputs:
+    """A QuantizeLinear that depends on ``value`` through float32 values only; None if there is none."""
+    worklist, seen = [value], {id(value)}
+    while worklist:
+        for node in worklist.pop().outputs:
             if node.op == "QuantizeLinear":
                 return node
             for output in node.outputs:
                 if id(output) not in seen and output.dtype == np.float32:
                     seen.add(id(output))
-                    waiting.append(output)
+                    worklist.append(output)
     return None
 
 
 def quantised_later(graph: gs.Graph) -> dict[str, str]:
-    """The float32 values of a sorted graph that have a :func:`quantised_behind`: its name, by theirs."""
-    found: dict[str, str] = {}
+    """:func:`quantised_behind` for all float32 values of a sorted graph: name of the QuantizeLinear by value name."""
+    quantisers: dict[str, str] = {}
     for node in reversed(graph.nodes):
-        behind = next((found[value.name] for value in node.outputs if value.name in found), None)
+        behind = next((quantisers[value.name] for value in node.outputs if value.name in quantisers), None)
         if node.op == "QuantizeLinear":
             behind = node.name
         if behind is None:
             continue
         for value in node.inputs:
             if isinstance(value, gs.Variable) and value.dtype == np.float32:
-                found.setdefault(value.name, behind)
-    return found
+                quantisers.setdefault(value.name, behind)
+    return quantisers
 
 
 def gives_same_bits(node: gs.Node) -> bool:
-    """Whether an operator on float32 does, however cells lie: it neither sums over several nor approximates."""
+    """Whether a float32 operator is bit-identical in any layout: it neither sums several values nor approximates a function."""
     return node.op in SAME_BITS or (node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest")
 
 
 def is_single(values: Sequence[gs.Tensor]) -> bool:
-    """Whether scales and zero points are constant, and one for all channels."""
+    """Whether all scales and zero points are constants of one element, that is per tensor."""
     return all(value.is_empty() or (isinstance(value, gs.Constant) and np.prod(value.shape) == 1) for value in values)

@@ -1,4 +1,4 @@
-"""Shapes by ONNX Runtime's own inference, which knows its own operators; ONNX has none for those."""
+"""Shape inference by ONNX Runtime, for its own operators, which ONNX shape inference does not support."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from kcompiler.runtime.inference.sessions import onnxruntime
 STANDARD = ("", "ai.onnx")
 TYPES = {f"tensor({TensorProto.DataType.Name(number).lower()})": number for number in TensorProto.DataType.values()}
 TYPES["tensor(float)"] = TensorProto.FLOAT
-"""Element types by their names in ONNX Runtime."""
+"""Element types by ONNX Runtime's names for them."""
 
 
 def has_own_operators(model: onnx.ModelProto) -> bool:
-    """Whether there are operators that are not standard."""
+    """Whether any operator is not standard ONNX."""
     return any(node.domain not in STANDARD for node in model.graph.node)
 
 
 def runtime_shapes(model: onnx.ModelProto, folder: Path) -> Mapping[str, onnx.ValueInfoProto]:
-    """Type and shape of what the nodes of ``model`` put out, by name, as far as ONNX Runtime can tell; nothing is run.
+    """Type and shape of all node outputs of ``model`` that ONNX Runtime infers, by name. Nothing is run.
 
-    ``folder`` has the files of its external weights. Empty where ONNX Runtime cannot load it.
+    ``folder`` contains the files of its external weights. Empty where ONNX Runtime cannot load the model.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    known = {value.name for value in copy.graph.output}
-    names = {name for node in copy.graph.node for name in node.output if name} - known
+    output_names = {value.name for value in copy.graph.output}
+    names = {name for node in copy.graph.node for name in node.output if name} - output_names
     copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in sorted(names))
     ort = onnxruntime()
     options = ort.SessionOptions()
@@ -41,10 +41,10 @@ def runtime_shapes(model: onnx.ModelProto, folder: Path) -> Mapping[str, onnx.Va
     try:
         with foreign():
             session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except ForeignFailure:  # who needs the shapes says what it means not to have them
+    except ForeignFailure:  # callers handle missing shapes
         return {}
     return {
-        one.name: helper.make_tensor_value_info(one.name, TYPES[one.type], one.shape)
-        for one in session.get_outputs()
-        if one.type in TYPES and one.shape is not None
+        output.name: helper.make_tensor_value_info(output.name, TYPES[output.type], output.shape)
+        for output in session.get_outputs()
+        if output.type in TYPES and output.shape is not None
     }

@@ -1,4 +1,4 @@
-"""What is asked of values of a graph: who reads them, and which of their sizes are known."""
+"""Queries on the values of a graph: their readers, and which of their sizes are known."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import onnx_graphsurgeon as gs
 
 
 def is_output(graph: gs.Graph, value: gs.Tensor) -> bool:
-    """Whether ``value`` is an output of ``graph``. By identity: tensors of graphsurgeon are equal if their names are."""
+    """Whether ``value`` is an output of ``graph``. By identity: graphsurgeon compares tensors by name."""
     return any(output is value for output in graph.outputs)
 
 
 def has_one_reader(graph: gs.Graph, value: gs.Tensor) -> bool:
-    """Whether one node reads ``value``, in one place, and nothing else does: it is no output."""
+    """Whether exactly one input of one node reads ``value``, and it is no graph output."""
     return len(value.outputs) == 1 and not is_output(graph, value)
 
 
 def known_sizes(shape: Sequence[object] | None) -> list[int] | None:
-    """Sizes behind the batch, if there is one and all are known; else None."""
+    """The sizes of all axes but the batch, if there is a batch axis and all are known; else None."""
     if not shape:
         return None
     sizes = [size for size in shape[1:] if isinstance(size, int)]
@@ -27,5 +27,5 @@ def known_sizes(shape: Sequence[object] | None) -> list[int] | None:
 
 
 def numbers_at_least(value: gs.Tensor) -> int:
-    """The product of the sizes behind the batch that are known."""
+    """The product of the known sizes, the batch excluded: a lower bound on the elements for one image."""
     return prod(size for size in value.shape[1:] if isinstance(size, int))

@@ -1,1 +1,1 @@
-"""How an incremental node becomes standard ONNX operators on regions: one file a lowering, entered in one table."""
+"""Lowering: each incremental node becomes standard ONNX operators on regions. One file per family, in one table."""

@@ -1,4 +1,4 @@
-"""Convolution on regions: as a Gemm over rows, or as a Conv over gathered regions."""
+"""Convolution on regions: im2col and Gemm over rows, or Conv over gathered regions."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def _gemm_work(shape: Shape) -> Work:
 
 
 def _regions_work(shape: Shape) -> Work:
-    """The regions are gathered and brought channels first, the outputs back; ONNX Runtime blocks channels by 8 or 16.
+    """Inputs are gathered and transposed to NCHW, outputs back; ONNX Runtime converts to NCHWc (blocks of 8 or 16) and back.
 
-    What reads maps as they are needs no outputs brought back, and cell by cell nothing is gathered.
+    Readers that take maps need no transposition of the outputs. A 1x1 window of stride 1 needs no gathering.
     """
     read, written = shape.reads * shape.channels, shape.cells * shape.outputs
-    brought = 0.0 if shape.transitions.reads_maps else 2 * read + 2 * shape.cells * shape.transitions.reordered
-    moved = brought if shape.one_to_one else shape.union + 4 * read
+    transposed = 0.0 if shape.transitions.reads_maps else 2 * read + 2 * shape.cells * shape.transitions.reordered
+    moved = transposed if shape.one_to_one else shape.union + 4 * read
     moved += (1 if shape.transitions.keeps_maps else 4) * written
     nodes, held = (4 if shape.one_to_one else 24) / shape.batch, 2 * read + 2 * written
     if shape.group == shape.channels > 1:  # depthwise: in micro-batches that fit a core's cache
@@ -52,11 +52,11 @@ def _regions_work(shape: Shape) -> Work:
 
 
 def conv_as_gemm(site: Site) -> Updated:
-    """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 takes the rows as they are.
+    """im2col by Gather, then Gemm; a 1x1 convolution of stride 1 multiplies the input rows themselves.
 
-    What scales the channels of rows goes into the weights.
-    The weights are brought from [M, C, kh, kw] to [kh * kw * C, M] by nodes on the constant, which ONNX Runtime folds
-    when it loads the session: the bundle stores them once.
+    Deferred channel scales of the rows (:class:`Scaled`) are folded into the weights.
+    The weights are transposed from [M, C, kh, kw] to [kh * kw * C, M] by nodes on the initializer, which ONNX Runtime folds
+    when it loads the session. So the bundle stores them once.
     """
     emit, operand = site.emit, site.operand
     y, x = site.windows
@@ -64,8 +64,8 @@ def conv_as_gemm(site: Site) -> Updated:
     scaled: Scaled | None = None
     depth = y.kernel * x.kernel * operand.updated.channels
     if site.cell_by_cell:
-        known = operand.updated.scaled
-        scaled = known if known is not None and known.centred else None
+        deferred = operand.updated.scaled
+        scaled = deferred if deferred is not None and deferred.centred else None
         rows = scaled.rows if scaled is not None else as_rows(emit, operand.updated)
         if site.layout.tile is None:
             rows = operand.updated.in_plain_order(emit, rows)
@@ -80,7 +80,11 @@ def conv_as_gemm(site: Site) -> Updated:
 
 
 def _layout_of_products(around: Surroundings) -> Layout:
-    """The order of the rows read, where it pays: rows that overhang cost products, and wider ones are read anew behind."""
+    """The row order of the input where that pays, else row-major.
+
+    Rows of tiles that overhang cost multiplications. An output wider than the input is cheaper to have row-major, since later
+    nodes would reorder it.
+    """
     if not around.cell_by_cell:
         return ROWS
     tile = around.first.layout.tile
@@ -89,18 +93,18 @@ def _layout_of_products(around: Surroundings) -> Layout:
 
 
 def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
-    """What is added to the products, if anything is: the node's bias, and what a 1x1 convolution makes of constant channels."""
+    """The bias of the Gemm, if any: the node's own bias plus the products of the weights and constant input channels."""
     weights, *bias = site.node.inputs[1:]
-    given = [value for value in bias if not value.is_empty()]
+    biases = [value for value in bias if not value.is_empty()]
     if scaled is None or not scaled.offset.any():
-        return [site.constant(value) for value in given]
+        return [site.constant(value) for value in biases]
     shift = np.asarray(weights.values, dtype=np.float64).reshape(site.channels, -1) @ scaled.offset
-    shifted = sum((np.asarray(value.values, dtype=np.float64) for value in given), shift)
+    shifted = sum((np.asarray(value.values, dtype=np.float64) for value in biases), shift)
     return [site.emit.constant(shifted.astype(np.float32), f"{weights.name}/shifts")]
 
 
 def conv_on_regions(site: Site) -> Updated:
-    """The convolution itself, without padding, over the regions as they are or gathered (padding comes as rows of zeros)."""
+    """The Conv itself with zero ``pads``, on regions as held or gathered; gathered regions contain the padding as zero rows."""
     parameters = (site.constant(value) for value in site.node.inputs[1:] if not value.is_empty())
     return site.computed(maps=site.emit("Conv", site.maps(), *parameters, group=site.attribute("group", 1), **site.unpadded))
 
@@ -109,4 +113,4 @@ LOWERINGS = (
     Lowering("gemm", ("Conv",), conv_as_gemm, _layout_of_products, applies=_ungrouped, work=_gemm_work, on_maps="regions"),
     Lowering("regions", ("Conv",), conv_on_regions, channels_first, work=_regions_work),
 )
-"""A region held as maps is convolved as it is: ONNX Runtime's blocked layout is faster than making rows for a Gemm."""
+"""A region held as maps is convolved as maps: ONNX Runtime's NCHWc layout is faster than a transposition to rows and a Gemm."""

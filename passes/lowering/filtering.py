@@ -1,9 +1,9 @@
-"""Minimal filtering: exact transforms for convolutions along one axis, nested for two.
+"""Minimal filtering: exact transforms for one-dimensional convolution, nested for two dimensions.
 
-``m`` neighbouring outputs of a ``kernel``-tap convolution are linear in products of ``n`` transformed inputs with ``n``
+``m`` neighbouring outputs of a ``kernel``-tap convolution are linear in the products of ``n`` transformed inputs and ``n``
 transformed weights, ``output @ ((weights @ w) * (inputs @ x))``, with ``n = m + kernel - 1`` (Winograd's minimum) instead of
 ``m * kernel``. The three matrices come from Cook-Toom interpolation in exact rational arithmetic. A strided convolution is
-a sum of ``stride`` unit-stride ones over every stride-th cell, whose transforms stand side by side.
+a sum of ``stride`` unit-stride convolutions over every stride-th cell, whose transforms are concatenated.
 
 Source: Winograd, "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural
 Networks", CVPR 2016; for the choice of points, Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd
@@ -36,22 +36,22 @@ POINTS: dict[int, str] = {
     10: "0 1 -1 -1/3 1/2 -2/3 3/4 -3/2 2 -4",
     11: "0 1 -1 1/3 -1/3 2/3 -2/3 3/2 -3/2 3 -3",
 }
-"""Finite interpolation points by their number (infinity is always one more): of all choices of small fractions, those that
-amplify rounding least for three taps (up to 7) or seven."""
+"""Finite interpolation points by their count; the point at infinity is always added. Of all sets of small fractions, these
+amplify rounding least, for 3 taps (up to 7 points) or 7 taps (from 8 points)."""
 LARGEST = max(POINTS) + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filtering:
-    """A fast algorithm for ``outputs`` neighbouring outputs along one axis.
+    """A minimal filtering algorithm for a tile of neighbouring outputs along one axis.
 
     Attributes:
-        outputs: m.
-        reach: input cells that the outputs read.
-        products: n.
-        output: [m, n].
-        weights: [n, kernel].
-        inputs: [n, reach].
+        outputs: m, outputs in a tile.
+        reach: input cells in the receptive field of a tile.
+        products: n, elementwise products of a tile.
+        output: [m, n], the output transform.
+        weights: [n, kernel], the weight transform.
+        inputs: [n, reach], the input transform.
     """
 
     outputs: int
@@ -71,7 +71,7 @@ def filtering(outputs: int, kernel: int, stride: int = 1) -> Filtering:
 
 
 def exact_filtering(outputs: int, kernel: int, stride: int = 1) -> tuple[Matrix, Matrix, Matrix]:
-    """The matrices (output, weights, inputs) as fractions; see :class:`Filtering` for their shapes."""
+    """The transforms (output, weights, inputs) as fractions; see :class:`Filtering` for their shapes."""
     reach = (outputs - 1) * stride + kernel
     output: list[list[Fraction]] = [[] for _ in range(outputs)]
     weights: list[tuple[Fraction, ...]] = []
@@ -81,13 +81,13 @@ def exact_filtering(outputs: int, kernel: int, stride: int = 1) -> tuple[Matrix,
         part_output, part_weights, part_inputs = cook_toom(outputs, len(taps))
         for row, part in zip(output, part_output, strict=True):
             row.extend(part)
-        weights += [_spread(row, taps, kernel) for row in part_weights]
-        inputs += [_spread(row, range(phase, phase + stride * len(row), stride), reach) for row in part_inputs]
+        weights += [_scatter(row, taps, kernel) for row in part_weights]
+        inputs += [_scatter(row, range(phase, phase + stride * len(row), stride), reach) for row in part_inputs]
     return tuple(map(tuple, output)), tuple(weights), tuple(inputs)
 
 
 def cook_toom(outputs: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
-    """Unit-stride filtering: the transpose of polynomial multiplication by evaluation at points and interpolation."""
+    """Unit-stride filtering: the transpose of polynomial multiplication by evaluation and interpolation."""
     points = [Fraction(point) for point in POINTS[outputs + taps - 2].split()]
     output = tuple((*(p**i for p in points), Fraction(i == outputs - 1)) for i in range(outputs))
     weights, inputs = [], []
@@ -112,10 +112,10 @@ def _product(roots: list[Fraction]) -> tuple[Fraction, ...]:
     return tuple(coefficients)
 
 
-def _spread(row: tuple[Fraction, ...], places: range, size: int) -> tuple[Fraction, ...]:
+def _scatter(row: tuple[Fraction, ...], indices: range, size: int) -> tuple[Fraction, ...]:
     values = [Fraction(0)] * size
-    for place, value in zip(places, row, strict=True):
-        values[place] = value
+    for index, value in zip(indices, row, strict=True):
+        values[index] = value
     return tuple(values)
 
 

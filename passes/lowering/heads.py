@@ -1,4 +1,4 @@
-"""Heads: operators that read a whole map but can be updated by what changed in it."""
+"""Heads: reductions over a whole map, updated from the region alone."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from kcompiler.passes.regions.region import Region
 
 
 def is_head(node: gs.Node, region: Region) -> bool:
-    """Whether the output of ``node``, which reads a value of ``region``, can be updated: a mean or sum over all cells.
+    """Whether ``node``, which reads a value with ``region``, is a mean or sum over all cells, whose output can be updated.
 
-    Or the first of two, along one axis and then along the other: what it gives is then the whole mean or sum, in one cell, and
-    the second leaves that as it is. Not where it is quantised behind: another order of sums may tip a step.
+    This includes the first of two such reductions, one axis after the other: its updated output is the whole mean or sum, in one
+    cell, which the second reduction leaves as it is. It excludes outputs that are quantised later: another order of summation
+    could move a value across a quantisation step.
     """
-    if not node.outputs:  # a Shape that was folded
+    if not node.outputs:  # a Shape whose output was folded to a constant
         return False
-    sums = summed_axes(node) == [*region.cell_axes] or _line_first(node, region)
+    sums = summed_axes(node) == [*region.cell_axes] or _is_first_of_two(node, region)
     return sums and quantised_behind(node.outputs[0]) is None
 
 
-def _line_first(node: gs.Node, region: Region) -> bool:
-    """Whether ``node`` is the first of two such, and nothing else reads it."""
+def _is_first_of_two(node: gs.Node, region: Region) -> bool:
+    """Whether ``node`` reduces along one axis, and its only reader is the same operator along the other."""
     axes, readers = summed_axes(node), node.outputs[0].outputs
     if (
         axes is None
@@ -45,9 +46,9 @@ def _line_first(node: gs.Node, region: Region) -> bool:
 
 
 def only_summed(value: gs.Tensor, region: Region) -> bool:
-    """Whether ``value`` of ``region`` is read by heads only, directly or through operators that go cell by cell.
+    """Whether ``value``, which has ``region``, is read by heads only, directly or through pointwise operators.
 
-    For prices: where the tail is dense there is no head.
+    An estimate for prices: a plan with a dense tail may not use the heads.
     """
     return bool(value.outputs) and all(
         is_head(node, region) or (node.op in POINTWISE and only_summed(node.outputs[0], region)) for node in value.outputs
@@ -55,22 +56,22 @@ def only_summed(value: gs.Tensor, region: Region) -> bool:
 
 
 def is_pooled(region: Region) -> bool:
-    """Whether :func:`region_sum` takes a region of this map as it is where it is held as maps."""
+    """Whether the map is small enough that :func:`region_sum` pools its region as maps, without a transposition to rows."""
     return region.y.size * region.x.size <= assumed.POOLED
 
 
 def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region) -> gs.Variable:
-    """The mean (or sum) of the cached map with the updated region in it, for the whole batch.
+    """The mean (or sum) of the cached map with the updated region pasted in, for the whole batch.
 
-    What the region leaves of the map is added up; what it replaces is not subtracted from the whole, of which it may be all but
-    a part too small for float32 (a bright spot behind an exponential). Sums over many cells go along one axis, then along the
-    other: ONNX Runtime adds up one by one, and what that rounds off grows.
+    The cached cells outside of the region are summed. The cached sum minus the replaced cells would cancel where these dominate
+    it (a bright spot behind an exponential). Sums over many cells go along one axis, then the other: ONNX Runtime accumulates
+    sequentially, and its rounding error grows with the length.
     """
     value = operand.updated
     height, width, channels = value.box.y.size, value.box.x.size, value.channels
     cells = emit("Slice", operand.cached(), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
     lines = emit("ReduceSum", emit("Reshape", cells, emit.int64([height, width, channels])), emit.int64([1]), keepdims=0)
-    (inside_y, outside_y), (_, outside_x) = (_inside(emit, axis) for axis in (value.box.y, value.box.x))
+    (inside_y, outside_y), (_, outside_x) = (_masks(emit, axis) for axis in (value.box.y, value.box.x))
     columns = emit("MatMul", inside_y, emit("Reshape", cells, emit.int64([height, width * channels])))
     columns = emit("Reshape", columns, emit.int64([-1, width, channels]))
     beside = emit("Squeeze", emit("MatMul", emit("Unsqueeze", outside_x, emit.int64([1])), columns), emit.int64([1]))
@@ -84,21 +85,21 @@ def updated_head(emit: Emitter, node: gs.Node, operand: Operand, region: Region)
 
 
 def region_sum(emit: Emitter, value: Updated) -> gs.Variable:
-    """The sum over all cells of the updated region: [batch, C]. One held as maps is pooled, which the blocked layout can do."""
+    """The sum over all cells of the updated region: [batch, C]. Maps are pooled, which ONNX Runtime does in NCHWc."""
     if value.maps is not None and value.box.y.size * value.box.x.size <= assumed.POOLED:
         area = emit("Mul", value.box.y.extent(emit), value.box.x.extent(emit))
         mean = emit("Reshape", emit("GlobalAveragePool", value.maps), emit.int64([-1, value.channels]))
         return emit("Mul", mean, emit("Cast", area, to=TensorProto.FLOAT))
-    return _line_by_line(emit, in_regions(emit, value, value.in_plain_order(emit, as_rows(emit, value))))
+    return _sum_over_cells(emit, in_regions(emit, value, value.in_plain_order(emit, as_rows(emit, value))))
 
 
-def _line_by_line(emit: Emitter, regions: gs.Tensor) -> gs.Variable:
+def _sum_over_cells(emit: Emitter, regions: gs.Tensor) -> gs.Variable:
     """The sums over h and w of [batch, h, w, C]."""
     return emit("ReduceSum", emit("ReduceSum", regions, emit.int64([2]), keepdims=0), emit.int64([1]), keepdims=0)
 
 
-def _inside(emit: Emitter, axis: Axis) -> tuple[gs.Variable, gs.Variable]:
-    """1 for cells in the region, 0 for others, and the other way round: float32 [batch, cells of the map along the axis]."""
+def _masks(emit: Emitter, axis: Axis) -> tuple[gs.Variable, gs.Variable]:
+    """Masks of the cells inside and outside of the region along an axis: float32 [batch, cells of the map]."""
     assert axis.number is not None, "a region is updated, not a whole map"
     from_origin = emit("Sub", emit.int32(np.arange(axis.size)), axis.places.origins(axis.number, 2))
     inside = within(emit, from_origin, emit.int32(0), axis.extent(emit))

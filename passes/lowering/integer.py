@@ -1,8 +1,8 @@
 """Convolution in 8-bit integers, for approximate variants: the change is quantised, not the activation.
 
-What the patch changes, the updated minus the cached input, is small beside the activation, and the cached output is exact;
-so the error is relative to the change. Weights are quantised by output channel, changes by the batch as it is (one scale,
-from their range in this very run). ONNX Runtime fuses the nodes into one product on VNNI or AMX.
+The change (updated minus cached input) is small beside the activation, and the cached output is exact; so the error is relative
+to the change. Weights are quantised per output channel, changes dynamically: one scale per batch, from the range at run time.
+ONNX Runtime fuses the nodes into one product on VNNI or AMX.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _applies(node: gs.Node, windows: Windows) -> bool:
 
 
 def _work(shape: Shape) -> Work:
-    """The change is made, its range found, quantised, multiplied; then scaled and added to the cached output."""
+    """Subtraction, range, quantisation and product of the change; then scaling, and addition to the cached output."""
     gathered, written = shape.cells * shape.taps * shape.channels, shape.cells * shape.outputs
     return Work(
         integer=2 * gathered * shape.outputs,
@@ -39,7 +39,7 @@ def _work(shape: Shape) -> Work:
 
 
 def conv_in_integers(site: Site) -> Updated:
-    """im2col of the change, dynamically quantised, by a product of integers, added to the cached output."""
+    """im2col of the change, dynamically quantised, times int8 weights; the rescaled product is added to the cached output."""
     emit = site.emit
     weights = np.asarray(site.node.inputs[1].values)
     matrix = weights.transpose(2, 3, 1, 0).reshape(-1, site.channels)
@@ -47,9 +47,9 @@ def conv_in_integers(site: Site) -> Updated:
     codes, scales = quantised(matrix)
     values, scale, zero = emit.several("DynamicQuantizeLinear", 3, changes)
     products = emit("MatMulInteger", values, emit.constant(codes, f"{site.node.name}/codes"), zero)
-    both = emit("Mul", scale, emit.constant(scales, f"{site.node.name}/scales"))
-    added = emit("Mul", emit("Cast", products, to=TensorProto.FLOAT), both)
-    return added_to_cached(site, added)
+    scale_products = emit("Mul", scale, emit.constant(scales, f"{site.node.name}/scales"))
+    output_change = emit("Mul", emit("Cast", products, to=TensorProto.FLOAT), scale_products)
+    return added_to_cached(site, output_change)
 
 
 def _layout(around: Surroundings) -> Layout:
@@ -57,7 +57,7 @@ def _layout(around: Surroundings) -> Layout:
 
 
 def _changes(site: Site, depth: int) -> gs.Tensor:
-    """The change under the window of every output cell, [rows, depth]."""
+    """im2col of the change: [rows, depth]."""
     emit, operand = site.emit, site.operand
     if site.cell_by_cell:
         return emit("Sub", as_rows(emit, operand.updated), operand.cached_rows(emit))
@@ -65,11 +65,11 @@ def _changes(site: Site, depth: int) -> gs.Tensor:
 
 
 def quantised(matrix: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """``matrix`` [depth, columns] as int8 codes and float32 scales [columns], such that codes * scales is nearest to it."""
-    numbers = matrix.astype(np.float64)
-    largest = np.abs(numbers).max(axis=0)
+    """``matrix`` [depth, columns] as int8 codes and float32 scales [columns]: codes * scales approximates it."""
+    values = matrix.astype(np.float64)
+    largest = np.abs(values).max(axis=0)
     scales = np.where(largest > 0, largest / LARGEST, 1.0)
-    return np.rint(numbers / scales).astype(np.int8), scales.astype(np.float32)
+    return np.rint(values / scales).astype(np.int8), scales.astype(np.float32)
 
 
 LOWERINGS = (Lowering("int8 gemm", ("Conv",), conv_in_integers, _layout, applies=_applies, work=_work, integer=True),)

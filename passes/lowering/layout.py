@@ -1,8 +1,8 @@
-"""How regions are laid out in memory: the layouts there are, and what the choice between them depends on.
+"""Memory layouts of regions, and the facts that the choice of a layout depends on.
 
-A region is held as rows, a cell a row with its channels side by side, in the order of the cells or of tiles of them; or as
-maps, channels first, which ONNX Runtime's convolutions and pools take. Which it is for each value is chosen before anything is
-emitted (``choosing/layouts.py``), by what each lowering makes of the layouts that it reads.
+A region is held either as rows (channels last, one row per cell, in row-major or tile order) or as maps (NCHW, which ONNX
+Runtime's convolutions and pools take). The layout of each value is chosen before emission (``choosing/layouts.py``): each
+lowering maps the layouts of its inputs to that of its output.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from kcompiler.passes.regions.geometry import Window
 from kcompiler.passes.regions.region import Region
 
 Tile = tuple[int, int]
-"""(height, width) in outputs."""
+"""(height, width) in output cells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the region of a value is held.
+    """The memory layout of a value's region.
 
     Attributes:
-        maps: whether channels come first, [batch, C, h, w]; else it is rows, [rows, C].
-        tile: (height, width) of the tiles that rows are ordered by; None is region by region, line by line: [batch * h * w, C].
+        maps: whether it is NCHW, [batch, C, h, w]; else it is rows, [rows, C].
+        tile: (height, width) of the tiles that order the rows; None is row-major, region by region: [batch * h * w, C].
     """
 
     maps: bool = False
     tile: Tile | None = None
 
     def __str__(self) -> str:
-        """As the report has it."""
+        """The text of the report."""
         if self.maps:
             return "channels first"
         return f"rows by tiles of {self.tile[0]}x{self.tile[1]}" if self.tile is not None else "rows"
@@ -45,12 +45,12 @@ ROWS, MAPS = Layout(), Layout(maps=True)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A region that a node reads.
+    """An input region of a node.
 
     Attributes:
-        layout: that it is held in.
+        layout: its memory layout.
         channels: C.
-        aligned: whether it lies in the cells of the region that the node computes, at every position.
+        aligned: whether it covers the same cells as the node's output region, at every patch position.
     """
 
     layout: Layout
@@ -60,15 +60,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """An incremental node and the regions that it reads: what its own layout is chosen by.
+    """An incremental node and its input regions: all that the layout of its output depends on.
 
     Attributes:
         node: of the source graph.
-        reads: per input of the node, the region that is read, or None for a constant.
+        reads: per input of the node, its region, or None for a constant.
         windows: (y, x) windows of a sliding-window node, identity windows otherwise.
-        region: of the first input that is one; ``last`` says whether channels are last in the source's output.
+        region: of the first input that has one.
+        last: whether channels are last in the source node's output.
         channels: C of the output.
-        mean_extent: (height, width) of the output's region, the mean over all positions.
+        mean_extent: (height, width) of the output region, the mean over all patch positions.
     """
 
     node: gs.Node
@@ -81,29 +82,29 @@ class Surroundings:
 
     @property
     def first(self) -> Held:
-        """The first input, which is the data input of every node but a merge."""
+        """The first input: the data input of every operator except merges."""
         first = self.reads[0]
         assert first is not None
         return first
 
     @property
     def regions(self) -> list[Held]:
-        """Those of the inputs that are regions."""
+        """The inputs that are regions, in order."""
         return [held for held in self.reads if held is not None]
 
     @property
     def in_place(self) -> Layout:
-        """Of the first input as a node that goes cell by cell reads it: its own, or rows anew where a threshold leaves less."""
+        """Layout in which a pointwise node sees its first input: as held, or row-major rows where that must be gathered first."""
         return self.first.layout if self.first.aligned else ROWS
 
     @property
     def cell_by_cell(self) -> bool:
-        """Whether an output reads one cell of the first input, in the same place of a region that lies alike."""
+        """Whether each output cell reads the one input cell at the same index of an aligned region (1x1 window, stride 1)."""
         return self.first.aligned and all(window.kernel == window.stride == 1 for window in self.windows)
 
     @property
     def mean_reads(self) -> tuple[float, float]:
-        """Cells from the first to the last that the windows of a region touch, along y and x, for the mean extent."""
+        """Extent along y and x of the receptive field of an output region of the mean extent."""
         y, x = (
             (extent - 1) * window.stride + window.reach for extent, window in zip(self.mean_extent, self.windows, strict=True)
         )
@@ -113,16 +114,19 @@ class Surroundings:
         return self.node.attrs.get(name, default)
 
     def shared_tile(self) -> Tile | None:
-        """The order of rows for a merge: few inputs to read again, few rows that overhang (all that follows computes them)."""
+        """The cheapest row order for a merge: it weighs input channels to gather again against rows that overhang the region.
+
+        Overhanging rows count more, since all later nodes compute them, too.
+        """
 
         def cost(tile: Tile | None) -> float:
-            again = sum(held.channels for held in self.regions if not held.aligned or held.layout.tile != tile)
-            return again + assumed.OVERHANG_COST * self.overhang(tile) * self.channels
+            gathered = sum(held.channels for held in self.regions if not held.aligned or held.layout.tile != tile)
+            return gathered + assumed.OVERHANG_COST * self.overhang(tile) * self.channels
 
         return min((None, *(held.layout.tile for held in self.regions if held.aligned)), key=cost)
 
     def overhang(self, tile: Tile | None) -> float:
-        """Rows that lie outside of the region, over those inside, for a region of the mean extent."""
+        """Rows of tiles outside of the region over rows inside, for a region of the mean extent."""
         rows = inside = 1.0
         for extent, size in zip(self.mean_extent, tile or (1, 1), strict=True):
             rows, inside = rows * np.ceil(extent / size) * size, inside * extent
@@ -130,40 +134,40 @@ class Surroundings:
 
 
 def rows_in_plain_order(around: Surroundings) -> Layout:
-    """Of what is gathered or reduced window by window."""
+    """Row-major rows: for lowerings that gather or reduce window by window."""
     return ROWS
 
 
 def channels_first(around: Surroundings) -> Layout:
-    """Of ONNX Runtime's own operators on maps."""
+    """NCHW: for lowerings that run ONNX Runtime's own operator on maps."""
     return MAPS
 
 
 def as_read(around: Surroundings) -> Layout:
-    """Of an operator that goes cell by cell in whichever layout its input is."""
+    """The layout of the first input: for pointwise operators, which run in any layout."""
     return around.in_place
 
 
 def rows_as_read(around: Surroundings) -> Layout:
-    """Of an operator on rows, whatever their order."""
+    """Rows in the row order of the first input: for operators on rows that run in any order."""
     return Layout(tile=around.in_place.tile)
 
 
 def rows_shared(around: Surroundings) -> Layout:
-    """Of a merge, whose inputs are brought to one order."""
+    """Rows in the order that all inputs of a merge are brought to."""
     return Layout(tile=around.shared_tile())
 
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """What the layouts around a node cost it, or spare it, beside its own work.
+    """Layout conversions at the inputs and the output of a node, which its own work does not count.
 
     Attributes:
-        reads_maps: whether the region that it reads cell by cell is held as maps already.
-        keeps_maps: whether nothing makes rows of the maps that it gives.
-        reordered: channels of inputs whose rows are brought to another order.
-        anew: channels of inputs that are read again from their cached map and their region, cell by cell.
-        tile: of the output's rows.
+        reads_maps: whether its aligned input region is held as maps already, so that no transposition is needed.
+        keeps_maps: whether no reader converts its maps to rows.
+        reordered: channels of inputs whose rows are permuted to another row order.
+        anew: channels of inputs that are gathered again, on the output's box, from their cached map and their region.
+        tile: that orders the output's rows.
     """
 
     reads_maps: bool = False
@@ -174,29 +178,29 @@ class Transitions:
 
 
 def transitions(around: Surroundings, layout: Layout, *, keeps_maps: bool) -> Transitions:
-    """Of a node whose output is held in ``layout``."""
+    """The layout conversions of a node whose output is held in ``layout``."""
     if any(window.kernel > 1 or window.stride > 1 for window in around.windows):
         return Transitions(keeps_maps=keeps_maps)
-    ordered = [held for held in around.regions if held.aligned and held.layout.tile != layout.tile]
-    anew = [held for held in around.regions if not held.aligned]
+    permuted = [held for held in around.regions if held.aligned and held.layout.tile != layout.tile]
+    gathered = [held for held in around.regions if not held.aligned]
     if layout.tile is not None:
-        ordered, anew = [], [*anew, *ordered]
+        permuted, gathered = [], [*gathered, *permuted]
     return Transitions(
         reads_maps=around.reads[0] is not None and around.first.aligned and around.first.layout.maps and layout.maps,
         keeps_maps=keeps_maps,
-        reordered=sum(held.channels for held in ordered),
-        anew=sum(held.channels for held in anew),
+        reordered=sum(held.channels for held in permuted),
+        anew=sum(held.channels for held in gathered),
         tile=layout.tile,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatches:
-    """Nodes that take the regions of a batch a few at a time, one after the other (``rewriting/microbatch.py``).
+    """A chain of nodes that runs once per micro-batch (``rewriting/microbatch.py``).
 
     Attributes:
-        nodes: names, from the depthwise convolution that gathers its regions to the last whose output is held as maps.
-        count: of micro-batches of a batch.
+        nodes: names, from the depthwise convolution that gathers its regions to the last node whose output is held as maps.
+        count: of micro-batches in a batch.
     """
 
     nodes: tuple[str, ...]
@@ -205,14 +209,14 @@ class MicroBatches:
 
 @dataclass(frozen=True, slots=True)
 class Layouts:
-    """All that emission does not follow from the plan: it decides nothing.
+    """All decisions beyond the plan that emission needs. Emission itself decides nothing.
 
     Attributes:
-        lowerings: name of the lowering by node name, of incremental nodes.
-        values: layout of their outputs, by value name.
-        transitions: by node name.
-        microbatches: by the name of their first node.
-        blocked: names of regions that are pasted into maps in ONNX Runtime's blocked layout.
+        lowerings: name of the lowering of each incremental node, by node name.
+        values: layout of each incremental node's output, by value name.
+        transitions: layout conversions, by node name.
+        microbatches: chains of nodes, by the name of their first node.
+        blocked: names of values whose region is pasted into a map in ONNX Runtime's blocked layout (NCHWc).
     """
 
     lowerings: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What a lowering reads and makes: the updated region of a value, and that region with the cached map around it."""
+"""Operands and results of lowerings: the updated region of a value, and that region inside its cached feature map."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from kcompiler.passes.regions.geometry import Window
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """The recomputed region of a value, for a batch of positions, in one of two layouts.
+    """The recomputed region of a value, for a batch of patch positions, in one of two layouts.
 
     Attributes:
-        box: where it lies.
+        box: origin and extent of the region at each position of the batch.
         channels: C.
-        rows: [rows, C] ordered by ``tile``, or None where the region is held as ``maps``.
+        rows: [rows, C] in the order given by ``tile``, or None where the region is held as ``maps``.
         maps: [batch, C, h, w], or None.
-        tile: (height, width) of the tiles that rows are ordered by; None is region by region, line by line: [batch * h * w, C].
-        cached: rows of the cached activation in the same places and order, where they were needed to compute the region.
-        zeros: whether the rows in front that belong to no region (:attr:`RowNumbers.nothing`) are zeros for sure, as they are in
-            the cached activation.
-        scaled: ``rows`` as scaled and shifted rows before them, where they are known as that.
+        tile: (height, width) of the tiles that order the rows; None is row-major, region by region: [batch * h * w, C].
+        cached: the cached activation on the same cells in the same row order, where computing the region needed it.
+        zeros: whether the leading rows that belong to no region (:attr:`RowNumbers.nothing`) are known to be zeros, as they are
+            in ``cached``.
+        scaled: ``rows`` as an affine function, per channel, of earlier rows, where that form is known.
     """
 
     box: Box
@@ -57,11 +57,11 @@ class Updated:
         return Layout(self.rows is None, self.tile)
 
     def row_numbers(self, emit: Emitter) -> RowNumbers:
-        """Of its cells among its rows."""
+        """The row of each cell of the region in ``rows``."""
         return plain_rows(emit, self.box) if self.tile is None else tiled_rows(emit, self.box, self.tile)
 
     def in_plain_order(self, emit: Emitter, rows: gs.Tensor) -> gs.Tensor:
-        """``rows``, ordered as these, region by region, line by line."""
+        """``rows``, which are in this region's row order, as row-major rows, region by region."""
         if self.tile is None:
             return rows
         y, x = (contiguous_reads(emit, Window.identity(axis.size), axis) for axis in (self.box.y, self.box.x))
@@ -71,14 +71,14 @@ class Updated:
 
 
 def as_rows(emit: Emitter, value: Updated) -> gs.Tensor:
-    """The region as rows, in its own layout."""
+    """The region as rows, in its own row order."""
     if value.rows is not None:
         return value.rows
     return emit("Reshape", emit("Transpose", value.maps, perm=[0, 2, 3, 1]), emit.int64([-1, value.channels]))
 
 
 def in_regions(emit: Emitter, value: Updated, rows: gs.Tensor) -> gs.Variable:
-    """``rows`` of the region in plain order, as [batch, h, w, C]."""
+    """Row-major ``rows`` of the region reshaped to [batch, h, w, C]."""
     sizes = (emit("Cast", axis.extent(emit), to=TensorProto.INT64) for axis in (value.box.y, value.box.x))
     shape = emit("Concat", emit.int64([-1]), *sizes, emit.int64([value.channels]), axis=0)
     return emit("Reshape", rows, shape)
@@ -86,11 +86,12 @@ def in_regions(emit: Emitter, value: Updated, rows: gs.Tensor) -> gs.Variable:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Some of a batch's positions.
+    """One slice of a batch of positions.
 
     Attributes:
-        number: which of the micro-batches.
-        sizes: int64 [micro-batches], positions in each; ``count`` of them.
+        number: index of this micro-batch.
+        sizes: int64 [count], positions in each micro-batch.
+        count: of micro-batches in a batch.
     """
 
     number: int
@@ -98,18 +99,18 @@ class MicroBatch:
     count: int
 
     def of(self, emit: Emitter, index: gs.Tensor) -> gs.Tensor:
-        """Its part of ``index``, which has the batch as its first axis."""
+        """This micro-batch's slice of ``index``, whose first axis is the batch."""
         return emit.several("Split", self.count, index, self.sizes)[self.number]
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """An incremental input of a node: its updated region, and how to get the cached map around it.
+    """An incremental input of a node: its updated region, and access to the cached feature map around it.
 
     Attributes:
         updated: the region.
-        cached: returns the cached rows [H * W + 2, C] (the first call makes them an input of the graph).
-        part: the micro-batch that is read for, if not the batch.
+        cached: returns the cached activation as rows [H * W + 2, C]; the first call makes it a graph input.
+        part: the micro-batch whose output positions read it; None for the whole batch.
     """
 
     updated: Updated
@@ -117,15 +118,16 @@ class Operand:
     part: MicroBatch | None = None
 
     def read(self, emit: Emitter, y: Reads, x: Reads, pad_row: int = ZERO_ROW, *, sparse: bool = False) -> gs.Variable:
-        """The cells read, of the cached map with the updated region in it: [*shape that the reads broadcast to, C].
+        """Gathers cells of the cached map with the updated region pasted in: [*broadcast shape of the reads, C].
 
-        ``sparse`` where a batch reads a small part of the map: that part is copied to stand beside the updated rows, not the map.
+        ``sparse`` where a batch reads a small part of the map: then only the cached cells read are gathered and joined to the
+        updated rows, not the whole map.
         """
         union, index = self._union(emit, y, x, pad_row, sparse=sparse)
         return emit("Gather", union, index if self.part is None else self.part.of(emit, index), axis=0)
 
     def _union(self, emit: Emitter, y: Reads, x: Reads, pad_row: int, *, sparse: bool) -> tuple[gs.Variable, gs.Variable]:
-        """A table that has all cells read, [rows, C], and the row of each."""
+        """The union table [rows, C], cached rows in front of the updated ones, and the index of each cell read in it."""
         value, numbers = self.updated, self.updated.row_numbers(emit)
         if not sparse:
             union = emit("Concat", self.cached(), as_rows(emit, value), axis=0)
@@ -133,31 +135,31 @@ class Operand:
         cached = emit("Reshape", cached_index(emit, value.box, y, x, pad_row), emit.int64([-1]))
         count = emit("Squeeze", emit("Shape", cached))
         updated = updated_index(emit, value.box, numbers, y, x, base=numbers.nothing)
-        read = emit("Reshape", emit("Range", emit.int64(0), count, emit.int64(1)), emit("Shape", updated))
+        gathered = emit("Reshape", emit("Range", emit.int64(0), count, emit.int64(1)), emit("Shape", updated))
         index = emit(
-            "Max", emit("Cast", read, to=TensorProto.INT32), emit("Add", updated, emit("Cast", count, to=TensorProto.INT32))
+            "Max", emit("Cast", gathered, to=TensorProto.INT32), emit("Add", updated, emit("Cast", count, to=TensorProto.INT32))
         )
         return emit("Concat", emit("Gather", self.cached(), cached, axis=0), as_rows(emit, value), axis=0), index
 
     def cached_rows(self, emit: Emitter) -> gs.Tensor:
-        """The cached activation in the places and the order of the updated rows."""
+        """The cached activation on the cells of the updated rows, in their order."""
         value = self.updated
         return value.cached if value.cached is not None else cached_rows(emit, value.box, value.tile, self.cached())
 
     def read_changes(self, emit: Emitter, y: Reads, x: Reads) -> gs.Variable:
-        """What the patch changes in the cells read, the updated minus the cached: zero outside of the region."""
+        """Gathers the change, updated minus cached, of the cells read: zero outside of the region."""
         value = self.updated
         changes, numbers = emit("Sub", as_rows(emit, value), self.cached_rows(emit)), value.row_numbers(emit)
-        joined = not numbers.nothing or not (value.zeros or value.cached is not None)
-        if joined:
+        needs_zeros = not numbers.nothing or not (value.zeros or value.cached is not None)
+        if needs_zeros:
             zeros = emit.constant(np.zeros((1, value.channels), np.float32), "nothing")
             changes = emit("Concat", zeros, changes, axis=0)
-        index = updated_index(emit, value.box, numbers, y, x, base=numbers.nothing + joined)
+        index = updated_index(emit, value.box, numbers, y, x, base=numbers.nothing + needs_zeros)
         return emit("Gather", changes, emit("Max", index, emit.int32(0)), axis=0)
 
 
 def cached_rows(emit: Emitter, box: Box, tile: Tile | None, table: gs.Tensor) -> gs.Variable:
-    """The cached rows of a box in an order of rows: [rows, C]."""
+    """The rows of the cached activation ``table`` on the cells of ``box``: [rows, C], in tile order or row-major."""
     if tile is None:
         index = cell_index(emit, box)
     else:

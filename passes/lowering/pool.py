@@ -1,4 +1,4 @@
-"""Pooling on regions: the operator on gathered regions; every window gathered and reduced; or the change averaged over tiles."""
+"""Pooling on regions: the operator on gathered regions, a reduction of gathered windows, or a transform of tiled changes."""
 
 from __future__ import annotations
 
@@ -28,75 +28,75 @@ def _windows_work(shape: Shape) -> Work:
 
 
 def max_pool(site: Site) -> Updated:
-    """Padding is the lowest float, not zero, as in the operator."""
+    """The maximum of each gathered window; padding is the lowest float, as in the operator."""
     return site.computed(rows=site.emit("ReduceMax", _windows(site, LOWEST_ROW), site.emit.int64([1]), keepdims=0))
 
 
 def average_pool(site: Site) -> Updated:
-    """The sum of each window over the number of cells it counts."""
+    """The sum of each gathered window, divided by the number of cells that it counts."""
     emit, (y, x) = site.emit, _counts(site)
     total = emit("ReduceSum", _windows(site, ZERO_ROW), emit.int64([1]), keepdims=0)
     if _uniform(y, x):
         return site.computed(rows=emit("Mul", total, emit.constant(np.array(1 / (y[0] * x[0]), np.float32))))
     cells = (contiguous_reads(emit, Window.identity(a.size), a) for a in (site.output.y, site.output.x))
-    return site.computed(rows=emit("Mul", total, _shares(emit, y, x, *cells)))
+    return site.computed(rows=emit("Mul", total, _reciprocals(emit, y, x, *cells)))
 
 
 def norm_pool(site: Site) -> Updated:
-    """The p-norm of each window; padding is zero."""
+    """The p-norm of each gathered window; padding is zero."""
     emit, windows, power = site.emit, _windows(site, ZERO_ROW), site.node.attrs.get("p", 2)
     axis = emit.int64([1])
     if power in (1, 2):
         return site.computed(rows=emit(f"ReduceL{power}", windows, axis, keepdims=0))
-    exponents = [emit.constant(np.array(one, np.float32)) for one in (power, 1 / power)]
+    exponents = [emit.constant(np.array(exponent, np.float32)) for exponent in (power, 1 / power)]
     total = emit("ReduceSum", emit("Pow", emit("Abs", windows), exponents[0]), axis, keepdims=0)
     return site.computed(rows=emit("Pow", total, exponents[1]))
 
 
 def _regions_work(shape: Shape) -> Work:
-    """Regions go channels first, and back; a window's cells come from near caches, in which they are half as dear."""
+    """Regions are transposed to NCHW and back; the overlapping reads of windows hit near caches, at half the cost."""
     read, written = shape.reads * shape.channels, shape.cells * shape.channels
     moved = shape.union + 3 * read + (1 if shape.transitions.keeps_maps else 3) * written + shape.taps * written / 2
     return Work(moved=moved, nodes=24 / shape.batch, held=2 * read + 2 * written)
 
 
 def _on_regions(site: Site, pad_row: int) -> gs.Variable:
-    """The operator itself, without padding, on the gathered input regions (padding comes as rows): [batch, C, h, w]."""
+    """The operator itself with zero ``pads`` on gathered input regions, which contain the padding: [batch, C, h, w]."""
     emit, (y, x) = site.emit, site.windows
     maps = emit("Transpose", site.cells(site.operand, pad_row), perm=[0, 3, 1, 2])
     attributes = {"kernel_shape": [y.kernel, x.kernel], "strides": [y.stride, x.stride]}
-    if max(y.dilation, x.dilation) > 1:  # an average has no such attribute in older opsets
+    if max(y.dilation, x.dilation) > 1:  # AveragePool lacks this attribute in older opsets
         attributes["dilations"] = [y.dilation, x.dilation]
     return emit(
         site.node.op, maps, name=None, domain=None, **attributes
-    )  # for the type checker: they are not among the attributes
+    )  # name and domain are given for the type checker, which takes them for possible keys of attributes
 
 
 def max_pool_on_regions(site: Site) -> Updated:
-    """Padding is the lowest float, as in the operator."""
+    """MaxPool itself on gathered regions; padding is the lowest float, as in the operator."""
     return site.computed(maps=_on_regions(site, LOWEST_ROW))
 
 
 def average_pool_on_regions(site: Site) -> Updated:
-    """The mean with zeros for padding, then over the number of cells that count."""
+    """AveragePool itself with zeros for padding, rescaled by the number of cells that each window counts."""
     emit, (y, x) = site.emit, _counts(site)
     means = _on_regions(site, ZERO_ROW)
     if site.layout.maps:
         return site.computed(maps=means)
     cells = (contiguous_reads(emit, Window.identity(a.size), a) for a in (site.output.y, site.output.x))
     taps = np.prod([window.kernel for window in site.windows])
-    counted = emit("Mul", _shares(emit, y, x, *cells), emit.constant(np.array(taps, np.float32)))
+    counted = emit("Mul", _reciprocals(emit, y, x, *cells), emit.constant(np.array(taps, np.float32)))
     return site.computed(rows=emit("Mul", as_rows(emit, Updated(site.output, site.channels, maps=means)), counted))
 
 
 def _layout_of_means(around: Surroundings) -> Layout:
-    """Channels first as they come, but where windows at the borders count fewer cells."""
+    """Maps as the operator returns them; rows where windows at the borders count fewer cells and are rescaled."""
     taps = [window.kernel for window in around.windows]
     return MAPS if all(set(counts) == {size} for counts, size in zip(_counts(around), taps, strict=True)) else ROWS
 
 
 def _sums(window: Window, tile: int) -> DoubleArray:
-    """[tile, cells]: which cells that a tile reads each of its outputs adds up."""
+    """[tile, cells]: 1 where an output of a tile sums an input cell of the tile, else 0."""
     taps = np.arange(window.input_extent(tile)) - np.arange(tile)[:, None] * window.stride
     sums: DoubleArray = ((taps >= 0) & (taps < window.reach) & (taps % window.dilation == 0)).astype(np.float64)
     return sums
@@ -111,7 +111,7 @@ def _tiled_work(size: int, shape: Shape) -> Work:
 
 
 def _tiled_mean(size: int, site: Site) -> Updated:
-    """The change of the sums, over tiles of ``size`` x ``size`` outputs, as matrix products."""
+    """The change of the means on tiles of ``size`` x ``size`` outputs, by matrix products, plus the cached output."""
     emit, (y, x) = site.emit, _counts(site)
     along_y, along_x = (_sums(window, size) for window in site.windows)
     cells = site.operand.read_changes(emit, *site.tiles())
@@ -120,7 +120,7 @@ def _tiled_mean(size: int, site: Site) -> Updated:
     sums = emit("Reshape", apply_along_both(emit, along_y, along_x, cells, "pool"), emit.int64([-1, site.channels]))
     box = site.output
     outputs = tile_reads(emit, (Window.identity(box.y.size), Window.identity(box.x.size)), box, (size, size))
-    return added_to_cached(site, emit("Mul", sums, _shares(emit, y, x, *outputs)))
+    return added_to_cached(site, emit("Mul", sums, _reciprocals(emit, y, x, *outputs)))
 
 
 def _in_tiles(size: int, around: Surroundings) -> Layout:
@@ -128,14 +128,14 @@ def _in_tiles(size: int, around: Surroundings) -> Layout:
 
 
 def _windows(site: Site, pad_row: int) -> gs.Variable:
-    """[batch * h * w, kernel h * kernel w, C]."""
+    """im2col, [batch * h * w, kernel h * kernel w, C]."""
     y, x = site.windows
     shape = site.emit.int64([-1, y.kernel * x.kernel, site.channels])
     return site.emit("Reshape", site.patches(site.operand, pad_row), shape)
 
 
 def _counts(around: Surroundings) -> tuple[IntArray, IntArray]:
-    """Per output along y and x, the cells its window counts (``count_include_pad``, clipped windows of ``ceil_mode``)."""
+    """int64 [outputs] along y and x: cells that each output's window counts (``count_include_pad``, clipped by ``ceil_mode``)."""
     pads = around.attribute("pads", [0, 0, 0, 0])
     assert isinstance(pads, list)
     before, after = (pads[:2], pads[2:]) if around.attribute("count_include_pad", 0) else ([0, 0], [0, 0])
@@ -147,8 +147,8 @@ def _uniform(y: IntArray, x: IntArray) -> bool:
     return len(set(y)) == len(set(x)) == 1
 
 
-def _shares(emit: Emitter, counts_y: IntArray, counts_x: IntArray, y: Reads, x: Reads) -> gs.Variable:
-    """float32 [rows, 1]: one over the counted cells of each output read (of the last, for those beyond the map)."""
+def _reciprocals(emit: Emitter, counts_y: IntArray, counts_x: IntArray, y: Reads, x: Reads) -> gs.Variable:
+    """float32 [rows, 1]: the reciprocal of the counted cells of each output; outputs beyond the map take that of the last."""
     along = []
     for counts, reads in ((counts_y, y), (counts_x, x)):
         inverse = (1 / np.maximum(counts, 1)).astype(np.float32)

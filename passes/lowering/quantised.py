@@ -1,7 +1,7 @@
-"""Quantised maps on regions: ONNX Runtime's own operators on integers, so that what they round is rounded alike.
+"""Quantised maps on regions: ONNX Runtime's own integer operators, so that rounding is bit-identical.
 
-Padding comes as rows of the zero point. Regions as channels first are what the operators are defined on; ONNX Runtime runs them
-with channels last, as rows are, and so no transposition is left of those that are written here.
+Padding is gathered as rows of the zero point. The operators are defined on NCHW, so transpositions are emitted around them. ONNX
+Runtime runs them channels last, as rows are, and removes these transpositions.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SOLO = ("QuantizeLinear", "DequantizeLinear", *UNARY)
 
 
 def _parameters(site: Site, inputs: list[gs.Tensor]) -> list[gs.Tensor | None]:
-    """Scales, zero points, weights, biases."""
+    """Constant inputs (scales, zero points, weights, biases) as initializers; None for those left out."""
     return [site.constant(value) if not value.is_empty() else None for value in inputs]
 
 
 def _conv_work(shape: Shape) -> Work:
-    """Regions are gathered; the operator copies its windows side by side, but where it reads one cell for one."""
+    """Regions are gathered; the operator then does its own im2col, except for a 1x1 window of stride 1."""
     read, written = shape.reads * shape.channels, shape.cells * shape.outputs
     windows = shape.cells * shape.taps * shape.channels
     moved = 2 * read if shape.one_to_one else shape.union + 2 * read + 2 * windows
@@ -45,7 +45,7 @@ def _conv_work(shape: Shape) -> Work:
 
 
 def conv_on_regions(site: Site) -> Updated:
-    """The operator without padding, over the regions as they are or gathered."""
+    """The operator itself with zero ``pads``, on regions as held or gathered."""
     parameters, group = _parameters(site, site.node.inputs[1:]), site.attribute("group", 1)
     return site.computed(maps=site.emit("QLinearConv", site.maps(), *parameters, group=group, **site.unpadded))
 
@@ -68,9 +68,9 @@ def _gemm_work(shape: Shape) -> Work:
 
 
 def conv_as_gemm(site: Site) -> Updated:
-    """Windows side by side by a Gather, then one product for the whole batch, which rounds as the convolution does.
+    """im2col by Gather, then one QGemm for the whole batch, which rounds as the convolution does.
 
-    The convolution has products for each image by itself, too small to be fast.
+    The convolution itself multiplies image by image, in products too small to be fast.
     """
     emit, node, (y, x) = site.emit, site.node, site.windows
     _, scale, zero, weights, weights_scale, weights_zero, output_scale, output_zero, *bias = node.inputs
@@ -81,9 +81,9 @@ def conv_as_gemm(site: Site) -> Updated:
         rows = emit("Reshape", site.patches(site.operand), emit.int64([-1, depth]))
     columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
     matrix = emit("Reshape", columns, emit.int64([depth, site.channels]))
-    before, behind = _parameters(site, [weights_scale, weights_zero]), _parameters(site, [output_scale, output_zero])
-    (added,) = _parameters(site, bias) or [None]
-    inputs = [rows, *_parameters(site, [scale, zero]), matrix, *before, added, *behind]
+    of_weights, of_output = _parameters(site, [weights_scale, weights_zero]), _parameters(site, [output_scale, output_zero])
+    (bias_constant,) = _parameters(site, bias) or [None]
+    inputs = [rows, *_parameters(site, [scale, zero]), matrix, *of_weights, bias_constant, *of_output]
     return site.computed(rows=emit("QGemm", *inputs, domain=domain_of("QGemm")))
 
 
@@ -97,7 +97,7 @@ def _pool_work(shape: Shape) -> Work:
 
 
 def average_pool_on_regions(site: Site) -> Updated:
-    """The operator without padding: all windows count it."""
+    """The operator itself with zero ``pads``: the gathered padding counts in every window (``check_pool`` ensures that)."""
     y, x = site.windows
     maps = site.emit(
         "QLinearAveragePool",
@@ -111,10 +111,10 @@ def average_pool_on_regions(site: Site) -> Updated:
 
 
 def convert_cells(site: Site) -> Updated:
-    """The operator itself, on whichever layout the region is in."""
+    """The operator itself, in the layout of the input region."""
     value, node = site.value, site.node
     parameters = _parameters(site, node.inputs[1:])
-    attributes = {name: number for name, number in node.attrs.items() if name != "axis"}  # of scales that there is one of
+    attributes = {name: value for name, value in node.attrs.items() if name != "axis"}  # scales are per tensor, so axis is moot
 
     def apply(held: gs.Tensor) -> gs.Tensor:
         return site.emit(node.op, held, *parameters, domain=domain_of(node.op), **attributes)
@@ -126,7 +126,7 @@ def convert_cells(site: Site) -> Updated:
 
 
 def merge_regions(site: Site) -> Updated:
-    """Two regions brought to the union box, or one and a number a channel."""
+    """The operator on two regions brought to the union box, or on one region and a constant per channel."""
     emit = site.emit
     inputs: list[gs.Tensor | None] = []
     for place, (operand, value) in enumerate(zip(site.inputs, site.node.inputs, strict=True)):
@@ -140,7 +140,7 @@ def merge_regions(site: Site) -> Updated:
 
 
 def concatenate(site: Site) -> Updated:
-    """Branches brought to the union box, then side by side along the channels."""
+    """QLinearConcat along the channels, all branches as rows on the union box."""
     inputs: list[gs.Tensor | None] = []
     for operand, value in zip(site.inputs, site.node.inputs, strict=True):
         inputs += [site.aligned_rows(operand)] if operand is not None else _parameters(site, [value])

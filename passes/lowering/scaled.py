@@ -1,13 +1,13 @@
-"""Scales of channels that are put off until a convolution can take them into its weights.
+"""Channel scales that are deferred until a convolution can fold them into its weights.
 
-Rows that batch normalisation and arithmetic scale are computed as ever, and known beside that as a factor and an offset of
-the rows before. A Relu makes factors of that: relu(a x + b) is a max(x + b / a, 0) where a > 0 and a min(x + b / a, 0) where
-a < 0. Only a Gemm asks for that form, which leaves two passes over the activation of three to five (DenseNet reads its widest
-activations so, and residual networks that activate before they convolve); nodes that nothing reads are dropped.
+Rows that batch normalisation or arithmetic scales are computed as usual, and beside that recorded as a factor and an offset of
+earlier rows. A Relu turns the offset into a factor form: relu(a x + b) is a max(x + b / a, 0) where a > 0 and
+a min(x + b / a, 0) where a < 0. Only a Gemm reads this form, which leaves two of three to five passes over the activation
+(DenseNet reads its widest activations so, and pre-activation residual networks). Nodes without readers are dropped at the end.
 
-The offset stays in front of the products. Joined to the bias behind them it would save one pass more, but what comes out near
-zero would be the difference of two sums as large as the offsets: nothing of float32's precision was left of channels whose
-mean is far more than their deviation.
+The offset is added before the products. Folded into the bias behind them it would save one more pass, but a result near zero
+would be the difference of two sums as large as the offsets: channels whose mean is far larger than their deviation lost all
+precision of float32.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.runtime.arrays import BoolArray, DoubleArray
 
 NOTHING = 1e-30
-"""Factors up to this make a constant of a channel: what it varies by is below all rounding, and nothing is divided by it."""
+"""A channel whose factor is at most this is treated as constant: its variation is below rounding, and it is no divisor."""
 LARGEST = 1e30
-"""Of what is added to rows. Beyond it a channel is not what a network computes with, and float32 might overflow."""
+"""Largest offset that is added to rows. Networks do not compute with larger ones, and float32 might overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaled:
-    """``factor`` * ``rows`` + ``offset``: rows [rows, C], the others [C]."""
+    """The affine form ``factor`` * ``rows`` + ``offset``: ``rows`` is [rows, C], ``factor`` and ``offset`` are float64 [C]."""
 
     rows: gs.Tensor
     factor: DoubleArray
@@ -45,19 +45,19 @@ class Scaled:
 
     @property
     def centred(self) -> bool:
-        """Whether only constants have an offset, so that it can be added behind a product without a loss of precision."""
+        """Whether only constant channels have an offset, so that a bias behind the product can take it without cancellation."""
         return not np.any(self.offset[self.varies])
 
     def then(self, factor: DoubleArray | float, offset: DoubleArray | float) -> Scaled | None:
-        """What is scaled and shifted once more, or None where that overflows float32."""
+        """This, multiplied by ``factor`` and shifted by ``offset``; None where that overflows float32."""
         with np.errstate(invalid="ignore"):  # infinities
             factors, offsets = self.factor * factor, self.offset * factor + offset
-        if not all(np.all(abs(numbers) < np.finfo(np.float32).max) for numbers in (factors, offsets)):
+        if not all(np.all(abs(values) < np.finfo(np.float32).max) for values in (factors, offsets)):
             return None
         return Scaled(self.rows, factors, offsets)
 
     def clipped(self, emit: Emitter) -> Scaled | None:
-        """The Relu of it, or None where that cannot be told in float32."""
+        """The Relu of this in the same form; None where float32 cannot represent it."""
         shift = np.where(self.varies, self.offset, 0.0) / np.where(self.varies, self.factor, 1.0)
         if not np.all(abs(shift) < LARGEST):
             return None

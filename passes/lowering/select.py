@@ -1,4 +1,4 @@
-"""The table of lowerings, and which of them can compute a node."""
+"""The table of lowerings by operator, and the selection of those that apply to a node."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ FAMILIES = (channels, conv, elementwise, integer, pool, quantised, resampling, w
 
 
 def _by_operator(lowerings: Iterable[Lowering]) -> dict[str, list[Lowering]]:
-    found: dict[str, list[Lowering]] = {}
-    for one in lowerings:
-        for operator in one.operators:
-            candidates = found.setdefault(operator, [])
-            assert all(candidate.name != one.name for candidate in candidates), f"two lowerings {one.name} for {operator}"
-            candidates.append(one)
-    return found
+    table: dict[str, list[Lowering]] = {}
+    for lowering in lowerings:
+        for operator in lowering.operators:
+            candidates = table.setdefault(operator, [])
+            assert all(other.name != lowering.name for other in candidates), f"two lowerings {lowering.name} for {operator}"
+            candidates.append(lowering)
+    return table
 
 
-LOWERINGS = _by_operator(one for family in FAMILIES for one in family.LOWERINGS)
-"""The candidates of every operator."""
+LOWERINGS = _by_operator(lowering for family in FAMILIES for lowering in family.LOWERINGS)
+"""All lowerings, by operator."""
 
 
 def windows(node: gs.Node, output: Region) -> Windows:
-    """The (y, x) windows of the node; identity windows where it is no sliding window."""
+    """The (y, x) windows of a sliding-window node; identity windows for any other node."""
     if slides(node):
         return windows_of(node)
     return Window.identity(output.y.size), Window.identity(output.x.size)
@@ -47,17 +47,20 @@ def windows(node: gs.Node, output: Region) -> Windows:
 def candidates(node: gs.Node, windows: Windows, prefer: Mapping[str, str], *, integers: bool = False) -> list[Lowering]:
     """The preferred lowering (by node name, then operator) alone if it applies, else all that apply.
 
-    Those of 8-bit integers are among them where ``integers`` are allowed.
+    Lowerings that multiply 8-bit integers are included only if ``integers``.
     """
-    applicable = [one for one in LOWERINGS[node.op] if one.applies(node, windows) and (integers or not one.integer)]
-    wanted = prefer.get(node.name, prefer.get(node.op))
-    return [candidate for candidate in applicable if candidate.name == wanted] or applicable
+    applicable = [
+        lowering for lowering in LOWERINGS[node.op] if lowering.applies(node, windows) and (integers or not lowering.integer)
+    ]
+    preferred = prefer.get(node.name, prefer.get(node.op))
+    return [lowering for lowering in applicable if lowering.name == preferred] or applicable
 
 
 def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int) -> Shape:
-    """The node on regions of ``h`` x ``w`` cells (one a batch).
+    """The sizes of ``node`` on output regions of ``h`` x ``w`` cells (int64 [batches]).
 
-    As long as layouts are not known, rows are read, and rows are made for all but heads, which sum maps as they are.
+    Its transitions are those before layouts are chosen: inputs are rows, and so are outputs, except for those that only heads
+    read, which pool maps directly.
     """
     region = plan.regions[node.outputs[0].name]
     read = [plan.regions[value.name] for value in node.inputs if value.name in plan.regions]
@@ -76,7 +79,7 @@ def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int) ->
 
 
 def _samples(node: gs.Node, region: Region) -> int:
-    """Cells of ``region``, which ``node`` resamples, that an output is made of."""
+    """Taps of a resampling ``node`` on ``region``: input cells that each output cell reads."""
     if node.op == "Slice" and sliced_axes(node) == {region.channel_axis}:
         return 1
     y, x = taps_of(node, region)
@@ -85,4 +88,4 @@ def _samples(node: gs.Node, region: Region) -> int:
 
 def by_name(node: gs.Node, name: str) -> Lowering:
     """The lowering called ``name`` of the node's operator."""
-    return next(candidate for candidate in LOWERINGS[node.op] if candidate.name == name)
+    return next(lowering for lowering in LOWERINGS[node.op] if lowering.name == name)

@@ -1,4 +1,4 @@
-"""Where a lowering works: a node with its operands, and how they are read for the region to compute."""
+"""The site of a lowering: one incremental node, its operands, and the reads that gather them for the output region."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Site(Surroundings):
         emit: the graph under construction.
         inputs: per input of the node, its operand, or None for a constant.
         output: box of the region to compute.
-        layout: that the region is to be held in.
-        cached: returns the cached rows of the output [H * W + 2, C] (the first call makes them an input of the graph).
-        gate: returns the numbers [1, C] of an input that is a frozen gate, None for others.
+        layout: of the output region, chosen before emission.
+        cached: returns the cached activation of the output as rows [H * W + 2, C]; the first call makes it a graph input.
+        gate: returns the values [1, C] of an input that is a frozen gate, None for any other input.
     """
 
     emit: Emitter
@@ -45,18 +45,18 @@ class Site(Surroundings):
 
     @property
     def operand(self) -> Operand:
-        """The first input, which is the data input of every node but a merge."""
+        """The first input: the data input of every operator except merges."""
         first = self.inputs[0]
         assert first is not None
         return first
 
     @property
     def value(self) -> Updated:
-        """The first input, :meth:`brought_in_place`."""
+        """The region of the first input, :meth:`brought_in_place`."""
         return self.brought_in_place(self.operand)
 
     def brought_in_place(self, operand: Operand) -> Updated:
-        """What a node that goes cell by cell reads for its region: as it lies, or anew where a threshold by node leaves less."""
+        """The input region of a pointwise node: as held, or gathered on the output's box where a node threshold shrank it."""
         value = operand.updated
         if value.box == self.output:
             return value
@@ -64,26 +64,26 @@ class Site(Surroundings):
         return Updated(self.output, value.channels, rows=rows)
 
     def as_typed(self, held: gs.Tensor, value: gs.Tensor) -> gs.Tensor:
-        """A region of ``value`` as the operator takes it: truth values are held as zeros and ones."""
+        """A region of ``value`` in the type that the operator takes: booleans are held as float32 zeros and ones."""
         return self.emit("Cast", held, to=TensorProto.BOOL) if value.dtype == np.bool_ else held
 
     def as_held(self, result: gs.Tensor) -> gs.Tensor:
-        """What the operator gave as regions are held."""
+        """The operator's result in the type that regions are held in: booleans as float32."""
         return self.emit("Cast", result, to=TensorProto.FLOAT) if self.node.outputs[0].dtype == np.bool_ else result
 
     def constant(self, value: gs.Tensor) -> gs.Constant:
-        """A constant input of the source node, in the graph under construction."""
+        """A constant input of the source node, as an initializer of the graph under construction."""
         return self.emit.constant(value.values, value.name)
 
     def cells(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
-        """Every cell that the windows of the output region touch, padding included: [batch, h, w, C]."""
+        """The receptive field of the output region as one box, padding included: [batch, h, w, C]."""
         y, x = (
             contiguous_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True)
         )
         return operand.read(self.emit, y, x, pad_row, sparse=_sparse(operand, self.mean_reads))
 
     def maps(self) -> gs.Tensor:
-        """Every cell that the windows of the output region touch, channels first: [batch, C, h, w]."""
+        """The receptive field of the output region as one box, padding included, channels first: [batch, C, h, w]."""
         value = self.operand.updated
         if not self.cell_by_cell:
             return self.emit("Transpose", self.cells(self.operand), perm=[0, 3, 1, 2])
@@ -93,57 +93,57 @@ class Site(Surroundings):
         return self.emit("Transpose", in_regions(self.emit, value, rows), perm=[0, 3, 1, 2])
 
     def patches(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
-        """The window of every output cell (im2col): [batch, h, w, kernel h, kernel w, C]."""
+        """im2col: the window of every output cell, [batch, h, w, kernel h, kernel w, C]."""
         y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
         reads = [extent * window.kernel for extent, window in zip(self.mean_extent, self.windows, strict=True)]
         return operand.read(self.emit, y, x, pad_row, sparse=_sparse(operand, reads))
 
     def changed_patches(self, operand: Operand) -> gs.Variable:
-        """What the patch changes in the window of every output cell: [batch, h, w, kernel h, kernel w, C]."""
+        """im2col of the change, updated minus cached: [batch, h, w, kernel h, kernel w, C]."""
         y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
         return operand.read_changes(self.emit, y, x)
 
     @property
     def unpadded(self) -> dict[str, Any]:
-        """Attributes of the convolution or pool on regions that have their padding: its windows without any."""
-        windows = {name: [getattr(window, size) for window in self.windows] for name, size in WINDOW_ATTRIBUTES.items()}
+        """Attributes of the node's convolution or pool with zero ``pads``: gathered regions contain the padding already."""
+        windows = {name: [getattr(window, field) for window in self.windows] for name, field in WINDOW_ATTRIBUTES.items()}
         return {**windows, "pads": [0, 0, 0, 0]}
 
     @property
     def tile(self) -> Tile:
-        """Of a region that is laid out in tiles."""
+        """The tile of the output's layout. Only for lowerings whose rows are in tile order."""
         assert self.layout.tile is not None
         return self.layout.tile
 
     def tiles(self) -> tuple[Reads, Reads]:
-        """Every input cell of the tiles of outputs, along y and x: the index is [cells y, cells x, all tiles]."""
+        """Reads, along y and x, of every input cell of the output tiles: the index is [cells y, cells x, all tiles]."""
         return tile_reads(self.emit, self.windows, self.output, self.tile)
 
     def tile_cells(self, operand: Operand) -> gs.Variable:
-        """Every input cell of the tiles of outputs: [cells y, cells x, all tiles, C]."""
+        """Every input cell of the output tiles, gathered: [cells y, cells x, all tiles, C]."""
         sides = zip(self.mean_extent, self.windows, self.tile, strict=True)
         reads = [np.ceil(extent / size) * window.input_extent(size) for extent, window, size in sides]
         return operand.read(self.emit, *self.tiles(), sparse=_sparse(operand, reads))
 
     def aligned_rows(self, operand: Operand) -> gs.Tensor:
-        """An operand on the output's box, rows in the output's order: as it is if it lies so, else reordered or read anew."""
+        """An operand's rows on the output's box in the output's row order: as held if they match, else reordered or gathered."""
         value = operand.updated
-        if self._lies_so(operand):
+        if self._matches_output(operand):
             return as_rows(self.emit, value)
         if self.layout.tile is None and value.box == self.output:
             return value.in_plain_order(self.emit, as_rows(self.emit, value))
         cells = self.cells(operand) if self.layout.tile is None else self.tile_cells(operand)
         return self.emit("Reshape", cells, self.emit.int64([-1, value.channels]))
 
-    def _lies_so(self, operand: Operand) -> bool:
+    def _matches_output(self, operand: Operand) -> bool:
         return operand.updated.box == self.output and operand.updated.tile == self.layout.tile
 
     def zeros(self, operands: Sequence[Operand]) -> bool:
-        """Whether in all :meth:`aligned_rows` the rows in front are zeros: rows that are read anew come with zeros there."""
-        return all(operand.updated.zeros or not self._lies_so(operand) for operand in operands)
+        """Whether the leading rows of all :meth:`aligned_rows` are zeros (:attr:`Updated.zeros`); gathered rows have them."""
+        return all(operand.updated.zeros or not self._matches_output(operand) for operand in operands)
 
     def cached_output(self) -> gs.Variable:
-        """The node's cached output on the region's box: rows in the output's order, [rows, C]."""
+        """The node's cached output on the region's box: [rows, C] in the output's row order."""
         return cached_rows(self.emit, self.output, self.layout.tile, self.cached())
 
     def computed(
@@ -155,12 +155,12 @@ class Site(Surroundings):
         zeros: bool = False,
         scaled: Scaled | None = None,
     ) -> Updated:
-        """The region, given as rows or as maps, whichever its layout is."""
+        """The output region from its tensor: exactly one of ``rows`` and ``maps``, as its layout requires."""
         assert (rows is None) == self.layout.maps, f"{self.node.name} is laid out as {self.layout}"
         return Updated(self.output, self.channels, rows, maps, self.layout.tile, cached, zeros, scaled)
 
 
 def _sparse(operand: Operand, reads: Sequence[float]) -> bool:
-    """Whether the map has more cells than ``reads`` (along y and x) of a batch move when they are copied first."""
+    """Whether to gather only the cached cells read, not join the whole cached map; ``reads`` are cells read along y and x."""
     box = operand.updated.box
     return joins_reads(box.y.size * box.x.size, float(np.prod(reads)), assumed.TYPICAL_BATCH)

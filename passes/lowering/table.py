@@ -1,4 +1,4 @@
-"""A lowering: one way to compute a node on regions, and what it takes."""
+"""The record of a lowering: one way to compute an operator on regions, with its layout, its work and its rounding."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def always(node: gs.Node, windows: Windows) -> bool:
 
 
 def copied(shape: Shape) -> Work:
-    """Of an operator that reads its inputs once and writes its output once, in the order that the output is to have."""
-    numbers = shape.rows * (shape.channels + shape.outputs)
+    """The work of an operator bound by memory: its inputs are read and its output is written once, in the output's row order."""
+    elements = shape.rows * (shape.channels + shape.outputs)
     transitions = shape.transitions
     moved = 2 * shape.rows * transitions.reordered + shape.read_again(transitions.anew)
     nodes = 1 + 3 * bool(transitions.reordered) + 20 * bool(transitions.anew)
-    return Work(moved=numbers + moved, nodes=nodes / shape.batch, held=numbers)
+    return Work(moved=elements + moved, nodes=nodes / shape.batch, held=elements)
 
 
 def no_rounding(windows: Windows) -> float:
@@ -37,18 +37,18 @@ def no_rounding(windows: Windows) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Lowering:
-    """One way to compute a node's region.
+    """One way to compute a node's output region.
 
     Attributes:
         name: as the report shows it.
-        operators: that it computes.
-        emit: emits it, in the layout that ``layout`` gives.
-        layout: of the region that it computes, by what surrounds the node.
-        applies: whether it can compute a node (with these windows) at all.
-        work: what it takes.
-        on_maps: name of the lowering in its place where the region that is read cell by cell is held as maps.
-        integer: whether products are of 8-bit integers, for approximate variants only.
-        rounding: rms error relative to the output's, in units of float32's rounding, over what a direct evaluation has.
+        operators: the operators that it implements.
+        emit: emits the nodes, with the output in the layout that ``layout`` gives.
+        layout: of the output region, by the layouts of the inputs.
+        applies: whether it can compute a given node (with these windows) at all.
+        work: for the cost model.
+        on_maps: name of the lowering that replaces it where a 1x1 window of stride 1 reads a region held as maps.
+        integer: whether it multiplies 8-bit integers: for approximate variants only.
+        rounding: rms error that it adds, relative to the output's rms, in units of float32's rounding; 0 for direct evaluation.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Linear operators on the change inside tiles: what minimal filtering and average pooling have in common."""
+"""Linear transforms of tiles of the change: shared by minimal filtering and average pooling."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kcompiler.runtime.arrays import DoubleArray
 
 
 def apply_along_both(emit: Emitter, y: DoubleArray, x: DoubleArray, value: gs.Tensor, name: str) -> gs.Variable:
-    """``y`` along the first and ``x`` along the second of the axes that ``value`` has in front: [rows of y, rows of x, numbers].
+    """Multiplies the first axis of ``value`` by ``y`` and the second by ``x``: [rows of y, rows of x, all other axes].
 
-    Two products with small matrices; their Kronecker product would be one, but took twice as long.
+    Two products with small matrices. A single product with their Kronecker product took twice as long.
     """
     if y.size > 1:
         flat = emit("Reshape", value, emit.int64([y.shape[1], -1]))
@@ -24,7 +24,7 @@ def apply_along_both(emit: Emitter, y: DoubleArray, x: DoubleArray, value: gs.Te
 
 
 def added_to_cached(site: Site, changes: gs.Tensor) -> Updated:
-    """The output's region: what was cached, and what ``changes`` (in the order of its layout) add to it."""
+    """The output region: its cached rows plus ``changes``, which are in the row order of its layout."""
     rows = site.emit("Reshape", changes, site.emit.int64([-1, site.channels]))
     cached = site.cached_output()
     return site.computed(rows=site.emit("Add", cached, rows), cached=cached, zeros=True)

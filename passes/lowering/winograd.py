@@ -1,12 +1,12 @@
 """Convolution by minimal filtering (Winograd) over tiles of each region: Gather, MatMul, one batched MatMul, MatMul.
 
-It is the change that is convolved, the updated minus the cached input, and added to the cached output. Outside of the
-region there is no change, so nothing is read around it; and the rounding that the transforms amplify is relative to the
-change, which deep in a network is a small part of the activations. Where outputs far outnumber inputs, the values
-themselves may be convolved instead: that reads no cached output, for more rounding.
+The change (updated minus cached input) is convolved, and the result is added to the cached output. The change is zero outside
+of the region, so nothing is read around it. The rounding error that the transforms amplify is relative to the change, which
+deep in a network is small beside the activations. Where output channels far outnumber input channels, the activations
+themselves may be convolved instead: that reads no cached output, at the price of a larger rounding error.
 
-The tiles' input cells are gathered element by element of the tile, so both transforms are plain matrix products, and the
-products of all elements one 3-D MatMul. The output stays in tile order: later reads address any order of rows.
+The input cells of the tiles are gathered tile element by tile element. So each transform is a plain matrix product, and the
+elementwise products are one batched MatMul. The output stays in tile order: later reads can address any row order.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from kcompiler.passes.lowering.work import Shape, Work
 SQUARE = (2, 3, 4, 5, 6, 7)
 """Tile sizes along an axis that has more than one tap."""
 WIDER = 2
-"""Values are convolved to at least so many outputs for each input, 0.9 of the time; to fewer it is 0.95, less than the room for
-rounding is worth elsewhere."""
+"""Output channels per input channel from which activations may be convolved instead of changes. Their time is 0.9 of that of
+changes there, 0.95 below, for which the error budget is better spent elsewhere."""
 VALUES = 3.0
-"""Values over changes of the inputs, as rounding of the outputs shows it: 1.7 (GoogLeNet) to 2.8 (VGG16)."""
+"""Magnitude of activations over that of changes, as it shows in the outputs' rounding errors: 1.7 (GoogLeNet) to 2.8 (VGG16)."""
 
 
 def algorithms(windows: Windows, size: int) -> tuple[Filtering, Filtering]:
-    """The (y, x) algorithms for tiles of ``size`` outputs along every axis with more than one tap."""
+    """The (y, x) algorithms for tiles of ``size`` outputs; along an axis whose kernel has one tap, tiles have size 1."""
     y, x = (filtering(size if window.kernel > 1 else 1, window.kernel, window.stride) for window in windows)
     return y, x
 
 
 def _applies(size: int, node: gs.Node, windows: Windows) -> bool:
-    """Ungrouped, undilated, with taps to save products on, and with enough interpolation points for them."""
+    """Ungrouped and undilated, with a kernel large enough that filtering saves products, and enough interpolation points."""
     return (
         node.attrs.get("group", 1) == 1
         and all(window.dilation == 1 and window.stride <= window.kernel for window in windows)
@@ -70,21 +70,21 @@ def _work_of_values(size: int, shape: Shape) -> Work:
 
 
 def _written(size: int, shape: Shape) -> float:
-    """Numbers in the tiles that cover the outputs."""
+    """Elements of the tiles that cover the output region."""
     y, x = algorithms(shape.windows, size)
     return shape.tiles((y.outputs, x.outputs)) * y.outputs * x.outputs * shape.outputs
 
 
 def _transformed(size: int, shape: Shape) -> Work:
-    """From the tiles of inputs to those of outputs, and one pass over these."""
+    """The work from gathered input tiles to output tiles: both transforms, the products, and one pass over the output."""
     y, x = algorithms(shape.windows, size)
     tiles = shape.tiles((y.outputs, x.outputs))
     elements = y.products * x.products
-    gathered, halfway = y.reach * x.reach * shape.channels, y.products * x.reach * shape.channels
+    gathered, half_transformed = y.reach * x.reach * shape.channels, y.products * x.reach * shape.channels
     transformed, multiplied = elements * shape.channels, elements * shape.outputs
     back = y.products * x.outputs * shape.outputs
-    # A product reads and writes its operands once more (it packs them), which counts where few channels meet.
-    moved = 2 * gathered + 2 * halfway + 2 * transformed + 2 * multiplied + 2 * back
+    # A matrix product packs its operands: they are read and written once more, which counts where channels are few.
+    moved = 2 * gathered + 2 * half_transformed + 2 * transformed + 2 * multiplied + 2 * back
     return Work(
         products=2 * tiles * elements * shape.channels * shape.outputs,
         moved=tiles * moved + 3 * _written(size, shape),
@@ -95,7 +95,7 @@ def _transformed(size: int, shape: Shape) -> Work:
 
 
 def _rounding(size: int, windows: Windows) -> float:
-    """How much the transforms amplify rounding (Barabasz et al., section 4): 1 at direct evaluation, both axes multiplied."""
+    """Amplification of rounding by the transforms (Barabasz et al., section 4), the product over both axes; 1 is direct."""
     amplification = 1.0
     for algorithm, window in zip(algorithms(windows, size), windows, strict=True):
         norms = (algorithm.weights**2).sum(axis=1) * (algorithm.inputs**2).sum(axis=1)
@@ -108,13 +108,13 @@ def _rounding_of_values(size: int, windows: Windows) -> float:
 
 
 def winograd(size: int, site: Site) -> Updated:
-    """The convolution of the change on tiles of ``size`` outputs an axis."""
+    """The convolution of the change, by tiles of ``size`` outputs an axis, plus the cached output."""
     cells = site.operand.read_changes(site.emit, *site.tiles())
     return added_to_cached(site, _on_tiles(size, site, cells))
 
 
 def winograd_of_values(size: int, site: Site) -> Updated:
-    """The convolution of the updated input, and of the cached around it."""
+    """The convolution of the activations: the updated region with the cached map around it."""
     emit = site.emit
     convolved = _on_tiles(size, site, site.tile_cells(site.operand))
     rows = emit("Reshape", convolved, emit.int64([-1, site.channels]))
@@ -129,7 +129,7 @@ def _in_tiles(size: int, around: Surroundings) -> Layout:
 
 
 def _on_tiles(size: int, site: Site, cells: gs.Tensor) -> gs.Variable:
-    """The products of ``cells`` (elements by y and x, tiles, C) in the transformed domain, and back: [y, x, tiles * M]."""
+    """Transforms ``cells`` [cells y, cells x, tiles, C], multiplies, and transforms back: [outputs y, outputs x, tiles * M]."""
     emit = site.emit
     y, x = algorithms(site.windows, size)
     inputs = apply_along_both(emit, y.inputs, x.inputs, cells, "winograd/inputs")
@@ -140,7 +140,10 @@ def _on_tiles(size: int, site: Site, cells: gs.Tensor) -> gs.Variable:
 
 
 def _weights(site: Site, weights: gs.Constant, y: Filtering, x: Filtering) -> gs.Constant:
-    """[elements, C, M], computed in float64. Stored, not left for ONNX Runtime to fold: that held them three times."""
+    """Transformed weights [elements, C, M], computed in float64.
+
+    They are stored, not left for ONNX Runtime to fold when it loads the model: that held three copies in memory.
+    """
     taps = np.asarray(weights.values, dtype=np.float64).transpose(2, 3, 1, 0)
     half = np.tensordot(x.weights, taps, axes=(1, 1))
     transformed = np.tensordot(y.weights, half, axes=(1, 1)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""What computing a node takes, and how long that is on a machine.
+"""The cost model: the work of a node, and the time that it takes on a machine.
 
-A lowering says its :class:`Work` for a :class:`Shape`; :class:`Rates` turn work into seconds. The rates are a model of a
-CPU with wide vectors: matrix products and convolutions bound by arithmetic, everything else by the bytes it moves.
+A lowering gives its :class:`Work` for a :class:`Shape`; :class:`Rates` convert work to seconds. The rates model a CPU with wide
+vectors: matrix products and convolutions are bound by arithmetic, everything else by memory traffic.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """A node and the regions it is computed on, batch by batch of a sample of a schedule.
+    """The sizes of a node and of its regions, in each batch of a sample of the schedule.
 
     Attributes:
-        channels: of the input; ``outputs`` of the output.
-        group: as in the operator.
+        channels: of all inputs together.
+        outputs: channels of the output.
+        group: the attribute of the operator.
         windows: (y, x).
-        h, w: int64 [batches], extent of the output's region in each batch.
-        batch: positions in each.
-        table: numbers in the cached maps that are read.
-        transitions: between the layouts of what is read and of the output.
-        samples: cells that an output of a resampling is made of, 1 for other nodes.
+        h, w: int64 [batches], extent of the output region in each batch.
+        batch: patch positions in each batch.
+        table: elements of the cached feature maps that are read.
+        transitions: layout conversions at the inputs and the output.
+        samples: input cells that each output cell of a resampling reads, 1 for other nodes.
     """
 
     channels: int
@@ -50,29 +51,29 @@ class Shape:
 
     @property
     def one_to_one(self) -> bool:
-        """Whether an output reads one cell, and the next output the next cell."""
+        """Whether the window is 1x1 with stride 1."""
         return self.taps == 1 and all(window.stride == 1 for window in self.windows)
 
     @property
     def cells(self) -> float:
-        """Cells of the output's region, the mean over the batches."""
+        """Cells of the output region, the mean over the batches."""
         return float(np.mean(self.h * self.w))
 
     @property
     def rows(self) -> float:
-        """Rows of the output: its cells, and those that tiles overhang."""
+        """Rows of the output: its cells, and the rows of tiles that overhang the region."""
         tile = self.transitions.tile
         return self.cells if tile is None else self.tiles(tile) * tile[0] * tile[1]
 
     @property
     def reads(self) -> float:
-        """Cells that the windows of the region touch, padding included."""
+        """Cells of the receptive field of the region, padding included, the mean over the batches."""
         y, x = self.windows
         return float(np.mean((y.reach + (self.h - 1) * y.stride) * (x.reach + (self.w - 1) * x.stride)))
 
     @property
     def union(self) -> float:
-        """Numbers moved to join the updated region and the cached map, or only the cells read of it: both are copied."""
+        """Elements moved to concatenate the updated region with the cached map, or with only the cells read of it."""
         return self._joined(self.channels)
 
     def _joined(self, channels: float) -> float:
@@ -80,26 +81,26 @@ class Shape:
         return 2 * (read + (assumed.COPIES * read if joins_reads(table, read, self.batch) else table / self.batch))
 
     def read_again(self, channels: int) -> float:
-        """Numbers moved to read so many of the inputs' channels, cell by cell, into rows of the output's order."""
+        """Elements moved to gather ``channels`` of the inputs' channels, cell by cell, into the output's row order."""
         return self._joined(channels) + 2 * self.rows * channels if channels else 0.0
 
     def tiles(self, tile: Tile) -> float:
-        """Tiles of outputs that cover the region."""
+        """Tiles that cover the output region, the mean over the batches."""
         return float(np.mean(-(-self.h // tile[0]) * -(-self.w // tile[1])))
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Of one position.
+    """The work of a node for one patch position. What a batch does once is divided by the positions in it.
 
     Attributes:
         products: FLOPs in matrix products.
         convolved: FLOPs in convolutions.
         integer: operations in matrix products of 8-bit integers.
-        moved: numbers read and written in all passes over activations.
-        loaded: numbers of weights that each batch reads once, shared out over its positions.
-        nodes: operators started, shared out likewise.
-        held: numbers alive at once at the peak.
+        moved: elements read and written in all passes over activations.
+        loaded: elements of weights that each batch reads once, per position.
+        nodes: operators started once per batch, per position.
+        held: elements alive at once at the peak.
     """
 
     products: float = 0.0
@@ -119,13 +120,14 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How fast a machine is.
+    """The throughput of a machine.
 
     Attributes:
-        products, convolved: FLOP/s of matrix products and of convolutions; ``integer`` of products of 8-bit integers.
-        moved: bytes/s of passes over activations that lie in memory, and of loading weights.
-        node: seconds that starting an operator takes.
-        cached: share of a pass that it saves to have the activations in a core's own cache.
+        products, convolved: FLOP/s of matrix products and of convolutions.
+        integer: operations/s of matrix products of 8-bit integers.
+        moved: bytes/s of passes over activations in main memory, and of loading weights.
+        node: seconds to start an operator.
+        cached: fraction of the time of a pass that is saved when the activations are in a core's own cache.
     """
 
     products: float
@@ -136,7 +138,7 @@ class Rates:
     cached: float
 
     def seconds(self, work: Work, batch: int | None = None) -> float:
-        """For a position in a batch of ``batch``, or wherever its activations lie."""
+        """Seconds for one position in a batch of ``batch``; without it, a typical share of the activations is in caches."""
         in_caches = assumed.TYPICAL_SHARE if batch is None else _share_in_caches(FLOAT_BYTES * work.held * batch)
         passes = 1 - self.cached * in_caches
         return (
@@ -149,22 +151,25 @@ class Rates:
 
 
 def joins_reads(numbers: float, reads: float, batch: int) -> bool:
-    """Whether a batch copies what it reads of a map of ``numbers`` to stand beside the updated rows, not the whole map."""
+    """Whether a batch gathers only the elements it reads (``reads`` a position) of a cached map of ``numbers`` elements.
+
+    Otherwise the whole map is concatenated with the updated rows.
+    """
     return numbers > assumed.COPIES * batch * reads
 
 
 def read_again(flops: float, rows: float, depth: float) -> float:
-    """Numbers that a matrix product of ``flops``, [rows, depth] times [depth, columns], moves besides reading and writing once.
+    """Elements that a GEMM of ``flops``, [rows, depth] times [depth, columns], moves beyond reading and writing each once.
 
-    ONNX Runtime takes STRIPE columns at a time: for each stripe all of the left matrix is read, and the sums so far are read and
-    written for every SLAB of the depth. What of it stays in a core's own cache counts for nothing.
+    ONNX Runtime blocks by STRIPE columns: each stripe reads all of the left matrix, and reads and writes its partial sums for
+    every SLAB of the depth. Traffic that stays in a core's own cache is not counted.
     """
     left, sums = (1 - _share_in_caches(FLOAT_BYTES * numbers) for numbers in (rows * depth, rows * assumed.STRIPE))
     return flops / assumed.STRIPE * (left + max(1 - assumed.SLAB / depth, 0.0) * sums)
 
 
 def _share_in_caches(size: float) -> float:
-    """1 for what a core's own cache holds, 0 for what lies in memory, and by the logarithm between."""
+    """1 for ``size`` bytes that fit a core's own cache, 0 for what exceeds all caches, linear in the logarithm between."""
     memory, cache = assumed.MEMORY_BYTES, assumed.CACHE_BYTES
     return float(np.clip(np.log2(memory / max(size, 1.0)) / np.log2(memory / cache), 0.0, 1.0))
 
@@ -173,4 +178,4 @@ DEFAULT_RATES = Rates(
     products=assumed.PRODUCTS, convolved=assumed.CONVOLVED, integer=assumed.INTEGER, moved=assumed.MOVED, node=assumed.NODE,
     cached=assumed.CACHED,
 )  # fmt: skip
-"""Only ratios matter to a choice, and they change less from machine to machine."""
+"""A choice depends on the ratios of rates only, which vary less between machines than the rates."""

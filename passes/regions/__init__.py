@@ -1,1 +1,1 @@
-"""Regions: the box of each value that a patch can change, by one rule an operator family."""
+"""Regions: the box of each feature map that a patch can change, by one rule per operator family."""

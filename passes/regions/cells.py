@@ -1,4 +1,4 @@
-"""Cell by cell: activations, arithmetic, comparisons, and what brings branches of one size together."""
+"""Elementwise operators: activations, arithmetic, comparisons, and merges of branches of equal size."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MERGES = (
 
 NOWHERE = Spans(np.zeros(0, np.int64), np.zeros(0, np.int64), 1, np.zeros(0))
 GATE = Region(0, NOWHERE, NOWHERE)
-"""Stands for an input of a merge that is a number a channel, kept as for the uncovered image: as good as a constant."""
+"""Placeholder for an input of a merge that is a frozen gate: a value per channel of the uncovered image, used as a constant."""
 
 
 def pointwise(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Cells map to cells: the span passes. All inputs but the first must be constants."""
+    """The region of the first input, unchanged. All other inputs must be constants."""
     region = only(node, regions)
     constants = node.inputs[1:]
     if node.op == "BatchNormalization" and node.attrs.get("training_mode", 0):
@@ -44,9 +44,9 @@ def pointwise(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def merge(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Elementwise on maps of one size, or with constants that are broadcast to it: the union box of the inputs.
+    """The union box of the inputs: maps of equal size, and constants that broadcast to it.
 
-    A map of one channel goes with all channels of another.
+    A map of one channel is broadcast over the channels of another.
     """
     present = [region for region in regions if region is not None and region is not GATE]
     last = present[0].last
@@ -68,10 +68,10 @@ def merge(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def check_constant(node: gs.Node, value: gs.Tensor, map_size: tuple[int, ...], *, last: bool) -> None:
-    """Checks that a constant operand of a merge can be broadcast to the output, the same for every image.
+    """Checks that an operand of a merge is a constant that broadcasts to the output, and is the same for all images.
 
     Raises:
-        NoRule: it is computed, or cannot.
+        NoRule: it is not constant, or does not broadcast.
     """
     if not isinstance(value, gs.Constant):
         raise NoRule(f"{node.op} with the computed operand {value.name}")

@@ -1,4 +1,4 @@
-"""Across the channels of a cell: its span passes, whatever becomes of the channels."""
+"""Operators across the channels of a cell: spans are unchanged, the number of channels may change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def concatenation(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Channels side by side: the union box of the inputs."""
+    """Concat along the channels: the union box of the inputs."""
     present = [region for region in regions if region is not None]
     if len(present) != len(regions):
         raise NoRule("Concat with a constant")
@@ -34,7 +34,7 @@ def concatenation(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def across_channels(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Normalisation over the channels of each cell."""
+    """Normalisation or softmax over the channels of each cell: the region is unchanged."""
     region = only(node, regions)
     if node.op == "LRN":
         if region.last:
@@ -47,7 +47,7 @@ def across_channels(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def reduction(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """All channels of a cell to one, which stays as an axis."""
+    """A reduction over the channels of each cell, with keepdims."""
     region, axes = only(node, regions), numbers(node, 1, "axes")
     if axes is None or [axis % 4 for axis in axes] != [region.channel_axis] or not node.attrs.get("keepdims", 1):
         raise NoRule(f"{node.op} over the axes {axes if axes is not None else 'all'}, which is more than the channels of a cell")
@@ -55,7 +55,7 @@ def reduction(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def summed_axes(node: gs.Node) -> list[int] | None:
-    """The axes (of four) that a mean or sum goes over, in order; None for other nodes, and where they are not constant."""
+    """The sorted axes (of four) that a mean or sum reduces; None for other nodes, and where the axes are not constant."""
     if node.op == "GlobalAveragePool":
         return [2, 3]
     if node.op not in ("ReduceMean", "ReduceSum") or (len(node.inputs) > 1 and not isinstance(node.inputs[1], gs.Constant)):
@@ -65,7 +65,7 @@ def summed_axes(node: gs.Node) -> list[int] | None:
 
 
 def selection(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Some of the channels, in any order; or some of the cells."""
+    """A Gather or Slice of channels, or a Slice of cells (cropping)."""
     region = only(node, regions)
     if node.op == "Slice" and sliced_axes(node) <= {*region.cell_axes}:
         return resampled(node, region)
@@ -78,10 +78,10 @@ def sliced_axes(node: gs.Node) -> set[int]:
 
 
 def selected(node: gs.Node, region: Region) -> IntArray:
-    """Numbers of the channels that a Gather or Slice takes, int64 [channels of the output].
+    """Indices of the channels that a Gather or Slice selects, int64 [channels of the output].
 
     Raises:
-        NoRule: it takes along another axis.
+        NoRule: it selects along another axis.
     """
     every = np.arange(region.channels)
     if node.op == "Gather":
@@ -99,7 +99,7 @@ def selected(node: gs.Node, region: Region) -> IntArray:
 
 
 def product(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """The channels of each cell, if they are last, times a constant matrix: a convolution of kernel 1."""
+    """A MatMul of channels-last cells with a constant matrix, which is a 1x1 convolution."""
     region = only(node, regions)
     if not region.last or len(node.inputs[1].shape) != 2:
         raise NoRule("MatMul that is not of the channels of each cell with a constant matrix")
@@ -107,7 +107,7 @@ def product(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def transposition(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Channels from first to last, or back."""
+    """A Transpose from NCHW to channels last, or back."""
     region, order = only(node, regions), list(node.attrs.get("perm") or [])
     if order != (TO_FIRST if region.last else TO_LAST):
         raise NoRule(f"Transpose by {order}, neither channels first to channels last nor back")

@@ -1,8 +1,8 @@
-"""Which part of an axis a patch can change: integers only, no ONNX.
+"""The span of an axis that a patch can change: integer arithmetic only, no ONNX.
 
 A patch that moves along an axis of the image changes, in every later value, a half-open span of that axis. Spans are
-kept for all patch origins at once (arrays of length ``origins``), so that a value's whole geometry is two small arrays
-an axis, whatever chain of windows, unions and caps led there.
+computed for all patch origins at once (arrays of length ``origins``). So the geometry of a value is two small arrays per axis,
+after any chain of windows, unions and caps.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Spans:
         start: int64 [origins].
         stop: int64 [origins]. A span may be empty (``stop == start``) where the patch falls between windows.
         size: cells of the axis.
-        centre: float64 [origins], the cell that the patch's centre projects to, which may lie off the map.
-        before: how many origins come before 0: those of patches that the image's edges cut off, as many as after the last whole
-            one. Origin 0 is number ``before``.
+        centre: float64 [origins], the projection of the patch's centre onto this axis, which may lie off the map.
+        before: number of negative origins. Their patches are clipped by the image's edge, and as many are clipped at the end.
+            Origin 0 has index ``before``.
     """
 
     start: IntArray
@@ -35,14 +35,14 @@ class Spans:
 
     @classmethod
     def of_patch(cls, size: int, patch: int) -> Spans:
-        """Spans of the image axis itself: a patch at origin i covers what the image has of [i, i + patch), a cell at least."""
+        """Spans of the image axis itself: a patch at origin i covers [i, i + patch) clipped to the image, at least one pixel."""
         origins = np.arange(1 - patch, size, dtype=np.int64)
         start, stop = np.maximum(origins, 0), np.minimum(origins + patch, size)
         return cls(start, stop, size, origins.astype(np.float64) + (patch - 1) / 2, patch - 1)
 
     @property
     def whole(self) -> slice:
-        """The origins whose patch lies in the image as a whole."""
+        """Slice of the origins whose patch lies inside the image."""
         return slice(self.before, len(self.start) - self.before)
 
     @property
@@ -50,14 +50,14 @@ class Spans:
         return self.stop - self.start
 
     def union(self, other: Spans) -> Spans:
-        """The smallest spans that cover both (the box where two branches meet). An empty span adds nothing."""
+        """The smallest spans that cover both, as for the merge of two branches. An empty span adds nothing."""
         assert self.size == other.size, "merged values have the same map"
         start = np.minimum(np.where(self.lengths > 0, self.start, self.size), np.where(other.lengths > 0, other.start, self.size))
         stop = np.maximum(np.where(self.lengths > 0, self.stop, 0), np.where(other.lengths > 0, other.stop, 0))
         return replace(self, start=np.minimum(start, stop), stop=stop)
 
     def capped(self, limit: int) -> Spans:
-        """Spans of at most ``limit`` cells: longer ones keep those nearest to the patch's projection.
+        """Spans of at most ``limit`` cells: longer spans keep the cells nearest to the patch's projection.
 
         Source: projective field thresholding, Nakandala, Kumar, Papakonstantinou, SIGMOD 2019, section 4.1.
         """
@@ -66,7 +66,7 @@ class Spans:
         return replace(self, start=start, stop=np.minimum(self.stop, start + limit))
 
     def at_least_one(self) -> Spans:
-        """The same spans, empty ones widened to one cell: recomputing an unchanged cell is exact, an empty tensor is not safe."""
+        """The spans with empty ones widened to one cell. Recomputing an unchanged cell is exact, and avoids empty tensors."""
         start = np.minimum(self.start, self.size - 1)
         return replace(self, start=start, stop=np.maximum(self.stop, start + 1))
 
@@ -75,7 +75,7 @@ class Spans:
 class Window:
     """A sliding window along one axis: output cell o reads input cells o * stride - pad + t * dilation, t < kernel.
 
-    ``pad`` is the padding before the first cell; what lies after the last cell follows from ``outputs``.
+    ``pad`` is the padding before the first cell; that after the last cell follows from ``outputs``.
     """
 
     inputs: int
@@ -87,12 +87,12 @@ class Window:
 
     @classmethod
     def identity(cls, size: int) -> Window:
-        """The window of a pointwise read."""
+        """A window of one cell with stride 1: each output reads the cell at its own index."""
         return cls(inputs=size, outputs=size)
 
     @property
     def reach(self) -> int:
-        """Cells from the first tap to the last, both included."""
+        """Extent of the dilated kernel: cells from the first tap to the last, both included."""
         return (self.kernel - 1) * self.dilation + 1
 
     @property
@@ -101,7 +101,7 @@ class Window:
         return self.pad > 0 or (self.outputs - 1) * self.stride - self.pad + self.reach > self.inputs
 
     def changed(self, spans: Spans) -> Spans:
-        """Outputs whose window touches ``spans``, clipped to the map (a covering span if dilated or strided past them)."""
+        """Outputs whose window touches ``spans``, clipped to the map. With dilation, outputs between may be unchanged."""
         assert spans.size == self.inputs, "the window slides over the value the spans belong to"
         first = -((self.reach - self.pad - 1 - spans.start) // self.stride)
         last = (spans.stop - 1 + self.pad) // self.stride
@@ -111,17 +111,17 @@ class Window:
         return Spans(start, stop, self.outputs, centre, spans.before)
 
     def input_extent(self, extent: int) -> int:
-        """Input cells (padding included) that ``extent`` neighbouring outputs read."""
+        """Extent of the receptive field of ``extent`` neighbouring outputs, padding included."""
         return (extent - 1) * self.stride + self.reach
 
     def counted_taps(self, before: int, after: int) -> IntArray:
-        """int64 [outputs]: taps of each output's window that lie in the input or in ``before`` / ``after`` cells around it."""
+        """int64 [outputs]: taps of each window inside the input extended by ``before`` and ``after`` cells of padding."""
         taps = np.arange(self.outputs)[:, None] * self.stride - self.pad + np.arange(self.kernel)[None, :] * self.dilation
         counted: IntArray = ((taps >= -before) & (taps < self.inputs + after)).sum(axis=1)
         return counted
 
     def padded_width(self, width: int) -> int:
-        """The region's width after this layer as the paper counts it: min(map, ceil((p + k - 1) / s)).
+        """Extent of the output region for an input region of ``width``, as the paper counts: min(map, ceil((p + k - 1) / s)).
 
         Source: Nakandala, Kumar, Papakonstantinou, SIGMOD 2019, section 3.
         """
@@ -130,11 +130,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taps:
-    """A linear map along one axis: output cell o is the sum over t of weights[o, t] * input cell cells[o, t].
+    """A sparse linear map along one axis: output o is the sum over t of weights[o, t] * input cells[o, t].
 
     Attributes:
         inputs: cells of the input.
-        cells: int64 [outputs, taps]; ``inputs`` stands for a zero around the map.
+        cells: int64 [outputs, taps], indices of input cells; the index ``inputs`` is a zero of padding.
         weights: float32 [outputs, taps].
     """
 
@@ -144,7 +144,7 @@ class Taps:
 
     @classmethod
     def of(cls, matrix: FloatArray) -> Taps:
-        """The taps of a matrix [outputs, inputs]."""
+        """The taps of a dense matrix [outputs, inputs]."""
         used = matrix != 0
         count = max(1, int(used.sum(axis=1).max()))
         first = np.argsort(~used, axis=1, kind="stable")[:, :count]
@@ -153,7 +153,7 @@ class Taps:
 
     @classmethod
     def repeated(cls, size: int, times: int) -> Taps:
-        """Every cell of ``size``, ``times`` times in a row."""
+        """Repeats each of ``size`` cells ``times`` times."""
         cells = np.repeat(np.arange(size), times)[:, None]
         return cls(size, cells, np.ones(cells.shape, np.float32))
 
@@ -163,19 +163,19 @@ class Taps:
 
     @property
     def copies(self) -> bool:
-        """Whether every output is one input cell, or zero."""
+        """Whether every output copies one input cell or is zero."""
         return self.cells.shape[1] == 1 and bool(np.isin(self.weights, (0, 1)).all())
 
     def changed(self, spans: Spans) -> Spans:
-        """Outputs from the first to the last that any cell of ``spans`` has a part in."""
+        """Outputs from the first to the last that read a cell of ``spans``."""
         assert spans.size == self.inputs, "the taps are of the value the spans belong to"
         touched = np.zeros((self.outputs, len(spans.start)), np.bool_)
         for cells in self.cells.T:
             touched |= (cells[:, None] >= spans.start) & (cells[:, None] < spans.stop)
-        some = touched.any(axis=0)
-        start = np.where(some, touched.argmax(axis=0), 0)
-        stop = np.where(some, self.outputs - touched[::-1].argmax(axis=0), 0)
+        nonempty = touched.any(axis=0)
+        start = np.where(nonempty, touched.argmax(axis=0), 0)
+        stop = np.where(nonempty, self.outputs - touched[::-1].argmax(axis=0), 0)
         weights = np.abs(self.weights)
-        places = (weights * self.cells).sum(axis=1) / np.maximum(weights.sum(axis=1), np.finfo(np.float32).tiny)
-        centre = np.abs(places[:, None] - spans.centre).argmin(axis=0).astype(np.float64)
+        projections = (weights * self.cells).sum(axis=1) / np.maximum(weights.sum(axis=1), np.finfo(np.float32).tiny)
+        centre = np.abs(projections[:, None] - spans.centre).argmin(axis=0).astype(np.float64)
         return Spans(start, stop, self.outputs, centre, spans.before)

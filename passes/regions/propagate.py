@@ -1,4 +1,4 @@
-"""Propagation: from the patch through the graph, the region of every value that rules reach. What is dense is decided later."""
+"""Propagation of the patch through the graph: the region of every value that rules reach. What is dense is for the plan."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from kcompiler.passes.regions.rules import apply_rule
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How much of each map is recomputed at most: the paper's tau, by node. 1 everywhere, and nothing frozen, is exact.
+    """Caps on the region of each node: the paper's tau. It is exact if all are 1 and no gate is frozen.
 
-    What a patch changes further away keeps its cached value (projective field thresholding, SIGMOD 2019, section 4.1).
+    Changed cells outside of a capped region keep their cached values (projective field thresholding, SIGMOD 2019, section 4.1).
 
     Attributes:
-        everywhere: share of a map's height and width, above 0, up to 1.
-        nodes: other shares, by node name.
-        freeze_gates: whether a number a channel that is made of the whole map (squeeze and excite, global context) stays what it
-            is for the uncovered image where it meets a map.
+        everywhere: fraction of a map's height and width, in (0, 1].
+        nodes: fractions for single nodes, by node name.
+        freeze_gates: whether a gate (a value per channel computed from the whole map, as in squeeze-and-excitation and global
+            context) keeps its value for the uncovered image where it is merged with a map.
     """
 
     everywhere: float = 1.0
@@ -42,16 +42,16 @@ EXACT = Thresholds()
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A node, as far as the regions of a plan are concerned.
+    """The result of propagation at one node.
 
     Attributes:
-        node: its name.
-        operator: its type.
-        output: name of its first output, empty if it has none.
+        node: name.
+        operator: type.
+        output: name of the first output, empty if the node has none.
         reads: names of the inputs that have regions.
-        share: of its map, what the mean region of its output covers; 0 where that has none.
-        reason: why its output has no region, empty if it has one.
-        follows: name of the value that it reads and that is the reason, empty if the node itself is.
+        share: mean fraction of its map that the output's region covers; 0 if the output has no region.
+        reason: why the output has no region, empty if it has one.
+        follows: name of the input that is the reason, empty if the node itself is.
     """
 
     node: str
@@ -70,10 +70,10 @@ class Regions:
     Attributes:
         image: name of the image input.
         patch: (height, width) in pixels.
-        regions: per value name, wherever rules reach, also behind dense nodes.
-        thresholds: that capped the regions.
-        frozen: channels of the gates that are frozen, by value name.
-        needed: names of the nodes that something is made of that is not frozen.
+        regions: by value name, wherever rules reach, also behind dense nodes.
+        thresholds: the caps applied.
+        frozen: number of channels of each frozen gate, by value name.
+        needed: names of the nodes that the outputs depend on other than through frozen gates.
     """
 
     image: str
@@ -86,7 +86,7 @@ class Regions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Propagation(Regions):
-    """The regions, and per node, in graph order, what decides whether it is incremental."""
+    """The regions, and one step per node in graph order, from which the plan decides what is incremental."""
 
     steps: tuple[Step, ...]
 
@@ -97,7 +97,7 @@ def propagate(graph: gs.Graph, patch: tuple[int, int], thresholds: Thresholds = 
     _, channels, height, width = image.shape
     regions = {image.name: Region(channels, Spans.of_patch(height, patch[0]), Spans.of_patch(width, patch[1]))}
     depends, frozen, steps = {image.name}, dict[str, int](), []
-    stepped = quantised_later(graph)
+    quantised_by = quantised_later(graph)
     for node in graph.nodes:
         read = tuple(value.name for value in node.inputs if value.name in regions)
         output, share, follows = node.outputs[0].name if node.outputs else "", 0.0, ""
@@ -105,7 +105,7 @@ def propagate(graph: gs.Graph, patch: tuple[int, int], thresholds: Thresholds = 
             reason = "does not depend on the image"
         else:
             depends |= {value.name for value in node.outputs if not value.is_empty()}
-            behind = next((stepped[value.name] for value in node.outputs if value.name in stepped), "")
+            behind = next((quantised_by[value.name] for value in node.outputs if value.name in quantised_by), "")
             if behind and not gives_same_bits(node):
                 reason = f"float32 sums that {behind} (QuantizeLinear) rounds to steps, of which another order may tip one"
             else:
@@ -120,7 +120,7 @@ def propagate(graph: gs.Graph, patch: tuple[int, int], thresholds: Thresholds = 
 
 
 def _gates(node: gs.Node, regions: Mapping[str, Region], depends: Set[str]) -> dict[str, int]:
-    """Channels of the inputs that are one cell made of the image, where ``node`` brings them together with a map."""
+    """Channels of the gates that ``node`` merges with a region: inputs of a single cell that depend on the image, by name."""
     if node.op not in MERGES or not any(value.name in regions for value in node.inputs):
         return {}
     gates = {}
@@ -138,21 +138,21 @@ def _gates(node: gs.Node, regions: Mapping[str, Region], depends: Set[str]) -> d
 def _enter(
     node: gs.Node, regions: dict[str, Region], depends: Set[str], thresholds: Thresholds, frozen: Mapping[str, int]
 ) -> tuple[str, str]:
-    """Adds the region of the node's output where a rule gives one; otherwise returns why none does, and the value that is why."""
+    """Adds the region of the node's output and returns ("", ""), or returns (reason, input that is the reason) without one."""
     gates = [value.name for value in node.inputs if value.name in frozen]
-    unknown = [v.name for v in node.inputs if v.name in depends and v.name not in regions and v.name not in gates]
-    if unknown:
-        return f"reads {unknown[0]}, which changes everywhere", unknown[0]
+    everywhere = [v.name for v in node.inputs if v.name in depends and v.name not in regions and v.name not in gates]
+    if everywhere:
+        return f"reads {everywhere[0]}, which changes everywhere", everywhere[0]
     try:
-        known = [GATE if value.name in gates else regions.get(value.name) for value in node.inputs]
-        regions[node.outputs[0].name] = apply_rule(node, known).capped(thresholds.of(node.name))
+        inputs = [GATE if value.name in gates else regions.get(value.name) for value in node.inputs]
+        regions[node.outputs[0].name] = apply_rule(node, inputs).capped(thresholds.of(node.name))
     except NoRule as why:
         return str(why), ""
     return "", ""
 
 
 def _needed(graph: gs.Graph, frozen: Collection[str]) -> frozenset[str]:
-    """Names of the nodes that the outputs are made of, not counting what only frozen values are made of."""
+    """Names of the nodes that the graph outputs depend on, not counting dependencies through ``frozen`` values."""
     wanted = {value.name for value in graph.outputs}
     needed = set()
     for node in reversed(graph.nodes):
@@ -163,6 +163,6 @@ def _needed(graph: gs.Graph, frozen: Collection[str]) -> frozenset[str]:
 
 
 def mean_share(region: Region) -> float:
-    """The mean share of the map that the region covers, over all origins of whole patches."""
+    """Mean fraction of the map that the region covers, over all origins of patches inside the image."""
     y, x = (float(np.mean(spans.lengths[spans.whole])) / spans.size for spans in (region.y, region.x))
     return y * x

@@ -1,4 +1,4 @@
-"""Quantised maps: what changes them to integers and back, sums and products of two, channels side by side."""
+"""Quantised maps: QuantizeLinear and DequantizeLinear, activations, sums and products of two maps, concatenation, pools."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kcompiler.passes.regions.region import NoRule, Region, map_of, only
 UNARY = ("QLinearSigmoid", "QLinearLeakyRelu")
 MERGES = ("QLinearAdd", "QLinearMul")
 OPERANDS = (0, 3)
-"""Places of the two that are merged; each is followed by its scale and zero point."""
+"""Input indices of the two operands; each is followed by its scale and zero point."""
 
 
 def cell_by_cell(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """The span passes."""
+    """The region of the first input, unchanged. Its scale must be per tensor."""
     region = only(node, regions)
     if not is_single(node.inputs[1:]):
         raise NoRule(f"{node.op} with a scale for each channel")
@@ -26,16 +26,16 @@ def cell_by_cell(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def merge(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Of two maps of one size, each integers with its own scale and zero point: the union box. One may be a number a channel."""
-    found = [regions[place] for place in OPERANDS]
-    present = [region for region in found if region is not None]
+    """The union box of two quantised maps of equal size. One operand may be a constant per channel."""
+    operands = [regions[place] for place in OPERANDS]
+    present = [region for region in operands if region is not None]
     if any(
         not isinstance(v, gs.Constant) and not v.is_empty() for v, region in zip(node.inputs, regions, strict=True) if not region
     ):
         raise NoRule(f"{node.op} with scales or an operand that are not constant")
     union = present[0]
     channels, *size = map_of(node, node.outputs[0], last=union.last)
-    for place, region in zip(OPERANDS, found, strict=True):
+    for place, region in zip(OPERANDS, operands, strict=True):
         if region is None:
             _check_numbers(node, node.inputs[place], channels, last=union.last)
         elif region.last != union.last or region.channels != channels or [*region.map] != size:
@@ -46,10 +46,10 @@ def merge(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def _check_numbers(node: gs.Node, value: gs.Tensor, channels: int, *, last: bool) -> None:
-    """Checks that a constant operand is one number, or one for each channel.
+    """Checks that a constant operand is a scalar or a value per channel.
 
     Raises:
-        NoRule: it is not.
+        NoRule: it is neither.
     """
     shape = [*value.shape]
     aligned = [1] * (4 - len(shape)) + shape
@@ -58,10 +58,10 @@ def _check_numbers(node: gs.Node, value: gs.Tensor, channels: int, *, last: bool
 
 
 def concatenation(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Channels side by side: the union box. After scale and zero point of the output, each input is followed by its own."""
-    found = [regions[place] for place in range(2, len(regions), 3)]
-    present = [region for region in found if region is not None]
-    if len(present) != len(found):
+    """QLinearConcat along the channels: the union box. The inputs are output scale, zero point, then (map, scale, zero point)."""
+    operands = [regions[place] for place in range(2, len(regions), 3)]
+    present = [region for region in operands if region is not None]
+    if len(present) != len(operands):
         raise NoRule("QLinearConcat with a constant")
     union = present[0]
     if any(region.last != union.last for region in present) or node.attrs["axis"] % 4 != union.channel_axis:
@@ -73,10 +73,10 @@ def concatenation(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def check_pool(node: gs.Node) -> None:
-    """A mean of integers on regions counts padding.
+    """Checks that all windows of a QLinearAveragePool count the same cells: regions contain padding, which then counts.
 
     Raises:
-        NoRule: the operator does not.
+        NoRule: windows at the edges count fewer cells, or channels are last.
     """
     pads = node.attrs.get("pads") or [0]
     if np.any(pads) and not node.attrs.get("count_include_pad", 0):

@@ -1,4 +1,4 @@
-"""A region: the box of a map that a patch can change, and what region rules ask of nodes."""
+"""The region of a value, which is the box of its map that a patch can change, and helpers of region rules."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from kcompiler.passes.regions.geometry import Spans
 
 
 class NoRule(Exception):
-    """The node cannot be made incremental; the message says why, for the report."""
+    """The node cannot be made incremental. The message is the reason in the report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """The box of a map that a patch can change, for every patch origin an axis.
+    """The box of a map that a patch can change, for every patch origin along each axis.
 
     Attributes:
         channels: of the map, which is [N, channels, y.size, x.size], or if ``last`` [N, y.size, x.size, channels].
         y, x: spans of cells.
-        last: whether channels are the last axis of the value. Updated regions are held alike either way.
+        last: whether channels are the last axis of the value. The layout of updated regions does not depend on it.
     """
 
     channels: int
@@ -37,17 +37,17 @@ class Region:
 
     @property
     def cell_axes(self) -> tuple[int, int]:
-        """Of the value, along y and x."""
+        """The axes of the value along y and x."""
         return (1, 2) if self.last else (2, 3)
 
     @property
     def map(self) -> tuple[int, int]:
-        """(height, width)."""
+        """(height, width) of the whole map."""
         return self.y.size, self.x.size
 
     @property
     def mean_extent(self) -> tuple[float, float]:
-        """(height, width), the mean over all positions of whole patches."""
+        """(height, width) of the region, the mean over all positions of patches that lie inside the image."""
         y, x = (float(spans.lengths[spans.whole].mean()) for spans in (self.y, self.x))
         return y, x
 
@@ -55,13 +55,13 @@ class Region:
         return replace(self, y=self.y.union(other.y), x=self.x.union(other.x))
 
     def capped(self, share: float) -> Region:
-        """The same, at most ``share`` of the map's height and of its width (rounded, one cell at the least)."""
+        """The region capped to ``share`` of the map's height and of its width, rounded, at least one cell each."""
         y, x = (spans.capped(max(1, round(share * spans.size))) for spans in (self.y, self.x))
         return replace(self, y=y, x=x)
 
 
 def map_of(node: gs.Node, value: gs.Tensor, *, last: bool = False) -> tuple[int, int, int]:
-    """(channels, height, width) of a value that ``node`` reads or makes.
+    """(channels, height, width) of an input or output of ``node``.
 
     Raises:
         NoRule: it is not a map of known size.
@@ -73,10 +73,10 @@ def map_of(node: gs.Node, value: gs.Tensor, *, last: bool = False) -> tuple[int,
 
 
 def only(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """The region of the node's data input, when that is the only input which depends on the image.
+    """The region of the first input, where all other inputs are constants.
 
     Raises:
-        NoRule: others do too, or are not known at compile time.
+        NoRule: another input depends on the image, or is not constant.
     """
     first, *others = regions
     if first is None or any(region is not None for region in others):
@@ -87,8 +87,8 @@ def only(node: gs.Node, regions: Sequence[Region | None]) -> Region:
 
 
 def numbers(node: gs.Node, place: int, attribute: str = "") -> list[int] | None:
-    """Whole numbers from the constant input at ``place`` or, before it was an input, from an attribute; None if not given."""
+    """Integers of the constant input ``place`` or, in older opsets, of the ``attribute``; None if neither is present."""
     if len(node.inputs) > place and not node.inputs[place].is_empty():
         return [int(number) for number in np.asarray(node.inputs[place].values).ravel()]
-    found = node.attrs.get(attribute)
-    return None if found is None else [int(number) for number in found]
+    values = node.attrs.get(attribute)
+    return None if values is None else [int(number) for number in values]

@@ -1,7 +1,7 @@
-"""The table of region rules: what a node does to the box of its input that a patch can change.
+"""The table of region rules: a rule maps the regions of a node's inputs to that of its output.
 
-One rule an operator family, in the other files of this folder. A rule either returns the region of the node's output or
-raises :class:`NoRule` with the reason, and the node then runs dense: on full maps, unchanged.
+There is one rule per operator family, in the other files of this folder. A rule either returns the region of the node's output
+or raises :class:`NoRule` with the reason, and the node then runs dense: on full maps, unchanged.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ RULES: Mapping[str, Rule] = {operator: rule for rule, operators in FAMILIES for 
 assert len(RULES) == sum(len(operators) for _, operators in FAMILIES), "an operator has two region rules"
 
 REGION_TYPES = (np.dtype(np.float32), np.dtype(np.bool_), *INTEGERS)
-"""Types of the values that can be regions. Truth values are held as zeros and ones, all others as they are."""
+"""Element types of regions. Booleans are held as float32 zeros and ones, all others in their own type."""
 WHOLE_MAP = (
     "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "InstanceNormalization", "GroupNormalization",
     "QLinearGlobalAveragePool",
 )  # fmt: skip
-"""Operators each of whose numbers is made of all cells: what they give changes everywhere."""
+"""Operators each of whose outputs depends on all cells, so that a patch changes the whole output."""
 
 
 def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """The region of ``node``'s first output. ``regions`` follows the inputs, None where an input does not depend on the image.
+    """The region of the first output of ``node``. ``regions`` are those of its inputs; None for inputs independent of the image.
 
     Raises:
         NoRule: no rule for the operator, or the rule does not cover this node.
@@ -58,9 +58,9 @@ def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     for value in (*node.inputs, node.outputs[0]):
         if isinstance(value, gs.Constant) or value.is_empty() or value.dtype is None:
             continue
-        kind = np.dtype(value.dtype)
-        if kind not in REGION_TYPES:
-            raise NoRule(f"{value.name} is {kind}, regions are float32")
-        if kind in INTEGERS and node.op not in ON_INTEGERS:
-            raise NoRule(f"no region rule for {node.op} of {kind}")
+        dtype = np.dtype(value.dtype)
+        if dtype not in REGION_TYPES:
+            raise NoRule(f"{value.name} is {dtype}, regions are float32")
+        if dtype in INTEGERS and node.op not in ON_INTEGERS:
+            raise NoRule(f"no region rule for {node.op} of {dtype}")
     return RULES[node.op](node, regions)

@@ -1,4 +1,4 @@
-"""Sliding windows: convolution and pooling, and blocks of cells that become channels."""
+"""Sliding windows: convolution, pooling and SpaceToDepth."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SLIDING = ("Conv", "MaxPool", "AveragePool", "LpPool", "SpaceToDepth", "QLinearC
 
 
 def slides(node: gs.Node) -> bool:
-    """Whether the node's rule is that of a sliding window, so that :func:`windows_of` says which."""
+    """Whether the node is a sliding window, so that :func:`windows_of` applies."""
     return node.op in SLIDING
 
 
 def windows_of(node: gs.Node) -> tuple[Window, Window]:
-    """The (y, x) windows of a convolution or pooling node whose pads are explicit, or of one that moves blocks to channels.
+    """The (y, x) windows of a convolution or pool with explicit pads, or of a SpaceToDepth.
 
     Raises:
         NoRule: the window is not two-dimensional.
@@ -39,7 +39,7 @@ def windows_of(node: gs.Node) -> tuple[Window, Window]:
 
 
 def sliding_window(node: gs.Node, regions: Sequence[Region | None]) -> Region:
-    """Spans whose window touches the changed span, clipped to the output map."""
+    """The region of outputs whose windows touch the input region, clipped to the output map."""
     region = only(node, regions)
     if region.last:
         raise NoRule(f"{node.op} of a map whose channels are last")

@@ -1,1 +1,1 @@
-"""Rewriting: the baseline graph that leaves cached activations, the incremental graph that reads them, and their files."""
+"""Rewriting: the baseline graph that outputs cached activations, the incremental graph that reads them, and their files."""

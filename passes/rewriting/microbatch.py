@@ -1,10 +1,10 @@
-"""Micro-batches: regions of a batch go through a depthwise convolution and what follows it a few at a time.
+"""Micro-batches: a chain that starts with a depthwise convolution runs once for each slice of the batch.
 
-A depthwise convolution does little with what it reads: gathering regions, bringing them into ONNX Runtime's blocked layout
-and out of it takes as long, and all of it moves what has just been written. As many regions as fit in a core's cache are
-taken at once, from the Gather until they are rows again. Indices and union tables stay those of the whole batch. MobileNetV1
-took 0.93 of the time, MobileNetV2 and MNASNet 0.97. Where convolutions do more (ResNeXt, RegNetX: 1.04 and 1.1), or nothing
-but the depthwise one is left in the blocked layout (ConvNeXt), it does not pay.
+A depthwise convolution has few operations per element: gathering regions and converting them to NCHWc and back takes as long,
+and each step moves what the last has just written. A micro-batch has as many regions as fit in a core's cache, from the Gather
+until they are rows again. Indices and union tables are those of the whole batch. MobileNetV1 took 0.93 of the time, MobileNetV2
+and MNASNet 0.97. It does not pay where convolutions have more operations per element (ResNeXt, RegNetX: 1.04 and 1.1), or where
+the depthwise convolution alone runs in NCHWc (ConvNeXt).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from kcompiler.passes.lowering.operand import MicroBatch
 
 
 def microbatches(emit: Emitter, positions: gs.Tensor, count: int) -> list[MicroBatch]:
-    """``count`` micro-batches of the batch of ``positions`` (int64 [batch, 2]): as many in all but the last ones.
+    """``count`` micro-batches of the batch of ``positions`` (int64 [batch, 2]), all of ceil(batch / count) but the last ones.
 
-    Some of a batch that is not full may be empty.
+    Micro-batches may be empty in a batch that is not full.
     """
     number = emit("Slice", emit("Shape", positions), emit.int64([0]), emit.int64([1]))
     size = emit("Div", emit("Add", number, emit.int64([count - 1])), emit.int64([count]))
@@ -31,12 +31,12 @@ def microbatches(emit: Emitter, positions: gs.Tensor, count: int) -> list[MicroB
 
 
 def joined(emit: Emitter, parts: Sequence[gs.Tensor]) -> gs.Variable:
-    """The rows of micro-batches as those of the batch."""
+    """The rows of all micro-batches, concatenated to the rows of the batch."""
     return emit("Concat", *parts, axis=0)
 
 
 def join_at_once(rows: Sequence[gs.Tensor]) -> None:
-    """Where ``rows``, each :func:`joined`, are only read to be joined on to others, all is joined at once: a copy less."""
+    """Merges each Concat of ``rows`` (outputs of :func:`joined`) into the Concats that read it, which saves a copy."""
     for whole in rows:
         (join,) = whole.inputs
         for reader in list(whole.outputs):

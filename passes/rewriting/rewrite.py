@@ -1,7 +1,7 @@
 """Rewriting: from the plan to the incremental graph.
 
-It takes the cached activations that ``baseline`` leaves, a fill and a batch of positions, and recomputes the regions only;
-from the frontier of the plan on it pastes them into full maps and runs the source nodes unchanged (the dense tail).
+Its inputs are the cached activations that ``baseline`` computes, a fill and a batch of positions. It recomputes regions only, up
+to the frontier of the plan. There it pastes them into their maps, and runs the source nodes unchanged (the dense tail).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from kcompiler.runtime.bundle.manifest import FILL, POSITIONS, TABLE
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """The incremental graph and what it needs.
+    """The incremental graph, and the cached activations that it reads.
 
     Attributes:
-        graph: inputs ``positions`` int64 [batch, 2] (y, x), ``fill`` float32 [H * W, C] (rows of the image that covers),
-            and the cached activations; outputs as the source model.
-        cached: names of the source values that the baseline pass must leave as tables.
-        heads: names of the nodes that read a whole map, but are updated by what changed in it.
+        graph: inputs ``positions`` int64 [batch, 2] (y, x), ``fill`` float32 [H * W, C] (the image seen through the patch, as
+            rows), and the cached activations; outputs as the source model.
+        cached: names of the source values that the baseline pass must output as tables.
+        heads: names of the nodes that reduce a whole map and are updated from its region.
     """
 
     graph: gs.Graph
@@ -87,17 +87,17 @@ class _Rewriter:
         return Rewritten(graph, tuple(self.tables), frozenset(self.heads))
 
     def run_whole(self) -> Rewritten:
-        """The graph under construction is a copy of the source, whole; its image becomes the covered image."""
+        """Completes a copy of the whole source as the graph under construction: its image input becomes the covered image."""
         graph = self.emit.graph
-        kept = len(self.source.nodes)
+        count = len(self.source.nodes)
         image = graph.inputs.pop(0)
         covered = self._cover_whole(image)
-        covered.inputs[0].outputs = [image]  # the very tensor that nodes read, and bodies of nodes from around them
-        graph.nodes = graph.nodes[kept:] + graph.nodes[:kept]  # no sorting: it would not see what bodies read from around them
+        covered.inputs[0].outputs = [image]  # the tensor object that nodes, and bodies of nodes (If, Loop), read
+        graph.nodes = graph.nodes[count:] + graph.nodes[:count]  # toposort would not see reads of outer values by bodies
         return Rewritten(graph, tuple(self.tables))
 
     def run_node(self, node: gs.Node) -> gs.Graph:
-        """One node alone: the regions that it reads are cut out of their cached maps; its own is summed if only sums are read."""
+        """Emits one node alone: input regions are gathered from their cached maps; its region is summed if only heads read it."""
         for name in {value.name for value in node.inputs if value.name in self.plan.incremental}:
             region = self.plan.regions[name]
             box = self._box(region)
@@ -119,13 +119,13 @@ class _Rewriter:
         return Box(y, x)
 
     def _finish(self) -> None:
-        """The graph is complete but for the places of regions, and for what nothing needs."""
+        """Emits the origins and extents of regions, drops nodes without readers, and sorts."""
         for places in self.places:
             places.finish()
         self.emit.graph.cleanup().toposort()
 
     def _cover_image(self) -> None:
-        """The image's updated region: the patch cut out of the fill, or the image where the box is wider than what it covers."""
+        """The image's updated region: the fill under the patch, the image where the box extends beyond the patch."""
         emit, image = self.emit, self.source.inputs[0]
         _, channels, height, width = image.shape
         fill = emit.input(FILL, np.float32, [height * width, channels])
@@ -146,35 +146,38 @@ class _Rewriter:
         self.updated[image.name] = Updated(box, channels, rows=emit("Reshape", patches, emit.int64([-1, channels])))
 
     def _cover_whole(self, image: gs.Tensor) -> gs.Variable:
-        """The covered image [batch, C, H, W], line by line: those that the patch meets are made, all others copied.
+        """The covered image [batch, C, H, W], assembled from lines: those under the patch are computed, all others copied.
 
-        One pass over whole planes, where pasting gathers cell by cell of as few numbers as the image has channels.
+        A gather of whole lines, W elements each. :meth:`_paste` would gather cells of as few elements as the image has channels.
         """
         emit, (_, channels, height, width) = self.emit, image.shape
         patch_height, patch_width = self.plan.patch
         fill = emit.input(FILL, np.float32, [height * width, channels])
         rows = emit("Slice", self._table(image.name), emit.int64([0]), emit.int64([height * width]), emit.int64([0]))
         planes, covers = (
-            emit("Reshape", emit("Transpose", of, perm=[1, 0]), emit.int64([channels * height, width])) for of in (rows, fill)
+            emit("Reshape", emit("Transpose", cells, perm=[1, 0]), emit.int64([channels * height, width]))
+            for cells in (rows, fill)
         )
-        first_y, first_x = (emit("Unsqueeze", of, emit.int64([1, 2])) for of in (self.positions_y, self.positions_x))
+        first_y, first_x = (emit("Unsqueeze", along, emit.int64([1, 2])) for along in (self.positions_y, self.positions_x))
         lines = emit("Add", first_y, emit.int64(np.arange(patch_height)))  # [batch, 1, patch height]
-        inside = emit("Max", emit("Min", lines, emit.int64(height - 1)), emit.int64(0))
-        met = emit("Add", emit.int64(np.arange(channels)[:, None] * height), inside)  # [batch, C, patch height]
+        clipped = emit("Max", emit("Min", lines, emit.int64(height - 1)), emit.int64(0))
+        touched = emit("Add", emit.int64(np.arange(channels)[:, None] * height), clipped)  # [batch, C, patch height]
         columns = emit("Sub", emit.int64(np.arange(width)), first_x)
         inside_x = within(emit, columns, emit.int64(0), emit.int64(patch_width))
-        made = emit(
-            "Where", emit("Unsqueeze", inside_x, emit.int64([1])), *(emit("Gather", of, met, axis=0) for of in (covers, planes))
+        computed = emit(
+            "Where",
+            emit("Unsqueeze", inside_x, emit.int64([1])),
+            *(emit("Gather", table, touched, axis=0) for table in (covers, planes)),
         )  # [batch, C, patch height, width]
-        union = emit("Concat", planes, emit("Reshape", made, emit.int64([-1, width])), axis=0)
+        union = emit("Concat", planes, emit("Reshape", computed, emit.int64([-1, width])), axis=0)
 
         number = emit("Cast", self.places[0].ramp(3), to=TensorProto.INT64)
         relative = emit("Sub", emit.int64(np.arange(height)), first_y)  # [batch, 1, H]
         start = emit("Add", emit("Mul", number, emit.int64(channels * patch_height)), emit.int64(channels * height))
-        ours = emit("Add", emit("Add", start, relative), emit.int64(np.arange(channels)[:, None] * patch_height))
+        own = emit("Add", emit("Add", start, relative), emit.int64(np.arange(channels)[:, None] * patch_height))
         copied = emit.int64(np.arange(channels * height).reshape(channels, height))
         inside_y = within(emit, relative, emit.int64(0), emit.int64(patch_height))
-        index = emit("Where", inside_y, ours, copied)
+        index = emit("Where", inside_y, own, copied)
         return emit("Gather", union, index, axis=0)
 
     def _operand(self, value: gs.Tensor, part: MicroBatch | None = None) -> Operand | None:
@@ -184,24 +187,24 @@ class _Rewriter:
 
     def _table(self, name: str) -> gs.Variable:
         if name not in self.tables:
-            kind = table_type(self.source_tensors[name])
-            self.tables[name] = self.emit.input(TABLE + name, kind.type, table_shape(self.plan, name))
+            dtype = table_type(self.source_tensors[name])
+            self.tables[name] = self.emit.input(TABLE + name, dtype.type, table_shape(self.plan, name))
         return self.tables[name]
 
     def _gate(self, value: gs.Tensor) -> gs.Tensor | None:
-        """The numbers [1, C] of a frozen gate, None for any other value."""
+        """The values [1, C] of a frozen gate, None for any other value."""
         if value.name not in self.plan.frozen:
             return None
         return self.emit("Gather", self._table(value.name), self.emit.int64([0]), axis=0)
 
     def _lower(self, node: gs.Node, part: MicroBatch | None = None) -> None:
-        """The region of the node's output, of all positions or those of a micro-batch."""
+        """Emits the region of the node's output, for the whole batch or for a micro-batch."""
         name = node.outputs[0].name
         region, inputs = self.plan.regions[name], tuple(self._operand(value, part) for value in node.inputs)
         output = self._box(region)
         reads = tuple(
-            Held(one.updated.layout, one.updated.channels, one.updated.box == output) if one is not None else None
-            for one in inputs
+            Held(operand.updated.layout, operand.updated.channels, operand.updated.box == output) if operand is not None else None
+            for operand in inputs
         )
         site = Site(
             node=node, reads=reads, windows=select.windows(node, region), last=region.last, channels=region.channels,
@@ -212,7 +215,7 @@ class _Rewriter:
         self.updated[name] = select.by_name(node, self.layouts.lowerings[node.name]).emit(site)
 
     def _lower_in_microbatches(self, first: gs.Node) -> None:
-        """A chain of nodes, micro-batch by micro-batch; what the last one gives is rows of the batch."""
+        """Emits a chain of nodes once per micro-batch, and concatenates the rows of its last output to those of the batch."""
         chain = self.layouts.microbatches[first.name]
         nodes = [node for node in self.source.nodes if node.name in chain.nodes]
         last = nodes[-1].outputs[0].name
@@ -225,10 +228,10 @@ class _Rewriter:
         self.updated[last] = replace(self.updated[last], rows=self.joined[-1], maps=None)
 
     def _keep(self, node: gs.Node) -> None:
-        """A node of the dense tail: on full maps, as it is in the source, unless it can be updated by what changed."""
+        """Emits a node of the dense tail: an update if it is a head on a region, else the source node on full maps."""
         read = node.inputs[0].name if node.inputs else ""
-        updated = read in self.updated and read not in self.dense
-        if updated and is_head(node, self.plan.regions[read]):
+        is_region = read in self.updated and read not in self.dense
+        if is_region and is_head(node, self.plan.regions[read]):
             operand = Operand(self.updated[read], lambda: self._table(read))
             self.dense[node.outputs[0].name] = updated_head(self.emit, node, operand, self.plan.regions[read])
             self.heads.add(node.name)
@@ -237,7 +240,7 @@ class _Rewriter:
         self.dense.update({source.name: copy for source, copy in zip(node.outputs, outputs, strict=True)})
 
     def _full(self, value: gs.Tensor) -> gs.Tensor:
-        """The value for the whole batch, on full maps; a region is pasted into its cached map first."""
+        """The full map of a value for each position of the batch; a region is pasted into its cached map."""
         if isinstance(value, gs.Constant):
             return self.emit.constant(value.values, value.name)
         if value.name not in self.dense and not value.is_empty():
@@ -258,7 +261,7 @@ class _Rewriter:
 
 
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, layouts: Layouts) -> Rewritten:
-    """Rewrites ``source`` (normalised) by ``plan``, every incremental node as ``layouts`` has it, for any number of positions."""
+    """Rewrites ``source`` (normalised) by ``plan`` and ``layouts``. The batch axis is that of its image: free, or 1."""
     if plan.all_dense:
         return _Rewriter(source, plan, extents, layouts, Emitter(source.copy())).run_whole()
     empty = gs.Graph(name="incremental", opset=source.opset, import_domains=source.import_domains)
@@ -266,7 +269,7 @@ def incremental_graph(source: gs.Graph, plan: Plan, extents: str, layouts: Layou
 
 
 def node_graph(source: gs.Graph, plan: Plan, node: gs.Node, extents: str, layouts: Layouts) -> gs.Graph:
-    """One node of ``source`` alone, as ``layouts`` has it: to measure what it takes.
+    """A graph with one incremental node of ``source`` alone, lowered as in ``layouts``: to measure its time.
 
     Inputs are ``positions`` and the cached activations that it reads, as in the incremental graph.
     """

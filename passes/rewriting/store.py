@@ -1,4 +1,4 @@
-"""Writing the models of a bundle so that they share one file of weights, whatever its size."""
+"""Writes the models of a bundle so that they share one file of external weights, of any size."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class WeightsFile:
         self._stream.flush()
 
     def mark(self) -> int:
-        """A place to :meth:`rewind` to."""
+        """The current end of the file, to :meth:`rewind` to."""
         return self._stream.tell()
 
     def rewind(self, mark: int) -> None:
-        """Forgets what was stored since ``mark``."""
+        """Truncates the file to ``mark``, and forgets the arrays stored since."""
         self._stream.seek(mark)
         self._stream.truncate()
         self._places = {key: place for key, place in self._places.items() if place < mark}
 
     def add(self, values: np.ndarray) -> tuple[int, int]:
-        """Stores ``values`` unless the same content is there; returns (offset, bytes)."""
+        """Stores ``values`` unless equal content is stored already; returns (offset, length) in bytes."""
         data = np.ascontiguousarray(values)
         key = (str(data.dtype), hashlib.sha256(data.data).digest())
         if key not in self._places:
@@ -64,10 +64,10 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
     Returns:
         bytes of its weights in that file.
     """
-    constants = {  # by identity: the bodies of If and Loop share those of the graph around them
+    constants = {  # by identity: the bodies of If and Loop share constants of the enclosing graph
         id(tensor): tensor
-        for one in (graph, *subgraphs(graph))
-        for tensor in one.tensors().values()
+        for scope in (graph, *subgraphs(graph))
+        for tensor in scope.tensors().values()
         if isinstance(tensor, gs.Constant)
     }
     replaced = []
