@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.graphs.names import fresh_name
 from kcompiler.runtime.arrays import AnyArray
 
 INTERNED_BYTES = 1 << 20  # larger arrays are weights, which are interned by identity, not by content
@@ -28,11 +29,7 @@ class Emitter:
 
     def fresh(self, stem: str) -> str:
         """An unused tensor name: ``stem``, or ``stem`` with a number."""
-        name, count = stem, 1
-        while name in self._names:
-            name, count = f"{stem}_{count}", count + 1
-        self._names.add(name)
-        return name
+        return fresh_name(stem, self._names)
 
     def input(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> gs.Variable:
         assert name not in self._names, name

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from kcompiler.passes.graphs.names import fresh_name
 from kcompiler.passes.graphs.quantised import MICROSOFT
 from kcompiler.runtime.arrays import AnyArray
 
@@ -48,12 +49,12 @@ class Parts:
 
     def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """A node of a standard operator; returns the name of its output."""
-        output = self._fresh(f"{self._stem}/{operator}")
+        output = fresh_name(f"{self._stem}/{operator}", self._names)
         self.nodes.append(helper.make_node(operator, list(inputs), [output], output, **attributes))
         return output
 
     def constant(self, values: AnyArray, name: str = "constant") -> str:
-        tensor = numpy_helper.from_array(np.ascontiguousarray(values), self._fresh(f"{self._stem}/{name}"))
+        tensor = numpy_helper.from_array(np.ascontiguousarray(values), fresh_name(f"{self._stem}/{name}", self._names))
         self._model.graph.initializer.append(tensor)
         return str(tensor.name)
 
@@ -65,13 +66,6 @@ class Parts:
         if name not in self._weights:
             return None
         return numpy_helper.to_array(self._weights[name], str(self._folder))
-
-    def _fresh(self, stem: str) -> str:
-        name, count = stem, 1
-        while name in self._names:
-            name, count = f"{stem}_{count}", count + 1
-        self._names.add(name)
-        return name
 
 
 Attributes = dict[str, Any]
