@@ -47,5 +47,6 @@ def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _own_names(graph: onnx.GraphProto) -> set[str]:
-    made = {name for node in graph.node for name in node.output}
-    return made | {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    """Names that a body defines: they shadow outer values."""
+    outputs = {name for node in graph.node for name in node.output}
+    return outputs | {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}

@@ -103,7 +103,9 @@ def _explained(
             f"{source.path}: output {name} is a {outputs.get(name, 'value')}, expected a tensor of numbers; "
             "choose another, or a tensor inside the graph (--output NAME)"
         )
-    replaced = [f"{_origin(other, t, outputs, tensor)}: {tensor} is explained" for other, t in traces.items() if other != tensor]
+    replaced = [
+        f"{_origin(other, trace, outputs, tensor)}: {tensor} is explained" for other, trace in traces.items() if other != tensor
+    ]
     return Explained(tensor, (*notes, *replaced))
 
 
