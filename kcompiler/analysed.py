@@ -1,4 +1,4 @@
-"""A model rewritten in memory: nothing of a bundle is written yet. It can be rewritten with less rounding."""
+"""The result of all stages before verification, in memory. It can be rewritten with smaller rounding errors."""
 
 from __future__ import annotations
 
@@ -19,23 +19,28 @@ from kcompiler.runtime.bundle.manifest import LARGEST_BATCH, Calibration
 from kcompiler.runtime.bundle.report import Report
 
 ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
-"""Rms error, relative to the changes, that transforms may add in all layers together: tried in turn, the last one being
-direct convolutions only, and then ONNX Runtime's own, until verification finds no more than VERIFIED_SHARE of what "exact"
-allows."""
+"""Rms error, relative to the changes, that transforms may add in all layers together. The budgets are tried in turn (0 allows
+direct convolutions only), then ONNX Runtime's own convolutions, until verification finds at most VERIFIED_SHARE of the error that
+"exact" allows."""
 SAME_SUMS = "regions"
-"""The lowering of a convolution that runs the operator itself."""
+"""The lowering of a convolution that runs the Conv operator itself, with its order of summation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """What all stages but the last make of a model.
+    """The results of all stages before verification.
 
     Attributes:
-        operators: operator counts of the source.
-        head: of the model.
-        normalised: the source in plain form: full inference.
-        graph: the same with nodes exchanged where regions are cheaper so: what is compiled.
+        source: the loaded file.
+        operators: count of each operator in the source.
+        head: the explained output.
+        normalised: the normalised graph, which is full inference.
+        graph: the normalised graph after the exchange passes, which is compiled.
         one_by_one: whether the models take one image at a time.
+        chooser: the prices and preferences of ``choice``.
+        choice: the plan, layouts and batch size of ``rewritten``.
+        rewritten: the incremental graph.
+        calibration: record of measured rates and prices; None if they are predicted.
     """
 
     source: Source
@@ -59,13 +64,13 @@ class Analysed:
 
     @property
     def report(self) -> Report:
-        made = make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators)
-        return made.model_copy(update={"notes": self.head.notes})
+        report = make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators)
+        return report.model_copy(update={"notes": self.head.notes})
 
     def ever_more_exact(self, options: Options) -> Iterator[Analysed]:
-        """This, then the same with ever tighter bounds on the rounding of transforms, then without transforms.
+        """This, then rewritings with ever smaller error budgets for transforms, then without transforms.
 
-        The last one adds up no convolution in another order than full inference: where little is left of large sums, that shows.
+        In the last, every convolution has full inference's order of summation, which matters where large terms cancel.
         """
         last = self
         yield last
@@ -76,22 +81,25 @@ class Analysed:
                 yield last
 
     def by(self, choice: Choice, options: Options) -> Analysed:
-        """The same, rewritten by another choice."""
+        """A copy, rewritten by another choice."""
         return replace(self, choice=choice, rewritten=rewritten_by(self.graph, choice, options))
 
     def whole(self, options: Options, why: str) -> Analysed:
-        """The same, run by full inference."""
+        """A copy that runs the model whole, for the reason ``why``."""
         chooser = self.chooser.running_whole(why)
         return replace(self, chooser=chooser).by(chooser.choose(0.0), options)
 
     def _further(self) -> Iterator[tuple[Chooser, float, int | None]]:
-        """Choosers, budgets and batches; for the last one a batch is chosen anew, as no transformed weights are to be read."""
+        """(chooser, error budget, batch size or None) of each rewriting.
+
+        The last chooses its batch size anew, as it reads no transformed weights.
+        """
         yield from ((self.chooser, budget, self.choice.batch) for budget in ERROR_BUDGETS[1:])
         yield self.chooser.preferring({"Conv": SAME_SUMS}), 0.0, None
 
 
 def rewritten_by(graph: gs.Graph, choice: Choice, options: Options) -> Rewritten:
-    """The incremental graph of ``graph`` by a choice, its plan and itself checked by their specs."""
+    """The incremental graph of ``graph`` by ``choice``; the plan and the result are checked by ``passes/spec.py``."""
     check_plan(graph, choice.plan)
     rewritten = incremental_graph(graph, choice.plan, options.extents, choice.layouts)
     check_incremental(graph, rewritten)

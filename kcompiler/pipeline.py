@@ -1,16 +1,16 @@
 """The compiler on one page: from an ONNX file to a verified bundle.
 
-    load         the file as given: its image, its other inputs, what is explained        passes/source
-    normalise    the same outputs from plain operators                                     passes/normalising
-    explain      logits before a softmax, one number a class of a dense output             kcompiler/head.py
-    exchange     nodes in an order whose regions are smaller                               passes/exchange
-    propagate    the box of each value that a patch can change                             passes/regions
-    plan         what is incremental, what is dense and why                                passes/plan.py
-    choose       the fastest lowering of each node, how regions are held, what is dense    passes/choosing
-    rewrite      baseline and incremental graph, each node by its lowering                 passes/rewriting, passes/lowering
-    verify       the compiled models against full inference, more exactly until they agree kcompiler/verified.py
+    load         the file, its image input, its other inputs, the tensor to explain        passes/source
+    normalise    the same outputs from standard operators                                  passes/normalising
+    explain      logits before a softmax, reduction of a dense output to class scores      kcompiler/head.py
+    exchange     reorder linear nodes so that regions are smaller                          passes/exchange
+    propagate    the region of each value that a patch can change                          passes/regions
+    plan         which nodes are incremental, which are dense and why                      passes/plan.py
+    choose       the fastest lowering of each node, layouts of regions, the dense tail     passes/choosing
+    rewrite      emit the baseline and the incremental graph, each node by its lowering    passes/rewriting, passes/lowering
+    verify       compare with full inference, and reduce rounding until they agree         kcompiler/verified.py
 
-Between stages ``passes/spec.py`` says what holds.
+``passes/spec.py`` checks the invariants between stages.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from kcompiler.verified import write_and_verify
 
 
 def compile_file(path: Path, options: Options) -> Bundle:
-    """Analyses, writes and verifies; the bundle lies in a temporary folder until it is saved."""
+    """Analyses, writes and verifies; the bundle is in a temporary folder until it is saved."""
     folder = Path(tempfile.mkdtemp(prefix="kcompiler-bundle-"))
     try:
         with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
@@ -58,9 +58,10 @@ def compile_file(path: Path, options: Options) -> Bundle:
 
 
 def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -> Analysed:
-    """All stages but the last, in memory. ``scratch`` must outlive the result: weights are mapped from it.
+    """All stages but the last, in memory. ``scratch`` must outlive the result: weights are memory-mapped from it.
 
-    ``one_by_one`` says why the model is to run whole, for one image at a time, where that is known already.
+    ``one_by_one``, if not empty, is the reason to run the model whole, on one image at a time. Otherwise the stages are repeated
+    in this way if they find that the model cannot have a free batch.
     """
     if one_by_one:
         return _stages(path, options, scratch, one_by_one)
@@ -83,7 +84,7 @@ def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Ana
 
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else exchanged(normalised, named_nodes(options))
-    _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # what is measured is what each batch will have
+    _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # the threads that each batch will run on
     rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
     direct = options.convolution == "direct"
     chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=rates)
@@ -100,12 +101,12 @@ def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Ana
 
 
 def named_nodes(options: Options) -> set[str]:
-    """Nodes that the options name stay as they are."""
-    return {*options.prefer, *(node for one in options.approximations for node in one.thresholds.nodes)}
+    """Names of nodes in the options, which the exchange passes must keep."""
+    return {*options.prefer, *(node for approximation in options.approximations for node in approximation.thresholds.nodes)}
 
 
 def calibrated(chooser: Chooser, choice: Choice, machine: Machine, options: Options) -> tuple[Choice, Calibration]:
-    """The choice by prices measured on ``machine``, for batches as large as before; and a record of what was measured."""
+    """The choice by prices measured on ``machine``, at the batch size of ``choice``, and a record of the measurements."""
     measured = MeasuredPrices(chooser.graph, chooser.everything, machine, options.extents)
     chooser.reprice(measured)
     choice, rates = chooser.choose(ERROR_BUDGETS[0], choice.batch, options.dense_share), chooser.rates

@@ -1,4 +1,4 @@
-"""Writing what was analysed: the models of each variant, and the manifest that describes them."""
+"""Writes the models of each variant of an analysed model, and the manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APPROXIMATE_BUDGET = 1e-3
 def write_approximate(
     analysed: Analysed, options: Options, approximation: Approximation, folder: Path, weights: WeightsFile
 ) -> list[Variant]:
-    """Writes an approximate variant of ``analysed``; none where it would be the exact one, or is not worthwhile."""
+    """Writes an approximate variant of ``analysed``; returns [] where it would equal the exact variant, or is not worthwhile."""
     exact = analysed.chooser
     chooser = Chooser(
         analysed.graph, options.patch, prefer=options.prefer, direct=exact.direct, dense=exact.dense, rates=exact.rates,
@@ -44,19 +44,19 @@ def write_approximate(
 
 
 def left_out(options: Options, written: Sequence[Variant]) -> tuple[str, ...]:
-    """Notes on approximations that were asked for and have no variant."""
+    """Notes on requested approximations without a variant."""
     names = {variant.name for variant in written}
     return tuple(
-        f"no variant {one.name}: its regions would be the exact variant's, or it is predicted to take longer than full inference"
-        for one in {one.name: one for one in options.approximations}.values()
-        if one.name not in names
+        f"no variant {a.name}: its regions would be the exact variant's, or it is predicted to take longer than full inference"
+        for a in {requested.name: requested for requested in options.approximations}.values()
+        if a.name not in names
     )
 
 
 def write_variant(
     analysed: Analysed, name: str, files: tuple[str, str], options: Options, folder: Path, weights: WeightsFile
 ) -> Variant:
-    """Writes the baseline and the incremental model to ``files``."""
+    """Writes the baseline and the incremental model of a variant to ``files`` (their names), and returns its record."""
     choice, plan, rewritten = analysed.choice, analysed.plan, analysed.rewritten
     baseline, incremental = files
     write_model(baseline_graph(analysed.graph, plan, rewritten.cached), folder / baseline, weights)

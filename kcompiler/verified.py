@@ -1,4 +1,4 @@
-"""Writing and verifying: what is written is compared with full inference, and written again more exactly until it agrees."""
+"""Writing and verification: a written bundle is compared with full inference, and rewritten more exactly until it agrees."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from kcompiler.runtime.exactness.compare import Comparison, incomparable
 from kcompiler.variants import left_out, manifest_of, write_approximate, write_variant
 
 VERIFIED_POSITIONS, VERIFIED_CLOSELY = 36, 72
-"""Positions compared, fewer of models that take long: the corners, and one for every alignment to strides. The second figure
-where an error found at the first is over VERIFIED_AT_ONCE of what is allowed."""
+"""Compared positions, fewer for large models: the corners, and a position for every alignment to strides. The second figure is
+for models whose error at the first is over VERIFIED_AT_ONCE of the tolerance."""
 VERIFIED_AT_ONCE, VERIFIED_SHARE = 0.4, 0.8
-"""What an error that is found may have of what is allowed: a sample does not show the largest of all, and a smaller one less."""
+"""Largest accepted fraction of the tolerance, at VERIFIED_POSITIONS and VERIFIED_CLOSELY positions: the error of a sample of
+positions is less than the largest of all, more so for a smaller sample."""
 HARDLY_FURTHER = 1.1
-"""An error that much larger is as good as one of less rounding."""
+"""Ratio up to which an error counts as no larger than another, so that the faster choice is taken."""
 DEFECT = "{}; nothing was written. This is a defect of kcompiler: please report it with the model"
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A choice that was written, and how far it was from full inference."""
+    """A choice that was written, and its comparison with full inference."""
 
     choice: Choice
     comparison: Comparison
 
 
 def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Manifest:
-    """Writes the bundle, then the two models of it again with a tighter bound on rounding until they agree with full inference.
+    """Writes the bundle, and rewrites its baseline and incremental models with smaller error budgets until they are exact.
 
     Raises:
-        BatchError: the normalised model gives other outputs than the source.
-        CheckFailed: the compiled model disagrees with full inference, whatever the bound, or an approximate variant is not sound.
+        BatchError: the outputs of the normalised model differ from the source's.
+        CheckFailed: no attempt agrees with full inference, or an approximate variant is unsound.
     """
     own_output = analysed.graph.outputs[0].name
     approximate: list[Variant] = []
@@ -78,14 +79,14 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             raise CheckFailed(
                 DEFECT.format(f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason})")
             )
-        for approximation in {one.name: one for one in options.approximations}.values():
+        for approximation in {requested.name: requested for requested in options.approximations}.values():
             approximate += write_approximate(analysed, options, approximation, folder, weights)
     notes = (*manifest.report.notes, *_given_up(analysed, tried), *left_out(options, approximate))
     report = manifest.report.model_copy(update={"largest_error": comparison.largest_error, "notes": notes})
     variants = (*manifest.variants, *approximate)
     files = {
         **manifest.files,
-        **{name: file_record(folder / name) for one in variants for name in (one.baseline, one.incremental)},
+        **{name: file_record(folder / name) for variant in variants for name in (variant.baseline, variant.incremental)},
     }
     files[WEIGHTS] = file_record(folder / WEIGHTS)
     manifest = manifest.model_copy(update={"report": report, "variants": variants, "files": files})
@@ -96,52 +97,52 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
 
 
 def _attempts(analysed: Analysed, options: Options, tried: Sequence[Tried]) -> Iterator[Analysed]:
-    """Ever more exact ones; at the end by full inference, where that is no defect: see :func:`_beyond_regions`."""
+    """Ever more exact rewritings; at the end full inference, where the disagreement is no defect (:func:`_beyond_regions`)."""
     yield from analysed.ever_more_exact(options)
     last = tried[-1].comparison
-    if not any(one.comparison.agrees for one in tried) and _beyond_regions(last):
+    if not any(attempt.comparison.agrees for attempt in tried) and _beyond_regions(last):
         yield analysed.whole(options, f"with regions recomputed, {last.reason}")
 
 
 def _settled(tried: Sequence[Tried]) -> Tried:
-    """The last one if it is the first that keeps a margin, or if none agrees.
+    """The attempt to keep: the last if it has a margin of VERIFIED_SHARE, or if none agrees.
 
-    Otherwise transforms are not what uses the margin up: the fastest that is hardly further off than any.
+    Otherwise all attempts that agree exceed the margin, which transforms do not explain: the fastest of about the least error.
     """
-    agreeing = [one for one in tried if one.comparison.agrees]
+    agreeing = [attempt for attempt in tried if attempt.comparison.agrees]
     if not agreeing or agreeing[-1].comparison.share <= VERIFIED_SHARE:
         return tried[-1]
-    limit = HARDLY_FURTHER * min(one.comparison.share for one in agreeing)
-    return next(one for one in agreeing if one.comparison.share <= limit)
+    limit = HARDLY_FURTHER * min(attempt.comparison.share for attempt in agreeing)
+    return next(attempt for attempt in agreeing if attempt.comparison.share <= limit)
 
 
 def _given_up(analysed: Analysed, tried: Sequence[Tried]) -> Iterator[str]:
-    """What became of the fastest algorithms, if they were not exact enough."""
+    """A note on the replacement of the fastest algorithms, if they were not exact enough."""
     first = tried[0].comparison
     if analysed.choice is tried[0].choice:
         return
-    found = first.reason or f"an error took {first.share:.0%} of what is allowed"
+    problem = first.reason or f"an error took {first.share:.0%} of what is allowed"
     transforms = "transforms of less rounding" if analysed.choice.error else "no transforms of convolutions"
-    yield f"{'runs whole' if analysed.choice.plan.all_dense else f'takes {transforms}'}: with the fastest algorithms {found}"
+    yield f"{'runs whole' if analysed.choice.plan.all_dense else f'takes {transforms}'}: with the fastest algorithms {problem}"
 
 
 def _beyond_regions(comparison: Comparison) -> bool:
-    """Whether recomputed regions may disagree so without a defect.
+    """Whether recomputed regions may disagree in this way without a defect.
 
-    The model amplifies the rounding of any other order of sums beyond what is allowed; or what is infinite or not a number
-    differs, since sums over the parts of a map do not keep infinities apart: zero times infinity is no number.
+    Either the model amplifies the rounding of any reordered sum beyond the tolerance, or infinities and NaNs differ: sums over
+    parts of a map multiply infinities by zeros, which is NaN.
     """
     return comparison.rounding or bool(np.isinf(comparison.largest_error))
 
 
 def _compared(quick: Verifier, close: Verifier) -> Comparison:
-    """The exact variant with full inference, closely where a quick look leaves open whether it is exact enough."""
+    """The comparison of the exact variant, at more positions (``close``) where that at few (``quick``) is inconclusive."""
     try:
         comparison = quick.compared()
-    except BundleError as error:  # that full inference loads was seen before
+    except BundleError as error:  # full inference has been loaded before, so it is the compiled graph
         return incomparable(f"the compiled graph does not load ({error})")
-    open_still = comparison.agrees and VERIFIED_AT_ONCE < comparison.share <= VERIFIED_SHARE
-    return close.compared() if open_still else comparison
+    inconclusive = comparison.agrees and VERIFIED_AT_ONCE < comparison.share <= VERIFIED_SHARE
+    return close.compared() if inconclusive else comparison
 
 
 def _write(folder: Path, manifest: Manifest) -> None:

@@ -27,7 +27,7 @@ def within_budget(candidates: Mapping[str, Sequence[Candidate]], budget: float) 
     """
 
     def at(rate: float) -> dict[str, Candidate]:
-        return {name: min(known, key=lambda c: (c.seconds + rate * c.error**2, c.error)) for name, known in candidates.items()}
+        return {name: min(group, key=lambda c: (c.seconds + rate * c.error**2, c.error)) for name, group in candidates.items()}
 
     def error(chosen: Iterable[Candidate]) -> float:
         return float(np.sqrt(sum(c.error**2 for c in chosen)))

@@ -110,7 +110,10 @@ class Placement:
             yield MicroBatches(tuple(link.name for link in chain), count)
 
     def _chain(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan) -> list[gs.Node]:
-        """``node`` and its successors on maps up to the first value that is read as rows only; empty if the chain branches."""
+        """``node`` and its successors on maps up to the first value that is read as rows only.
+
+        Empty if a value before that has several readers, is a graph output, or has a reader that cannot run in micro-batches.
+        """
         chain = [node]
         while True:
             (value,) = chain[-1].outputs

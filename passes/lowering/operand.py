@@ -39,7 +39,7 @@ class Updated:
         tile: (height, width) of the tiles that order the rows; None is row-major, region by region: [batch * h * w, C].
         cached: the cached activation on the same cells in the same row order, where computing the region needed it.
         zeros: whether the leading rows that belong to no region (:attr:`RowNumbers.nothing`) are known to be zeros, as they are
-            in ``cached``.
+            in rows gathered from the cached activation.
         scaled: ``rows`` as an affine function, per channel, of earlier rows, where that form is known.
     """
 

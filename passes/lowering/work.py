@@ -98,8 +98,8 @@ class Work:
         convolved: FLOPs in convolutions.
         integer: operations in matrix products of 8-bit integers.
         moved: elements read and written in all passes over activations.
-        loaded: elements of weights that each batch reads once, per position.
-        nodes: operators started once per batch, per position.
+        loaded: elements of weights read; a batch reads them once.
+        nodes: operators started; a batch starts them once.
         held: elements alive at once at the peak.
     """
 

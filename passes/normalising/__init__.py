@@ -1,1 +1,1 @@
-"""Normalising: the same outputs from plain operators, one image input, a free batch and known shapes."""
+"""Normalisation passes: the same outputs from standard operators, with one image input, a free batch axis and known shapes."""

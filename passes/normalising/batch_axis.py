@@ -1,4 +1,4 @@
-"""The image input: its first axis is a free batch, or one image, its other axes are static and channels come first."""
+"""The image input: its first axis becomes a free batch, or one image, its other axes are static, in NCHW order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ BATCH = "batch"
 
 
 def set_batch(source: Source, output: str, free: bool) -> None:
-    """Makes the first axis of the image a free batch (hard-coded reshapes follow) or one image, and its others static."""
+    """Makes the first axis of the image a free batch (constant shapes of Reshapes are adapted) or 1, and its others static."""
     graph = source.model.graph
     cut(graph, output)
     image = next(value for value in graph.input if value.name == source.image)
     declared = image.type.tensor_type.shape.dim
-    written_in = max(declared[0].dim_value, 0) if declared else 0  # zero and below are how some exporters write "any"
+    declared_batch = max(declared[0].dim_value, 0) if declared else 0  # some exporters write "any" as 0 or negative
     if source.layout == "NHWC":
         _bring_channels_first(graph, source.image)
     bind_inputs(source)
@@ -34,15 +34,15 @@ def set_batch(source: Source, output: str, free: bool) -> None:
     del graph.value_info[:]
     source.model.ir_version = max(source.model.ir_version, 8)
     if free:
-        _free_reshapes(graph, source.image, written_in or 1)
-    if written_in > 1 and not free:
-        repeat(graph, source.image, written_in)
+        _free_reshapes(graph, source.image, declared_batch or 1)
+    if declared_batch > 1 and not free:
+        repeat(graph, source.image, declared_batch)
 
 
 def _bring_channels_first(graph: onnx.GraphProto, image: str) -> None:
-    """The image comes channels first from now on: what the Transposes to channels first gave is the image itself.
+    """Makes the image input NCHW, which replaces the outputs of its Transposes to NCHW.
 
-    What else reads it still has it channels last.
+    All other readers get the image transposed to NHWC.
     """
     dropped = to_channels_first(graph, image)
     outputs = {node.output[0] for node in dropped}
@@ -59,7 +59,7 @@ def _bring_channels_first(graph: onnx.GraphProto, image: str) -> None:
 
 
 def _free_reshapes(graph: onnx.GraphProto, image: str, batch: int) -> None:
-    """Reshape of what depends on the image to [batch, ...], the exporter's batch, becomes [0, ...]: keep the first axis."""
+    """Changes Reshapes of image-dependent values to [exporter's batch, ...] into [0, ...], which keeps the first axis."""
     small = [tensor for tensor in graph.initializer if len(tensor.dims) == 1 and not uses_external_data(tensor)]
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in small if tensor.data_type == TensorProto.INT64}
     depends = {image}
@@ -78,7 +78,7 @@ def _free_reshapes(graph: onnx.GraphProto, image: str, batch: int) -> None:
         shape = constants[node.input[1]].copy()
         if shape.size > 1 and shape[0] == batch and 0 not in shape:
             shape[0] = 0
-            for attribute in [a for a in node.attribute if a.name == "allowzero"]:  # it would take the 0 literally
+            for attribute in [a for a in node.attribute if a.name == "allowzero"]:  # it would mean size 0
                 node.attribute.remove(attribute)
             name = f"{node.output[0]}/free_shape"
             graph.initializer.append(numpy_helper.from_array(shape, name))

@@ -1,8 +1,8 @@
-"""Layout noise away: what exporters write in several ways becomes one, of which the region rules know.
+"""Canonical forms: rewrites the various forms that exporters emit to the form that region rules support.
 
-Requires a graph with inferred shapes. Ensures: the same outputs; a Split is Slices, sizes of reshaped and resized maps are
-constants where inference tells them, chains of reshapes from map to map are the one operator that they amount to (``reshapes``),
-and outputs that nobody reads are not there.
+Requires a graph with inferred shapes. Ensures: the same outputs; a Split is replaced by Slices, the sizes of reshaped and resized
+maps are constants where shape inference knows them, chains of reshapes from map to map are replaced by the equivalent operator
+(``reshapes``), and unread further outputs are removed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from kcompiler.passes.normalising.context import Context
 from kcompiler.passes.normalising.reshapes import straighten
 
 FURTHER_OUTPUTS = ("LayerNormalization", "MaxPool", "Dropout")
-"""Operators all of whose outputs but the first may be left away."""
+"""Operators whose outputs after the first are optional."""
 
 
 def canonical(graph: gs.Graph, context: Context) -> bool:
-    """Changes no shapes. A graph with bodies (If, Loop) runs whole anyway, and stays as it is."""
+    """Rewrites to canonical forms. Changes no shapes. A graph with bodies (If, Loop) is unchanged, since it runs whole."""
     if any(subgraphs(graph)):
         return False
     emit = Emitter(graph)
@@ -37,17 +37,17 @@ def canonical(graph: gs.Graph, context: Context) -> bool:
 
 
 def _drop_unread(graph: gs.Graph, node: gs.Node) -> None:
-    """Outputs that nobody reads, as the means of a layer normalisation: rules are for nodes of one output."""
+    """Removes unread optional outputs (the means of a LayerNormalization): region rules require a single output."""
     while len(node.outputs) > 1 and not node.outputs[-1].outputs and not is_output(graph, node.outputs[-1]):
         node.outputs.pop()
 
 
 def _split(emit: Emitter, node: gs.Node) -> None:
-    """Outputs side by side along an axis, each a Slice."""
+    """Replaces a Split with known sizes by a Slice for each output."""
     value, axis = node.inputs[0], node.attrs.get("axis", 0)
-    found = [one.shape[axis] if one.shape is not None else None for one in node.outputs]
-    sizes = [size for size in found if isinstance(size, int)]
-    if len(sizes) != len(found):
+    inferred = [output.shape[axis] if output.shape is not None else None for output in node.outputs]
+    sizes = [size for size in inferred if isinstance(size, int)]
+    if len(sizes) != len(inferred):
         return
     ends = np.cumsum(np.array(sizes, np.int64)).tolist()
     for output, size, end in zip(list(node.outputs), sizes, ends, strict=True):
@@ -59,7 +59,7 @@ def _split(emit: Emitter, node: gs.Node) -> None:
 
 
 def free_resizes(graph: gs.Graph, context: Context) -> bool:
-    """Resizes by the sizes of all axes become by those of the axes that change, so that the batch stays free.
+    """Restricts the ``sizes`` of Resizes to the axes that change, so that the batch stays free.
 
     Returns whether shapes must be inferred anew.
     """
@@ -82,7 +82,7 @@ def _resize(emit: Emitter, node: gs.Node) -> bool:
 
 
 def _reshape(emit: Emitter, node: gs.Node) -> None:
-    """To computed sizes, all of which but the batch inference knows: to constants."""
+    """Replaces the computed shape of a Reshape by a constant, where inference knows all sizes but the batch."""
     shape, before = known_sizes(node.outputs[0].shape), node.inputs[0].shape
     if isinstance(node.inputs[1], gs.Constant) or shape is None or before is None:
         return

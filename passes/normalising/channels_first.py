@@ -1,4 +1,4 @@
-"""Channels first again: operators on integers that ONNX Runtime wrote for maps whose channels are last."""
+"""NCHW again: integer operators that ONNX Runtime's layout optimisation wrote for channels last, between Transposes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def between_transposes(parts: Parts, node: onnx.NodeProto, operator: str, attributes: Attributes) -> None:
-    """``operator`` on the first input, channels first."""
+    """``operator`` in NCHW, between Transposes of its first input and its output."""
     first = parts("Transpose", node.input[0], perm=TO_FIRST)
     parts("Transpose", parts(operator, first, *node.input[1:], **attributes), perm=TO_LAST)
 
 
 def qlinear(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
-    """The convolution is a standard operator then. One whose channels are first stays."""
+    """QLinear operators with channels_last. The convolution becomes the standard operator. Nodes in NCHW stay."""
     if not attributes.pop("channels_last", 0):
         return False
     domain = {} if node.op_type == "QLinearConv" else {"domain": MICROSOFT}
@@ -38,4 +38,4 @@ CHANNELS_LAST: Mapping[str, TakeApart] = {
     "QLinearConv": qlinear,
     "QLinearGlobalAveragePool": qlinear,
 }
-"""By operator of com.microsoft."""
+"""Rewrites by operator of com.microsoft."""

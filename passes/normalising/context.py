@@ -1,4 +1,4 @@
-"""What normalising passes know of the model beside its graph, and what they are: a graph in, whether shapes changed out."""
+"""The context of normalisation passes (paths, weights, shape inference), and the type of a pass."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from kcompiler.runtime.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A model that is being normalised.
+    """Facts on the model that is being normalised, beside its graph.
 
     Attributes:
-        path: of the source, which errors name.
-        folder: where the weights lie that are not in the graph.
-        fault: the error to raise where shapes contradict each other.
-        element: type of the source's image, as in ``TensorProto``.
+        path: of the source, for error messages.
+        folder: of the external weights.
+        fault: the error to raise where ONNX Runtime rejects the model, or shapes contradict each other.
+        element: element type of the source's image, as in ``TensorProto``.
         corners: whether its Resizes scale coordinates from the corner of the map, as before opset 11.
     """
 
@@ -36,18 +36,18 @@ class Context:
     corners: bool = False
 
     def inferred(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """``model`` with shapes: behind operators of ONNX Runtime's own, by its own inference.
+        """``model`` with inferred shapes, those of ONNX Runtime's own operators by ONNX Runtime.
 
-        By strict inference, or else by what it leaves out where it finds fault with what ONNX Runtime has accepted.
+        Inference is strict first. Where that rejects a model that ONNX Runtime accepts, it is lenient: some shapes stay unknown.
         """
         if has_own_operators(model):
-            known = {value.name for value in model.graph.output}
+            output_names = {value.name for value in model.graph.output}
             del model.graph.value_info[:]
-            found = runtime_shapes(model, self.folder).items()
-            model.graph.value_info.extend(value for name, value in found if name not in known)
+            shapes = runtime_shapes(model, self.folder).items()
+            model.graph.value_info.extend(value for name, value in shapes if name not in output_names)
         try:
             inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-        except shape_inference.InferenceError:  # of a batch of one that is written in, too: whether it is, running several tells
+        except shape_inference.InferenceError:  # also due to a constant batch size of 1, which running a batch will reveal
             try:
                 inferred = shape_inference.infer_shapes(model, data_prop=True)
             except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
@@ -58,31 +58,31 @@ class Context:
         return inferred
 
     def inferred_anew(self, graph: gs.Graph) -> gs.Graph:
-        """``graph`` with the shapes of all values but the image inferred again."""
+        """``graph`` with the shapes of all values but the image inferred anew."""
         for tensor in graph.tensors().values():
             if isinstance(tensor, gs.Variable) and tensor is not graph.inputs[0]:
                 tensor.shape = None
         return gs.import_onnx(self.inferred(gs.export_onnx(graph, do_type_check=False)))
 
     def values(self, constant: gs.Constant) -> AnyArray:
-        """The numbers of a constant, mapped if they lie in a file."""
-        if not _lies_in_a_file(constant):
+        """The values of a constant, memory-mapped if they are stored in an external file."""
+        if not _is_external(constant):
             return np.asarray(constant.values)
         proto = constant._values.tensor
         info, dtype = ExternalDataInfo(proto), helper.tensor_dtype_to_np_dtype(proto.data_type)
         return np.memmap(self.folder / info.location, dtype, "r", info.offset or 0, tuple(proto.dims))
 
     def map_weights(self, graph: gs.Graph) -> None:
-        """Replaces weights in files by arrays mapped from them."""
+        """Replaces external weights by arrays that are memory-mapped from their files."""
         for tensor in graph.tensors().values():
-            if isinstance(tensor, gs.Constant) and _lies_in_a_file(tensor):
+            if isinstance(tensor, gs.Constant) and _is_external(tensor):
                 tensor.values = self.values(tensor)
                 tensor.data_location = None
 
 
 Pass = Callable[[gs.Graph, Context], bool]
-"""Rewrites a topologically sorted graph of inferred shapes, in place; returns whether they must be inferred anew."""
+"""Rewrites a topologically sorted graph with inferred shapes in place; returns whether shapes must be inferred anew."""
 
 
-def _lies_in_a_file(constant: gs.Constant) -> bool:
+def _is_external(constant: gs.Constant) -> bool:
     return isinstance(constant._values, gs.ir.tensor.LazyValues) and uses_external_data(constant._values.tensor)

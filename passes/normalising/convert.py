@@ -1,4 +1,4 @@
-"""Old models: conversion to an opset that all passes know, and what the ONNX converter leaves undone."""
+"""Conversion of old models to an opset that all passes support, with fixes for what the ONNX version converter omits."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.foreign import foreign
 
 OPSET = 18
-"""Models of an older opset are converted to this one: the first whose reductions take their axes as an input."""
+"""Models of an older opset are converted to this opset: the first whose reductions take their axes as an input."""
 CENTRED_FROM = 11
-"""The first opset whose Resize says how coordinates are transformed, and takes the centres of cells unless told otherwise."""
+"""The first opset whose Resize has a coordinate_transformation_mode, by default from the centres of cells."""
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Of the standard domain, which has two spellings."""
+    """The opset of the standard domain, which has two names."""
     return int(next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")))
 
 
 def convert(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
-    """To opset 18 if the model's is older. Weights travel as inputs meanwhile: the converter cannot carry external data.
+    """Converts to opset 18 if the model's is older. External weights become inputs meanwhile: the converter cannot handle them.
 
     Raises:
-        ModelError: the converter cannot.
+        ModelError: the converter fails.
     """
     graph = model.graph
     for entry in (*graph.node, *model.opset_import):
@@ -59,19 +59,19 @@ def convert(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _drop_old_attributes(graph: onnx.GraphProto) -> None:
-    """The converter leaves some that only the older operator has, where they say nothing: the value of a Pad that reflects."""
+    """Removes attributes of the older operator that the converter leaves without effect (``value`` of a reflecting Pad)."""
     for node in graph.node:
         if node.domain == "" and onnx.defs.has(node.op_type):
-            known = onnx.defs.get_schema(node.op_type, OPSET).attributes
-            for attribute in [attribute for attribute in node.attribute if attribute.name not in known]:
+            valid = onnx.defs.get_schema(node.op_type, OPSET).attributes
+            for attribute in [attribute for attribute in node.attribute if attribute.name not in valid]:
                 node.attribute.remove(attribute)
 
 
 def corner_resizes(graph: gs.Graph, context: Context) -> bool:
-    """Resizes that come of an opset before 11 scale coordinates from the corner of the map; the converter does not say so.
+    """Sets the attributes of Resizes from an opset before 11, which scale coordinates from the corner; the converter omits them.
 
-    Requires constant scales. Nearest takes the cell before where a map grows, and the one behind where it shrinks, axis by axis
-    (as ONNX Runtime does: the standard left it open). Returns whether shapes must be inferred anew.
+    Requires constant scales. Nearest rounds down along axes that grow, and up along axes that shrink (as ONNX Runtime does: the
+    standard did not specify it). Returns whether shapes must be inferred anew.
     """
     if not context.corners:
         return False
@@ -91,7 +91,7 @@ def corner_resizes(graph: gs.Graph, context: Context) -> bool:
 
 
 def _shrink_first(emit: Emitter, node: gs.Node, scales: FloatArray) -> None:
-    """A map that shrinks along one axis and grows along the other: along one after the other."""
+    """Splits a Resize that shrinks along one axis and grows along the other into two, since each needs its own rounding mode."""
     target, between = node.outputs[0], gs.Variable(emit.fresh(f"{node.outputs[0].name}/shrunk"), np.float32)
     larger = [between, node.inputs[1], emit.constant(np.maximum(scales, 1))]
     attributes = {**node.attrs, "nearest_mode": "floor"}

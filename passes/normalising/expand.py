@@ -1,7 +1,7 @@
-"""What is the same for every image, but has the size of a batch: positions added to a map, coordinates put beside it.
+"""Removes expansions of constants to the batch: positional embeddings added to a map, coordinates concatenated with it.
 
-Exporters expand it to the map's size, which follows from the batch, or write the batch of their one image into it. What it is
-expanded from is a constant, and that is what region rules know.
+Exporters expand such constants to the map's size, which depends on the batch, or with the batch size of their sample image.
+Region rules support the constant itself.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ EXPANDED = ("Expand", "ConstantOfShape")
 
 
 def drop_expands(graph: gs.Graph, context: Context) -> bool:
-    """Takes expansions out where what reads them expands by itself, or can be told to. Requires inferred shapes.
+    """Removes expansions whose readers broadcast, or can be rewritten to. Requires inferred shapes.
 
-    Returns whether they must be inferred anew.
+    Returns whether shapes must be inferred anew.
     """
     if any(subgraphs(graph)):
         return False
@@ -32,13 +32,13 @@ def drop_expands(graph: gs.Graph, context: Context) -> bool:
             if source is not None and node.op in MERGES:
                 changed |= _broadcast(node, value, source)
             elif isinstance(source, gs.Constant) and node.op == "Concat":
-                changed |= _beside(emit, node, value, source) or _repeated(emit, node, value)
+                changed |= _broadcast_channels(emit, node, value, source) or _expand_rows(emit, node, value)
     graph.cleanup().toposort()
     return changed
 
 
 def _expanded_from(emit: Emitter, value: gs.Tensor) -> gs.Tensor | None:
-    """What ``value`` repeats: itself if it is a constant, None if it is not expanded."""
+    """The value that ``value`` expands: itself if it is a constant, None if it is not expanded."""
     if isinstance(value, gs.Constant):
         return value
     if not value.inputs or value.inputs[0].op not in EXPANDED:
@@ -51,24 +51,24 @@ def _expanded_from(emit: Emitter, value: gs.Tensor) -> gs.Tensor | None:
 
 
 def _broadcast(node: gs.Node, value: gs.Tensor, source: gs.Tensor) -> bool:
-    """Arithmetic with a map that is as large as the result: it expands the other operand itself."""
+    """Removes the expansion of an operand of an elementwise operator, where another operand has the shape of the result."""
     result = node.outputs[0]
     others = [other for other in node.inputs if other is not value]
     if value is source or not _is_map(result) or not any(_is_map(other) and other.shape == result.shape for other in others):
         return False
-    node.inputs = [source if one is value else one for one in node.inputs]
+    node.inputs = [source if operand is value else operand for operand in node.inputs]
     return True
 
 
-def _beside(emit: Emitter, concat: gs.Node, value: gs.Tensor, source: gs.Constant) -> bool:
-    """Channels beside those of a map: chosen, whatever the image, over one channel of that map, which has the batch's size."""
-    axis, maps = concat.attrs["axis"] % 4, [one for one in concat.inputs if _is_map(one) and not _is_expanded(one)]
+def _broadcast_channels(emit: Emitter, concat: gs.Node, value: gs.Tensor, source: gs.Constant) -> bool:
+    """Replaces expanded constant channels of a Concat by Where(true, constant, a channel of a map), which has the batch size."""
+    axis, maps = concat.attrs["axis"] % 4, [part for part in concat.inputs if _is_map(part) and not _is_expanded(part)]
     if axis not in (1, 3) or not maps or len(value.shape or ()) != 4 or len(source.shape) > 4:
         return False
     across = [2, 3] if axis == 1 else [1, 2]
     if [value.shape[a] for a in across] != [maps[0].shape[a] for a in across] or value.shape[0] not in (1, maps[0].shape[0]):
         return False
-    if np.prod(source.shape) == 1:  # one number for all channels
+    if np.prod(source.shape) == 1:  # a scalar for all channels
         shape = [1 if a != axis else value.shape[axis] for a in range(4)]
         source = emit.constant(np.broadcast_to(np.asarray(source.values).reshape(()), shape))
     if ([1] * 4 + list(source.shape))[axis - 4] != value.shape[axis]:
@@ -76,12 +76,12 @@ def _beside(emit: Emitter, concat: gs.Node, value: gs.Tensor, source: gs.Constan
     channel = emit("Slice", maps[0], emit.int64([0]), emit.int64([1]), emit.int64([axis]))
     chosen = emit("Where", emit.constant(np.ones((1, 1, 1, 1), np.bool_)), source, channel)
     channel.dtype, chosen.dtype = maps[0].dtype, maps[0].dtype
-    concat.inputs = [chosen if one is value else one for one in concat.inputs]
+    concat.inputs = [chosen if part is value else part for part in concat.inputs]
     return True
 
 
-def _repeated(emit: Emitter, concat: gs.Node, value: gs.Tensor) -> bool:
-    """Numbers of one image beside a row of numbers of each image: repeated for each."""
+def _expand_rows(emit: Emitter, concat: gs.Node, value: gs.Tensor) -> bool:
+    """Expands a constant of batch size 1 in a Concat of rows to the free batch."""
     batch, rank = emit.graph.inputs[0].shape[0], len(value.shape or ())
     if not isinstance(value, gs.Constant) or isinstance(batch, int) or rank < 2 or concat.attrs["axis"] % rank == 0:
         return False
@@ -90,7 +90,7 @@ def _repeated(emit: Emitter, concat: gs.Node, value: gs.Tensor) -> bool:
     size = emit("Concat", emit("Shape", emit.graph.inputs[0], start=0, end=1), emit.int64([1] * (rank - 1)), axis=0)
     expanded = emit("Expand", value, size)
     expanded.dtype = value.dtype
-    concat.inputs = [expanded if one is value else one for one in concat.inputs]
+    concat.inputs = [expanded if part is value else part for part in concat.inputs]
     return True
 
 
@@ -99,6 +99,6 @@ def _is_expanded(value: gs.Tensor) -> bool:
 
 
 def _is_map(value: gs.Tensor) -> bool:
-    """Whether the value has four axes, of which the batch alone is open."""
+    """Whether the value has four axes, of which only the batch is symbolic."""
     shape = value.shape
     return isinstance(value, gs.Variable) and shape is not None and [isinstance(s, str) for s in shape] == [True, *[False] * 3]

@@ -1,4 +1,4 @@
-"""ONNX Runtime's own constant folding and fusions of level BASIC, which keeps standard operators."""
+"""ONNX Runtime's constant folding and fusions at level BASIC, which emits standard operators only."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inference.sessions import onnxruntime
 
 INLINE_BYTES = 1024
-"""Tensors below this size (shapes, scalars) stay in the proto, where shape inference sees them; others go to a file."""
+"""Tensors below this size (shapes, scalars) stay in the proto, where shape inference reads them; others go to a file."""
 
 
 def fold_by_runtime(model: onnx.ModelProto, weights: Path, context: Context, name: str = "folded") -> onnx.ModelProto:
-    """The folded model. Weights in files are read from the folder ``weights``, and left in one of ``name`` in the context's.
+    """The folded model. External weights are read from the folder ``weights``, and written to the context's as ``name``.bin.
 
     Raises:
-        the context's fault: ONNX Runtime cannot load it.
+        the context's fault: ONNX Runtime cannot load the model.
     """
     folded = context.folder / f"{name}.onnx"
     ort = onnxruntime()

@@ -1,9 +1,9 @@
-"""Integer operators: a quantised model as ONNX Runtime computes it.
+"""Integer operators: rewrites a quantised model to the operators that ONNX Runtime runs for it.
 
-Between QuantizeLinear and DequantizeLinear a file may have operators on float32, for which ONNX Runtime runs operators on
-integers. These sum in integers, so that no order of sums matters, and only what they do last, to bring a sum to the output's
-scale, rounds. To give the same bits regions must be computed by these very operators; so they are put into the graph, by ONNX
-Runtime itself, and before anything else is changed: which operators it fuses depends on all that reads a value.
+For float32 operators between DequantizeLinear and QuantizeLinear, ONNX Runtime runs integer operators. They accumulate in
+integers, where the order of summation does not matter; only the final rescaling to the output's scale rounds. Regions must be
+computed by the same operators to be bit-identical. So ONNX Runtime itself writes them into the graph, before any other pass:
+which operators it fuses depends on all readers of a value.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ WRITTEN, WEIGHTS = "integers.onnx", "integers.bin"
 
 
 def integer_operators(model: onnx.ModelProto, folder: Path, inline_bytes: int) -> onnx.ModelProto:
-    """``model`` with operators on integers where ONNX Runtime runs those; itself if it is not quantised.
+    """``model`` with the integer operators that ONNX Runtime runs; ``model`` itself if it is not quantised, or has other domains.
 
-    Requires operators of the standard and of ONNX Runtime's own domain only, and loads in ONNX Runtime. Ensures the same outputs.
+    Requires that ONNX Runtime loads it. Ensures the same outputs.
 
     Args:
-        folder: has its external weights, and gets those of the result that take more than ``inline_bytes``.
+        model: of standard operators and ONNX Runtime's own.
+        folder: contains its external weights, and receives those of the result.
+        inline_bytes: weights below this size stay in the proto.
     """
     domains = {node.domain for node in model.graph.node}
     if not any(node.op_type in QUANTISING for node in model.graph.node) or not domains <= {*STANDARD, MICROSOFT}:
@@ -40,7 +42,7 @@ def integer_operators(model: onnx.ModelProto, folder: Path, inline_bytes: int) -
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED  # further levels choose layouts
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED  # higher levels change layouts
     options.optimized_model_filepath = str(folder / WRITTEN)
     entries = {
         "session.model_external_initializers_file_folder_path": str(folder.resolve()),
@@ -61,25 +63,25 @@ def integer_operators(model: onnx.ModelProto, folder: Path, inline_bytes: int) -
 
 
 def _drop_stale_types(model: onnx.ModelProto) -> None:
-    """ONNX Runtime may change a zero point's type and leave the attribute that says it again as it was."""
+    """Removes ``output_dtype``, which ONNX Runtime may leave stale when it changes the type of the zero point."""
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear" and len(node.input) > 2 and node.input[2]:
-            for attribute in [one for one in node.attribute if one.name == "output_dtype"]:
+            for attribute in [attribute for attribute in node.attribute if attribute.name == "output_dtype"]:
                 node.attribute.remove(attribute)
 
 
 def merge_equal(graph: gs.Graph, context: Context) -> bool:
-    """ONNX Runtime makes a DequantizeLinear for each reader of a value; from now on all read one. Changes no shapes.
+    """Merges equal DequantizeLinear nodes: ONNX Runtime writes one for each reader of a value. Changes no shapes.
 
-    A graph with bodies (If, Loop) runs whole anyway, and stays as it is.
+    A graph with bodies (If, Loop) is unchanged, since it runs whole.
     """
     if any(subgraphs(graph)):
         return False
-    known: dict[tuple[int, ...], gs.Tensor] = {}
+    merged: dict[tuple[int, ...], gs.Tensor] = {}
     for node in graph.nodes:
         if node.op != "DequantizeLinear" or is_output(graph, node.outputs[0]):
             continue
-        first = known.setdefault(tuple(id(value) for value in node.inputs), node.outputs[0])
+        first = merged.setdefault(tuple(id(value) for value in node.inputs), node.outputs[0])
         for reader in list(node.outputs[0].outputs) if first is not node.outputs[0] else []:
             reader.inputs = [first if value is node.outputs[0] else value for value in reader.inputs]
     graph.cleanup()
@@ -87,17 +89,17 @@ def merge_equal(graph: gs.Graph, context: Context) -> bool:
 
 
 def check_sums(graph: gs.Graph) -> None:
-    """What is rounded to steps must be the same for an image in a batch as for it alone.
+    """Checks that no float32 sum is quantised, so that quantised values do not depend on the batch size.
 
-    ONNX Runtime takes float32 sums in another order where there are more images or threads; signed activations on x86 have some,
-    behind values that two operators read, and networks whose first layers were left out when they were quantised.
+    The order of ONNX Runtime's float32 sums depends on the number of images and threads. Quantised models have such sums with
+    signed activations on x86, behind values with two readers, and in layers that were excluded from quantisation.
 
     Raises:
-        BatchError: it need not be.
+        BatchError: a float32 sum is quantised.
     """
-    behind = quantised_later(graph)
+    quantisers = quantised_later(graph)
     for node in graph.nodes:
-        name = behind.get(node.outputs[0].name) if node.op in IN_ANY_ORDER else None
+        name = quantisers.get(node.outputs[0].name) if node.op in IN_ANY_ORDER else None
         if name is not None:
             raise BatchError(
                 f"node {node.name} ({node.op}) sums in float32 what {name} (QuantizeLinear) rounds to steps; sums of several "

@@ -1,9 +1,9 @@
-"""Normalising: any exporter's graph becomes one plain form.
+"""Normalisation: brings any exporter's graph to a canonical form.
 
-Requires a checked source. Ensures what :func:`spec.check_normalised` asks for: one float32 input, one opset (at least 18),
-constants and batch normalisations folded, branches that are known taken, the batch free, all other shapes static where inference
-can tell, explicit pads, layout noise away (``canonical``), unique node names, topologically sorted; weights stay on disk and are
-mapped from there.
+Requires a checked source. Ensures the invariants of :func:`spec.check_normalised`: one float32 input, opset 18 or later.
+Constants and batch normalisations are folded, branches with constant conditions inlined, the batch is free, all other shapes are
+static where inference knows them, pads are explicit, operators in canonical form (``canonical``), node names unique. Nodes are
+topologically sorted. Weights stay on disk and are memory-mapped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from kcompiler.runtime.bundle.manifest import OWN_NAMES, TABLE
 from kcompiler.runtime.errors import ModelError
 
 ROWS = "/rows"
-"""End of the name of an output that is brought into rows because its rank is not known."""
+"""Suffix of the name of an output that is reshaped to rows because its rank is unknown."""
 NORMALISE: Sequence[Pass] = (
     keep_float32,
     fold,
@@ -48,22 +48,23 @@ NORMALISE: Sequence[Pass] = (
     merge_equal,
     canonical,
 )
-"""In order, each until it finds no more."""
+"""The passes in order. Each runs until it changes no shape."""
 
 
 def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = True) -> gs.Graph:
-    """The source in plain form, with the one output; edits ``source.model`` in place.
+    """The normalised graph with ``output`` as its only output; edits ``source.model`` in place.
 
     Args:
         source: a checked model.
         output: name of the tensor to keep as the only output.
         folder: scratch space, which must outlive the graph: weights are mapped from a file in it.
-        free_batch: whether the graph is to take any number of images; otherwise it takes one.
+        free_batch: whether the graph gets a free batch axis; otherwise it takes one image.
 
     Raises:
-        BatchError: with a free batch ONNX Runtime cannot load the model, shapes contradict each other, or values are made
-            of several images.
-        ModelError: the same for one image, or the output does not depend on the image.
+        BatchError: with a free batch, ONNX Runtime cannot load the model, shapes contradict each other, or values mix several
+            images.
+        ModelError: with one image, ONNX Runtime cannot load it or shapes contradict each other; or the output does not depend on
+            the image, or is random.
     """
     context = Context(source.path, folder, BatchError if free_batch else ModelError, element_type(source))
     unblock(source.model, source.path.parent)
@@ -74,9 +75,9 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     context = replace(context, corners=opset_of(model) < CENTRED_FROM)
     model = integer_operators(convert(source, model), folder, INLINE_BYTES)
     graph = run_passes(NORMALISE, gs.import_onnx(context.inferred(model)), context)
-    for one in (graph, *subgraphs(graph)):
-        context.map_weights(one)
-        _free_names(one)
+    for scope in (graph, *subgraphs(graph)):
+        context.map_weights(scope)
+        _free_names(scope)
     _name_nodes(graph)
     graph.cleanup()
     _check_not_random(source, graph)
@@ -92,15 +93,15 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
 
 
 def run_passes(passes: Sequence[Pass], graph: gs.Graph, context: Context) -> gs.Graph:
-    """The graph after all ``passes``, each run until it changes no shape; they are inferred anew after every change."""
-    for one in passes:
-        while one(graph, context):
+    """The graph after all ``passes``, each run until it changes no shape; shapes are inferred anew after every change."""
+    for rewrite in passes:
+        while rewrite(graph, context):
             graph = context.inferred_anew(graph)
     return graph
 
 
 def _check_not_random(source: Source, graph: gs.Graph) -> None:
-    """A Dropout that trains gives other numbers each time: whatever is found would be noise."""
+    """Rejects a Dropout in training mode: its outputs are random, and so would be every map."""
     for node in graph.nodes:
         training = node.inputs[2] if node.op == "Dropout" and len(node.inputs) > 2 else None
         if isinstance(training, gs.Constant) and bool(np.any(training.values)):
@@ -111,7 +112,7 @@ def _check_not_random(source: Source, graph: gs.Graph) -> None:
 
 
 def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
-    """An output of unknown rank, which no valid model may have, becomes a row for each image."""
+    """Reshapes an output of unknown rank, which no valid model may have, to a row for each image."""
     (output,) = graph.outputs
     if output.shape is not None:
         return
@@ -122,14 +123,14 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
 
 
 def _free_names(graph: gs.Graph) -> None:
-    """The names of the bundle's own inputs are left to them."""
+    """Renames tensors that have a name reserved for inputs of compiled models."""
     for tensor in (*graph.tensors().values(), *graph.inputs, *graph.outputs):
         if tensor.name in OWN_NAMES or tensor.name.startswith(TABLE):
             tensor.name = f"source/{tensor.name}"
 
 
 def _name_nodes(graph: gs.Graph) -> None:
-    """Every node gets a name of its own: the report speaks of nodes by name."""
+    """Gives every node a unique name, by which reports and options refer to it."""
     seen: set[str] = set()
     for node in graph.nodes:
         stem, count = node.name or node.op, 1

@@ -1,4 +1,4 @@
-"""Padding as explicit numbers: auto_pad from the shapes, and ceil_mode as the pads that its last windows need."""
+"""Explicit padding: replaces auto_pad by pads computed from shapes, and ceil_mode by the end pads that its last windows need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def make_explicit(graph: gs.Graph, context: Context) -> bool:
     """Replaces auto_pad and ceil_mode by pads. Returns whether shapes must be inferred anew.
 
     Raises:
-        ModelError: a pool whose output size is ambiguous: ONNX and ONNX Runtime disagree about it.
+        ModelError: ONNX shape inference and ONNX Runtime disagree on the output size of a pool.
     """
     changed = False
     for node in graph.nodes:
@@ -26,14 +26,14 @@ def make_explicit(graph: gs.Graph, context: Context) -> bool:
 
 
 def slides_over_known_cells(node: gs.Node) -> bool:
-    """Whether it is a window that slides over a map of known height and width."""
+    """Whether the node is a sliding window over a map of known height and width."""
     if node.op not in WINDOWED or not node.inputs or not node.inputs[0].shape:
         return False
     return all(isinstance(size, int) for size in node.inputs[0].shape[2:])
 
 
 def _sizes(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Per axis: cells of the input, reach of the window, stride, dilation."""
+    """For each axis: input cells, extent of the dilated kernel, stride, dilation."""
     kernel = list(node.attrs.get("kernel_shape") or node.inputs[WEIGHTS[node.op]].shape[2:])
     strides = list(node.attrs.get("strides") or [1] * len(kernel))
     dilations = list(node.attrs.get("dilations") or [1] * len(kernel))
@@ -42,7 +42,7 @@ def _sizes(node: gs.Node) -> tuple[list[int], list[int], list[int], list[int]]:
 
 
 def _auto_pad(node: gs.Node) -> None:
-    """SAME_UPPER, SAME_LOWER, VALID (ONNX operator specification of Conv and the pools)."""
+    """Replaces auto_pad by pads: SAME_UPPER, SAME_LOWER, VALID (ONNX specification of Conv and pools)."""
     mode = node.attrs.pop("auto_pad", "NOTSET")
     if mode == "NOTSET":
         return
@@ -57,15 +57,15 @@ def _auto_pad(node: gs.Node) -> None:
 
 
 def ceil_outputs(size: int, reach: int, stride: int, before: int, after: int) -> int:
-    """Outputs along an axis in ceil_mode: a last window that would start behind the input is not there."""
+    """Outputs along an axis in ceil_mode, without a last window that would start behind the input and its leading padding."""
     outputs = -(-(size + before + after - reach) // stride) + 1
     return outputs - 1 if (outputs - 1) * stride >= size + before else outputs
 
 
 def _ceil_mode(node: gs.Node) -> bool:
-    """ceil_mode as pads at the end. Older ONNX shape inference counts windows that ONNX Runtime (rightly) drops.
+    """Replaces ceil_mode by end pads. Older ONNX shape inference counts last windows that ONNX Runtime (correctly) drops.
 
-    Where an average counts its padding, more pads would change the average: there ceil_mode stays.
+    ceil_mode stays where an average counts its padding, since more pads would change the average.
     """
     if not node.attrs.get("ceil_mode", 0) or node.op == "QLinearAveragePool":
         return False
@@ -76,11 +76,11 @@ def _ceil_mode(node: gs.Node) -> bool:
     ends = [max((count - 1) * stride + reach - size - before, 0) for size, reach, stride, count, before in
             zip(inputs, reaches, strides, outputs, pads[:axes], strict=True)]  # fmt: skip
     too_wide = any(end >= kernel for end, kernel in zip(ends, node.attrs["kernel_shape"], strict=True))
-    if node.attrs.get("count_include_pad", 0) or too_wide:  # ONNX Runtime refuses pads of the kernel's size
-        found = list(node.outputs[0].shape[2:])
-        if found != outputs:
+    if node.attrs.get("count_include_pad", 0) or too_wide:  # ONNX Runtime rejects pads of the kernel's size
+        inferred = list(node.outputs[0].shape[2:])
+        if inferred != outputs:
             raise ModelError(
-                f"node {node.name} ({node.op}): ceil_mode (with count_include_pad, or wide dilation) has {found} outputs "
+                f"node {node.name} ({node.op}): ceil_mode (with count_include_pad, or wide dilation) has {inferred} outputs "
                 f"by ONNX shape inference but {outputs} in ONNX Runtime; export the model with opset 22 or explicit padding"
             )
         return False

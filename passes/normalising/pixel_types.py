@@ -1,7 +1,7 @@
-"""The image in its source's own type, as far as it is moved but not computed with: in float32 all the same.
+"""Keeps the image in float32 through operators that only move pixels, where the source has it in another element type.
 
-Pixels are numbers that both types have (``runtime.elements``), so that moving them, and casting them to the source's type and
-back, gives the same as moving the float32 image. What computes in the other type still has it cast.
+Pixel values are representable in both types (``runtime.elements``). So moving them in the source's type and casting to float32
+gives the same as moving the float32 image. Operators that compute in the source's type still read the cast image.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from kcompiler.passes.normalising.context import Context
 
 MOVES = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat", "Split", "Expand",
          "Tile", "DepthToSpace", "SpaceToDepth", "Pad")  # fmt: skip
-"""Operators that move numbers, or put constants beside them."""
+"""Operators that move elements, or insert constants between them."""
 MANY = 1 << 31
 CHOICES = ("Clip", "Max", "Min", "MaxPool")
-"""Operators that give one of the numbers that they read."""
+"""Operators each of whose output elements equals an input element."""
 BESIDE = {"Concat": range(MANY), "Pad": (2,), "Clip": (1, 2), "Max": range(MANY), "Min": range(MANY)}
-"""Places of the inputs that are numbers as pixels are."""
+"""Indices of the inputs with the element type of the pixels, by operator."""
 
 
 def keep_float32(graph: gs.Graph, context: Context) -> bool:
-    """Makes float32 twins of what is moved of the typed image, for casts to float32 to read. Requires inferred types.
+    """Adds float32 twins of the nodes that move the typed image, and lets casts to float32 read them. Requires inferred types.
 
-    Casts to other types than the image's are the source's own, and change numbers.
+    Casts to types other than the image's are part of the source model, and change values.
     """
-    kind = context.element
-    if kind == TensorProto.FLOAT or any(subgraphs(graph)):
+    element = context.element
+    if element == TensorProto.FLOAT or any(subgraphs(graph)):
         return False
     emit = Emitter(graph)
     twins: dict[str, gs.Tensor] = {}
     changed = False
     for node in list(graph.nodes):
         first = node.inputs[0] if node.inputs else None
-        if first is graph.inputs[0] and node.op == "Cast" and node.attrs["to"] == kind:
+        if first is graph.inputs[0] and node.op == "Cast" and node.attrs["to"] == element:
             twins[node.outputs[0].name] = first
         elif first is None or first.name not in twins:
             continue
@@ -54,7 +54,7 @@ def keep_float32(graph: gs.Graph, context: Context) -> bool:
 
 
 def _move(emit: Emitter, node: gs.Node, twins: dict[str, gs.Tensor]) -> None:
-    """The same node on twins, beside it: what is not read in the end is cleaned up."""
+    """Adds a twin of the node on the twins of its inputs. Unread twins are cleaned up at the end."""
     inputs = [twins.get(value.name, value) for value in node.inputs]
     for place, value in enumerate(inputs):
         if value is not node.inputs[place] or value.is_empty() or place not in BESIDE.get(node.op, ()):
@@ -68,7 +68,7 @@ def _move(emit: Emitter, node: gs.Node, twins: dict[str, gs.Tensor]) -> None:
 
 
 def _read_instead(node: gs.Node, twin: gs.Tensor) -> None:
-    """All that reads what ``node`` gives reads ``twin``; what is put out stays."""
+    """Makes all readers of the node's output read ``twin``; a graph output becomes an Identity of it."""
     output = node.outputs[0]
     for reader in list(output.outputs):
         reader.inputs = [twin if value is output else value for value in reader.inputs]
@@ -76,19 +76,19 @@ def _read_instead(node: gs.Node, twin: gs.Tensor) -> None:
 
 
 def _is_nearest(node: gs.Node) -> bool:
-    """Whether the node enlarges or shrinks a map by taking its cells as they are."""
+    """Whether the node is a Resize that copies cells."""
     return bool(node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest")
 
 
 def _is_plain(node: gs.Node) -> bool:
-    """Whether all numbers are scaled alike, to float32."""
+    """Whether scale and zero point are per tensor, and the result is float32."""
     parameters = [value for value in node.inputs[1:] if not value.is_empty()]
     plain = all(isinstance(value, gs.Constant) and np.asarray(value.values).size == 1 for value in parameters)
     return plain and node.inputs[1].dtype == np.float32 and node.attrs.get("output_dtype", 0) in (0, TensorProto.FLOAT)
 
 
 def _dequantize(emit: Emitter, node: gs.Node, twin: gs.Tensor) -> None:
-    """(x - zero point) * scale: the difference of whole numbers is exact in float32."""
+    """Replaces the node by (x - zero point) * scale on the twin: the difference of integers is exact in float32."""
     scale = np.asarray(node.inputs[1].values, dtype=np.float32).reshape(())
     if len(node.inputs) > 2 and not node.inputs[2].is_empty():
         zero = np.asarray(node.inputs[2].values).astype(np.float32).reshape(())

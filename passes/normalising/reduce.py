@@ -1,7 +1,7 @@
-"""Reducing a dense output to one number a class, in the graph: a slice of its cells, then a mean, maximum or sum.
+"""Reduction of a dense output to a score per class, in the graph: a slice of its cells, then a mean, maximum or sum.
 
-Requires a normalised graph. Ensures that its outputs are [batch, K], where the reduction is not the driver's; the mean and the
-sum over maps are heads, which are updated by what changed.
+Requires a normalised graph. Ensures that its outputs are [batch, K], unless the driver reduces. Means and sums over maps are
+heads, which are updated from the region.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from kcompiler.runtime.errors import UsageError
 OPERATORS: dict[How, str] = {"mean": "ReduceMean", "max": "ReduceMax", "sum": "ReduceSum"}
 TO_LAST = [0, 2, 3, 1]
 MAPS = 4
-"""Axes of a batch of maps."""
+"""Number of axes of a batch of maps."""
 HALF = 0.5
+"""A sigmoid's output above which a cell belongs to the class, where there is only that class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reducing:
-    """How a dense output is to be reduced.
+    """The user's options for the reduction of a dense output.
 
     Attributes:
-        how: cells become one number.
-        over: everything, a box, or the cells that the uncovered image gives each class.
-        box: with "box": (top, left, bottom, right) in cells of the output, half-open; of rows (first, last).
-        class_axis: of the output, its batch being axis 0, where it is not the one that :func:`class_axis_of` finds.
+        how: the operator over the cells.
+        over: all cells, a box, or the cells that the uncovered image assigns to each class.
+        box: with "box": (top, left, bottom, right) in cells of the output, half-open; for one axis of cells (first, last).
+        class_axis: of the output, its batch being axis 0; None for that of :func:`class_axis_of`.
     """
 
     how: How
@@ -45,10 +46,10 @@ class Reducing:
 
 
 def reduction_of(graph: gs.Graph, asked: Reducing, *, sigmoid: bool) -> Reduction:
-    """What ``asked`` means for the first output of ``graph``.
+    """Resolves the options ``asked`` for the first output of ``graph``.
 
     Raises:
-        UsageError: the output is a row of numbers, its rank or sizes are not known, or the box or the class axis is none of it.
+        UsageError: the output has a single axis beside the batch, unknown rank or sizes, or does not have the box or class axis.
     """
     output = graph.outputs[0]
     if output.name.endswith(ROWS):
@@ -60,8 +61,8 @@ def reduction_of(graph: gs.Graph, asked: Reducing, *, sigmoid: bool) -> Reductio
         raise UsageError(f"--reduce: {shown} is one row of numbers an image, so there is nothing to reduce; leave --reduce out")
     if any(not isinstance(size, int) for size in sizes):
         raise UsageError(f"--reduce: {shown} has sizes that are not known before it runs; export the model with fixed sizes")
-    found, said = class_axis_of(output, len(sizes)), asked.class_axis
-    axis = found if said is None else _checked_axis(said, len(sizes), shown)
+    default, requested = class_axis_of(output, len(sizes)), asked.class_axis
+    axis = default if requested is None else _checked_axis(requested, len(sizes), shown)
     cells = [size for place, size in enumerate(sizes) if place != axis]
     if asked.box is not None:
         _check_box(asked.box, cells, shown)
@@ -71,13 +72,16 @@ def reduction_of(graph: gs.Graph, asked: Reducing, *, sigmoid: bool) -> Reductio
 
 
 def _shown(output: gs.Tensor) -> str:
-    """Name and shape, a free batch as N."""
+    """Name and shape of an output for messages, a free batch as N."""
     first, *sizes = output.shape
     return f"output {output.name} [{', '.join(str(size) for size in (first if isinstance(first, int) else 'N', *sizes))}]"
 
 
 def class_axis_of(output: gs.Tensor, count: int) -> int:
-    """Of the last ``count`` axes, of the classes: a final softmax's; the last of rows, of maps brought there; the first."""
+    """Index, among the last ``count`` axes, of the classes.
+
+    It is the axis of a final softmax, else the last axis for rows and for maps transposed to channels last, else the first.
+    """
     value = output
     while len(value.inputs) == 1:
         (node,) = value.inputs
@@ -99,7 +103,7 @@ def _checked_axis(axis: int, count: int, shown: str) -> int:
 
 
 def _check_box(box: tuple[int, ...], cells: list[int], shown: str) -> None:
-    """A box begins and ends inside the cells, along each axis.
+    """Checks that a box is nonempty and lies inside the map.
 
     Raises:
         UsageError: it does not.
@@ -116,7 +120,7 @@ def _check_box(box: tuple[int, ...], cells: list[int], shown: str) -> None:
 
 
 def described(graph: gs.Graph, reduction: Reduction) -> str:
-    """What is reduced over what, for the report. ``graph`` is as it was before."""
+    """The reduction in words, for the report. ``graph`` is the graph before it."""
     output, cells = graph.outputs[0], reduction.numbers // reduction.classes
     inner = {
         "everything": f"all its {cells} cells",
@@ -131,9 +135,9 @@ def described(graph: gs.Graph, reduction: Reduction) -> str:
 
 
 def reduce_outputs(graph: gs.Graph, reduction: Reduction) -> None:
-    """Reduces the explained output, and the logits behind it alike, if they have its shape: else they are no output any more.
+    """Reduces the explained output, and in the same way the logits if they have its shape.
 
-    Where the driver reduces, the outputs stay as they are.
+    Logits of another shape are no output any more. Where the driver reduces, these outputs are unchanged.
     """
     first = graph.outputs[0]
     graph.outputs = [value for value in graph.outputs if value.shape == first.shape]
@@ -157,11 +161,11 @@ def _reduced(emit: Emitter, value: gs.Tensor, reduction: Reduction, axes: list[i
             sizes[axis] = last - first
         cells.dtype, cells.shape = value.dtype, sizes
     name, sizes = f"{value.name}/{reduction.how}", list(cells.shape)
-    if value.dtype != np.float32:  # the mean of integers would be one, and half precision overflows
+    if value.dtype != np.float32:  # the mean of integers would be an integer, and float16 sums overflow
         cells = emit("Cast", cells, name=f"{value.name}/float32", to=TensorProto.FLOAT)
         cells.dtype, cells.shape = np.dtype(np.float32), sizes
     if reduction.how != "max" and len(axes) > 1:
-        # Line by line first: ONNX Runtime adds up one by one, which over all cells of a map rounds off more than a patch moves.
+        # Lines first: ONNX Runtime accumulates sequentially, and over all cells of a map that rounds more than a patch changes.
         cells = emit(OPERATORS[reduction.how], cells, emit.int64(axes[-1:]), name=f"{name}/lines", keepdims=1)
         cells.dtype, cells.shape = np.dtype(np.float32), [1 if axis == axes[-1] else size for axis, size in enumerate(sizes)]
     result = emit(OPERATORS[reduction.how], cells, emit.int64(axes), name=name, keepdims=0)
@@ -170,6 +174,6 @@ def _reduced(emit: Emitter, value: gs.Tensor, reduction: Reduction, axes: list[i
 
 
 def numbers_of(graph: gs.Graph) -> int | None:
-    """How many numbers the first output has for one image, if that is known."""
+    """Elements of the first output for one image; None if unknown."""
     sizes = known_sizes(graph.outputs[0].shape)
     return prod(sizes) if sizes is not None else None

@@ -1,9 +1,9 @@
-"""Chains of reshapes, transpositions and squeezes from a map to a map: each becomes the one operator that it amounts to.
+"""Replaces a chain of reshapes, transpositions and squeezes from a map to a map by the equivalent operator.
 
-Which that is is not read off the chain's attributes: the chain is tried out on the numbers of its source's cells, and what comes
-out is compared with what operators of which the region rules know would give. So x[:, 1] with its axis put back, a pixel
-unshuffle of three nodes and cells that are flattened and taken apart again are all one case. Activations in between, and
-arithmetic with a number, do not mind where cells lie, and go behind it.
+The equivalent operator is not derived from attributes. The chain is executed on the indices of its source's elements, and the
+resulting permutation is compared with those of operators that region rules support. So x[:, 1] with its axis restored, a pixel
+unshuffle of three nodes, and a flattening that is undone later are all the same case. Activations inside the chain, and
+arithmetic with a scalar, are pointwise, and move behind it.
 
 Requires a graph with inferred shapes. Ensures: the same outputs, under the same names.
 """
@@ -24,9 +24,9 @@ from kcompiler.passes.regions.cells import MERGES, POINTWISE
 from kcompiler.passes.regions.channels import TO_FIRST, TO_LAST
 
 CELLS = 1 << 24
-"""Numbers of the largest map on which a chain is tried out."""
+"""Elements of the largest map on which a chain is executed."""
 ROW_MAJOR = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
-"""They leave an image's numbers in their order."""
+"""Operators that keep the row-major order of elements."""
 CELL_BY_CELL = {*POINTWISE, *MERGES} - {"BatchNormalization", "Dropout"}
 Cells = npt.NDArray[np.int32]
 Step = tuple[str, dict[str, object], Sequence[gs.Tensor], Sequence[int]]
@@ -36,22 +36,22 @@ Step = tuple[str, dict[str, object], Sequence[gs.Tensor], Sequence[int]]
 def straighten(graph: gs.Graph, emit: Emitter) -> None:
     """Rewrites ``graph``, to which ``emit`` appends, in place."""
     for last in list(graph.nodes):
-        tried = [(steps, _amounts_to(emit, steps)) for steps in _chains(graph, last)]
-        known_forms = [(steps, found) for steps, found in tried if found is not None]
+        candidates = [(steps, _equivalent(emit, steps)) for steps in _chains(graph, last)]
+        known_forms = [(steps, form) for steps, form in candidates if form is not None]
         if known_forms:
-            _replace(graph, emit, *min(known_forms, key=lambda one: len(one[1])))
+            _replace(graph, emit, *min(known_forms, key=lambda pair: len(pair[1])))
     graph.cleanup().toposort()
 
 
 def _chains(graph: gs.Graph, last: gs.Node) -> Iterator[list[gs.Node]]:
-    """The chains from a map that end with ``last``, which gives a map: the shortest first."""
+    """The chains from a map to the output of ``last``, if that is a map: the shortest first."""
     steps: list[gs.Node] = []
     node = last
-    while _moves(node) or (steps and _sole(graph, node) and _cell_by_cell(node)):
+    while _moves(node) or (steps and _has_one_reader(graph, node) and _cell_by_cell(node)):
         steps.insert(0, node)
         source = _data(node)
-        is_one_already = steps == [last] and last.op in ("Transpose", "Gather")
-        if _moves(node) and not is_one_already and _is_map(source) and _is_map(last.outputs[0]):
+        is_canonical = steps == [last] and last.op in ("Transpose", "Gather")
+        if _moves(node) and not is_canonical and _is_map(source) and _is_map(last.outputs[0]):
             yield list(steps)
         if not source.inputs:
             return
@@ -67,8 +67,8 @@ def _data(node: gs.Node) -> gs.Tensor:
     return next(value for value in node.inputs if not isinstance(value, gs.Constant) and not value.is_empty())
 
 
-def _sole(graph: gs.Graph, node: gs.Node) -> bool:
-    """Whether one node alone reads what ``node`` gives."""
+def _has_one_reader(graph: gs.Graph, node: gs.Node) -> bool:
+    """Whether ``node`` has a single output with a single reader."""
     return len(node.outputs) == 1 and has_one_reader(graph, node.outputs[0])
 
 
@@ -77,7 +77,7 @@ def _is_number(value: gs.Tensor) -> bool:
 
 
 def _moves(node: gs.Node) -> bool:
-    """Whether ``node`` moves or takes numbers of each image by itself, in a way that does not depend on them."""
+    """Whether ``node`` moves or selects elements within each image, independently of their values."""
     if len(node.inputs) == 0 or len(node.outputs) != 1 or isinstance(node.inputs[0], gs.Constant):
         return False
     before, after = known_sizes(node.inputs[0].shape), known_sizes(node.outputs[0].shape)
@@ -95,7 +95,7 @@ def _order(transpose: gs.Node) -> list[int]:
 
 
 def _cell_by_cell(node: gs.Node) -> bool:
-    """Whether ``node`` computes each number from the one in its place, and constants that are the same for all."""
+    """Whether ``node`` is pointwise: it computes each element from that of the same index, and scalars."""
     values = [value for value in node.inputs if not _is_number(value)]
     if node.op not in CELL_BY_CELL or len(values) != 1 or isinstance(values[0], gs.Constant):
         return False
@@ -103,8 +103,8 @@ def _cell_by_cell(node: gs.Node) -> bool:
     return all(value.is_empty() or value is values[0] or len(value.shape) <= rank for value in node.inputs)
 
 
-def _amounts_to(emit: Emitter, steps: Sequence[gs.Node]) -> list[Step] | None:
-    """The operators that move cells as the chain does, if it is one of the known forms."""
+def _equivalent(emit: Emitter, steps: Sequence[gs.Node]) -> list[Step] | None:
+    """The operators that permute elements as the chain does, if it has a known form; else None."""
     sizes = known_sizes(_data(steps[0]).shape) or []
     numbers: Cells = np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes)
     moved = numbers
@@ -115,11 +115,11 @@ def _amounts_to(emit: Emitter, steps: Sequence[gs.Node]) -> list[Step] | None:
             index, axis = np.ravel(step.inputs[1].values), step.attrs["axis"] % len(step.inputs[0].shape)
             moved = moved.take(index, axis - 1)
         moved = moved.reshape(known_sizes(step.outputs[0].shape) or [])
-    found = (form(emit, numbers, moved) for form in (_nothing, _channels, _transposition, _to_depth, _to_space))
-    return next((one for one in found if one is not None), None)
+    forms = (form(emit, numbers, moved) for form in (_identity, _channels, _transposition, _to_depth, _to_space))
+    return next((form for form in forms if form is not None), None)
 
 
-def _nothing(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
+def _identity(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
     return [] if np.array_equal(numbers, moved) else None
 
 
@@ -136,7 +136,7 @@ def _transposition(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | 
 
 
 def _to_depth(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
-    """Blocks of cells that become channels, in any order."""
+    """SpaceToDepth, then a permutation or selection of channels."""
     block = _block(numbers, moved)
     if block is None:
         return None
@@ -147,7 +147,7 @@ def _to_depth(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
 
 
 def _to_space(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
-    """Channels, in any order, that become blocks of cells."""
+    """DepthToSpace, after a permutation of channels if neither of its modes has that order."""
     block = _block(moved, numbers)
     if block is None:
         return None
@@ -160,14 +160,14 @@ def _to_space(emit: Emitter, numbers: Cells, moved: Cells) -> list[Step] | None:
 
 
 def _block(large: Cells, small: Cells) -> int | None:
-    """Side of the square blocks of cells of ``large`` that there are as many of as cells in ``small``."""
+    """Side of the square blocks of ``large`` that correspond to the cells of ``small``; None if there is none above 1."""
     (_, height, width), (_, rows, columns) = large.shape, small.shape
     block = height // rows
     return block if block > 1 and (height, width) == (rows * block, columns * block) else None
 
 
 def _blocks(maps: Cells, block: int, *, channels_first: bool = False) -> Cells:
-    """[C, H, W] as [block * block * C, H / block, W / block], in the order of SpaceToDepth or by channel."""
+    """``maps`` [C, H, W] as [block * block * C, H / block, W / block], in SpaceToDepth order or ``channels_first``."""
     channels, height, width = maps.shape
     split = maps.reshape(channels, height // block, block, width // block, block)
     order = (0, 2, 4, 1, 3) if channels_first else (2, 4, 0, 1, 3)
@@ -175,7 +175,7 @@ def _blocks(maps: Cells, block: int, *, channels_first: bool = False) -> Cells:
 
 
 def _taken(maps: Cells, moved: Cells) -> list[int] | None:
-    """Which of ``maps`` [C, H, W] those of ``moved`` are, if each is one."""
+    """The index in ``maps`` [C, H, W] of each map of ``moved``; None if one of them is not in ``maps``."""
     if maps.shape[1:] != moved.shape[1:]:
         return None
     place = {first: channel for channel, first in enumerate(maps[:, 0, 0].tolist())}
@@ -184,37 +184,37 @@ def _taken(maps: Cells, moved: Cells) -> list[int] | None:
 
 
 def _gather(emit: Emitter, taken: list[int], maps: Cells) -> list[Step]:
-    """A Gather of channels, unless it takes all in their order."""
+    """A Gather of the channels ``taken``; no step if these are all channels in order."""
     if taken == list(range(len(maps))):
         return []
     return [("Gather", {"axis": 1}, [emit.int64(taken)], (len(taken), *maps.shape[1:]))]
 
 
-def _replace(graph: gs.Graph, emit: Emitter, steps: Sequence[gs.Node], found: Sequence[Step]) -> None:
-    """The nodes of ``found`` and the chain's cell by cell, from the chain's source to its output."""
+def _replace(graph: gs.Graph, emit: Emitter, steps: Sequence[gs.Node], form: Sequence[Step]) -> None:
+    """Replaces the chain ``steps`` by the nodes of ``form``, followed by the chain's pointwise nodes."""
     source, target = _data(steps[0]), steps[-1].outputs[0]
     target.shape = [source.shape[0], *(known_sizes(target.shape) or [])]
     computing = [step for step in steps if not _moves(step)]
     steps[-1].outputs.clear()
     value = source
-    for op, attributes, constants, sizes in found:
-        value = _after(emit, op, [value, *constants], attributes, (source.dtype, [source.shape[0], *sizes]))
+    for op, attributes, constants, sizes in form:
+        value = _new_node(emit, op, [value, *constants], attributes, (source.dtype, [source.shape[0], *sizes]))
     for step in computing:
-        inputs = [value if one is _data(step) else _number(emit, one) for one in step.inputs]
-        value = _after(emit, step.op, inputs, step.attrs, (step.outputs[0].dtype, target.shape))
+        inputs = [value if operand is _data(step) else _number(emit, operand) for operand in step.inputs]
+        value = _new_node(emit, step.op, inputs, step.attrs, (step.outputs[0].dtype, target.shape))
     if value is not source:
         value.inputs[0].outputs = [target]
     elif is_output(graph, target):
         graph.nodes.append(gs.Node("Identity", emit.fresh("Identity"), inputs=[source], outputs=[target]))
     else:
         for reader in list(target.outputs):
-            reader.inputs = [source if one is target else one for one in reader.inputs]
+            reader.inputs = [source if operand is target else operand for operand in reader.inputs]
 
 
-def _after(
+def _new_node(
     emit: Emitter, op: str, inputs: Sequence[gs.Tensor], attributes: dict[str, object], kind: tuple[np.dtype[Any], list[object]]
 ) -> gs.Variable:
-    """The output, of a type and shape, of a new node."""
+    """The output, with ``kind`` (type, shape), of a new node."""
     name = emit.fresh(f"{inputs[0].name}/{op}")
     value = gs.Variable(name, *kind)
     emit.graph.nodes.append(gs.Node(op, name, dict(attributes), list(inputs), [value]))

@@ -1,6 +1,6 @@
-"""Operators that ONNX Runtime still runs in old models, but that the ONNX converter does not carry to a later opset.
+"""Retired operators: ONNX Runtime still runs them in old models, but the ONNX version converter does not support them.
 
-Each is written as standard operators of any opset, before conversion: the numbers of ONNX Runtime's kernels but for rounding.
+Each is replaced, before conversion, by operators of all opsets: same outputs as ONNX Runtime's kernels, except for rounding.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from kcompiler.passes.normalising.fold import Load
 
 Rewrite = Callable[[Emitter, gs.Node, Load], gs.Tensor | None]
 NUMPY_BROADCAST = 7
-"""The first opset whose arithmetic broadcasts as numpy does."""
+"""The first opset with numpy broadcasting in arithmetic."""
 
 
 def without_retired(model: onnx.ModelProto, context: Context) -> onnx.ModelProto:
-    """The model with standard operators for those that the converter to a later opset does not know."""
+    """The model with retired operators replaced; ``model`` itself where there is none."""
     if not NUMPY_BROADCAST <= opset_of(model) < CENTRED_FROM or not any(node.op_type in REWRITES for node in model.graph.node):
         return model
     graph = gs.import_onnx(model)
@@ -32,14 +32,14 @@ def without_retired(model: onnx.ModelProto, context: Context) -> onnx.ModelProto
 
 
 def replace_retired(graph: gs.Graph, load: Load) -> bool:
-    """Replaces the operators of ``REWRITES`` where they apply. Returns whether there was any.
+    """Replaces the operators of ``REWRITES`` where the rewrite applies. Returns whether any was replaced.
 
     Args:
         graph: of an opset before 10.
-        load: the numbers of a constant, which may lie in a file.
+        load: returns the values of a constant, which may be stored in an external file.
     """
     emit = Emitter(graph)
-    found = False
+    changed = False
     for node in [node for node in graph.nodes if node.op in REWRITES and node.domain in (None, "", "ai.onnx")]:
         result = REWRITES[node.op](emit, node, load)
         if result is None:
@@ -47,14 +47,14 @@ def replace_retired(graph: gs.Graph, load: Load) -> bool:
         output = node.outputs[0]
         node.outputs.clear()
         graph.nodes.append(gs.Node("Identity", emit.fresh(f"{node.name or node.op}/result"), inputs=[result], outputs=[output]))
-        found = True
-    if found:
+        changed = True
+    if changed:
         graph.cleanup().toposort()
-    return found
+    return changed
 
 
-def _normalisation_by_cell(emit: Emitter, node: gs.Node, load: Load) -> gs.Tensor | None:
-    """BatchNormalization with spatial=0: a scale and a shift for each cell of each channel."""
+def _elementwise_normalisation(emit: Emitter, node: gs.Node, load: Load) -> gs.Tensor | None:
+    """BatchNormalization with spatial=0: a scale and a shift for each element of the map."""
     if node.attrs.get("spatial", 1) or not all(isinstance(value, gs.Constant) for value in node.inputs[1:]):
         return None
     scale, shift, mean, variance = (np.asarray(load(value), np.float32) for value in node.inputs[1:5])
@@ -64,7 +64,7 @@ def _normalisation_by_cell(emit: Emitter, node: gs.Node, load: Load) -> gs.Tenso
 
 
 def _image_scaler(emit: Emitter, node: gs.Node, load: Load) -> gs.Tensor:
-    """Pixels scaled alike, then a number added to each channel."""
+    """ImageScaler: a common scale, then a bias per channel."""
     bias = np.asarray(node.attrs["bias"], np.float32).reshape(-1, 1, 1)
     return emit("Add", _times(emit, node.inputs[0], node.attrs.get("scale", 1.0)), emit.constant(bias))
 
@@ -89,7 +89,7 @@ def _times(emit: Emitter, value: gs.Tensor, number: float) -> gs.Variable:
 
 
 REWRITES: dict[str, Rewrite] = {
-    "BatchNormalization": _normalisation_by_cell,
+    "BatchNormalization": _elementwise_normalisation,
     "ImageScaler": _image_scaler,
     "Affine": _affine,
     "ScaledTanh": _scaled_tanh,

@@ -1,7 +1,7 @@
-"""Out of blocks: models that ONNX Runtime wrote in its blocked layout come back to channels first, their weights with them.
+"""From NCHWc to NCHW: models that ONNX Runtime wrote in its blocked layout, and their weights.
 
-In that layout the channels of a map lie in blocks of 8 or 16, by the machine, filled up with zeros. Only the machine that
-wrote such a model, or one with blocks of that size, runs it right, so that the size is asked of ONNX Runtime itself.
+In NCHWc, the channels of a map are in blocks of 8 or 16, depending on the machine, padded with zeros. Only a machine with the
+same block size runs such a model correctly. So the block size is that of ONNX Runtime on this machine, measured by running it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def unblock(model: onnx.ModelProto, folder: Path) -> bool:
-    """Rewrites ``model`` in place, whose weights may lie in files in ``folder``. Returns whether any node was blocked.
+    """Rewrites ``model`` in place; ``folder`` contains its external weights. Returns whether any node was rewritten.
 
-    A model with an operator that the table does not have stays as it is, as a map cannot be in both layouts.
+    A model with a blocked operator that is not in the table is unchanged, since its maps must stay in NCHWc.
     """
     blocked = [node for node in model.graph.node if node.domain == BLOCKED]
     if not blocked or not {node.op_type for node in blocked} <= {*UNBLOCKED}:
@@ -37,10 +37,10 @@ def unblock(model: onnx.ModelProto, folder: Path) -> bool:
         return False
     entering = [node for node in blocked if node.op_type == "ReorderInput"]
     shapes = {value.name: value for value in model.graph.input} | (dict(runtime_shapes(model, folder)) if entering else {})
-    narrow = {node.output[0]: _channels(shapes.get(node.input[0]), 3 if _is_last(node) else 1) for node in entering}
-    if not all(narrow.values()):
+    unpadded = {node.output[0]: _channels(shapes.get(node.input[0]), 3 if _is_last(node) else 1) for node in entering}
+    if not all(unpadded.values()):
         return False
-    return unfuse(model, folder, {**UNBLOCKED, "Conv": partial(conv, narrow)}, BLOCKED)
+    return unfuse(model, folder, {**UNBLOCKED, "Conv": partial(conv, unpadded)}, BLOCKED)
 
 
 def _is_last(node: onnx.NodeProto) -> bool:
@@ -48,14 +48,14 @@ def _is_last(node: onnx.NodeProto) -> bool:
 
 
 def _channels(value: onnx.ValueInfoProto | None, axis: int) -> int:
-    """Of a map whose channels are along ``axis``, 0 if they are not known."""
+    """The number of channels of a map, whose channel axis is ``axis``; 0 if unknown."""
     dims = value.type.tensor_type.shape.dim if value is not None else []
     return int(dims[axis].dim_value) if len(dims) > axis else 0
 
 
 @cache
 def block_size() -> int:
-    """Channels of a block on this machine: where the second channel of two cells goes tells."""
+    """Channels of a block on this machine: the offset, in NCHWc, of the second of two cells."""
     shape = [1, LARGEST_BLOCK, 1, 2]
     node = helper.make_node("ReorderInput", ["x"], ["y"], domain=BLOCKED)
     value, output = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y"))
@@ -63,22 +63,25 @@ def block_size() -> int:
     model = helper.make_model(helper.make_graph([node], "blocks", [value], [output]), opset_imports=opsets, ir_version=8)
     session = open_session(model.SerializeToString(), Machine(("cpu",), 1))
     cells = np.repeat(np.arange(2, dtype=np.float32)[None], LARGEST_BLOCK, axis=0).reshape(shape)
-    found = np.ravel(session.run(None, {"x": cells})[0])
-    return int(np.argmax(found))  # the first number of the second cell stands behind a block of the first
+    reordered = np.ravel(session.run(None, {"x": cells})[0])
+    return int(np.argmax(reordered))  # the first channel of the second cell is behind a block of the first cell
 
 
 def in_order(weights: AnyArray, group: int) -> AnyArray:
-    """Weights [M, C / group, kernel h, kernel w] as ONNX has them, from how a blocked convolution has them."""
+    """Weights of a blocked convolution, of shape [M, C / group, kernel h, kernel w], reordered as in ONNX."""
     size = block_size()
     outputs, inputs, *kernel = weights.shape
-    if inputs < size or (group > 1 and inputs == 1):  # reads channels first, or is depthwise: outputs alone are blocked
+    if inputs < size or (group > 1 and inputs == 1):  # input in NCHW, or depthwise: only the outputs are blocked
         return weights.reshape(outputs // size, inputs, *kernel, size).transpose(0, 4, 1, 2, 3).reshape(weights.shape)
     blocks = weights.reshape(outputs // size, inputs // size, *kernel, size, size)
     return blocks.transpose(0, 5, 1, 4, 2, 3).reshape(weights.shape)
 
 
 def conv(narrow: Mapping[str, int], parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
-    """With weights for as many channels as its input has: ``narrow`` says how many there are without zeros that fill a block."""
+    """A convolution with its weights in ONNX order, without those of padding channels.
+
+    ``narrow`` is the number of channels without padding of each blocked value that comes from a ReorderInput, by name.
+    """
     weights = parts.weights(node.input[1])
     assert weights is not None, "checked before any node is rewritten"
     plain, group = in_order(weights, attributes.get("group", 1)), attributes.get("group", 1)
@@ -93,7 +96,7 @@ def pool(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
 
 
 def reorder_input(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
-    """Into blocks. Channels that fill the last block up are zeros: convolutions that read them lose those weights instead."""
+    """From NCHW or NHWC to NCHWc: becomes NCHW without padding channels; convolutions that read them lose those weights."""
     if attributes.get("channels_last", 0):
         parts("Transpose", *node.input, perm=TO_FIRST)
     else:
@@ -102,7 +105,7 @@ def reorder_input(parts: Parts, node: onnx.NodeProto, attributes: Attributes) ->
 
 
 def reorder_output(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
-    """Out of blocks, without the channels that fill the last one up."""
+    """From NCHWc to NCHW or NHWC, which drops the padding channels of the last block."""
     limits = (parts.constant(np.array([number])) for number in (0, attributes["channels"], 1))
     value = parts("Slice", *node.input, *limits)
     if attributes.get("channels_last", 0):
@@ -119,4 +122,4 @@ UNBLOCKED: Mapping[str, TakeApart] = {
     "ReorderInput": reorder_input,
     "ReorderOutput": reorder_output,
 }
-"""By operator of com.microsoft.nchwc."""
+"""Rewrites by operator of com.microsoft.nchwc."""

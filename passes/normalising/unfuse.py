@@ -1,7 +1,7 @@
-"""Taking apart: operators that ONNX Runtime writes into the models it optimises become the standard operators they are made of.
+"""Decomposition of fused operators, which ONNX Runtime writes into models that it optimises, into standard operators.
 
-Requires a model as loaded. Ensures: the same outputs but for rounding. An operator that has no entry in the table, or is used
-in a way that no standard operators say, stays: the model then runs as it is, from there on dense.
+Requires a model as loaded. Ensures: the same outputs except for rounding. An operator without an entry in the table, or whose
+attributes standard operators cannot express, stays, and nodes behind it run dense.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from kcompiler.runtime.arrays import AnyArray
 
 OTHER_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LAYER_NORMALIZATION = 17
-"""The first opset that has it."""
+"""The first opset with LayerNormalization."""
 GELU = 20
-"""Likewise."""
+"""The first opset with Gelu."""
 CLIP_BY_INPUTS = 11
-"""Before, its limits are attributes."""
+"""The first opset in which the limits of Clip are inputs, not attributes."""
 
 
 class Parts:
-    """Nodes in place of one, under construction.
+    """The nodes that replace a fused node, under construction.
 
     Attributes:
-        nodes: so far; the last one gives what is taken apart.
+        nodes: so far; the output of the last node replaces that of the fused node.
         opset: of the standard domain.
     """
 
     def __init__(self, model: onnx.ModelProto, folder: Path, opset: int) -> None:
-        """Of ``model``, whose external weights lie in ``folder``."""
+        """For ``model``, whose external weights are in ``folder``."""
         self._model, self._folder, self.opset = model, folder, opset
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._names = {*self._weights, *(name for node in model.graph.node for name in node.output)}
         self.nodes: list[onnx.NodeProto] = []
 
     def start(self, node: onnx.NodeProto) -> None:
-        """From now on, parts of ``node``."""
+        """Begins the replacement of ``node``."""
         self.nodes, self._stem = [], node.name or node.output[0]
 
     def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """A node of a standard operator; returns the name of its output."""
+        """Appends a node of a standard operator; returns the name of its output."""
         output = fresh_name(f"{self._stem}/{operator}", self._names)
         self.nodes.append(helper.make_node(operator, list(inputs), [output], output, **attributes))
         return output
@@ -62,7 +62,7 @@ class Parts:
         return self.constant(np.array(value, np.float32))
 
     def weights(self, name: str) -> AnyArray | None:
-        """The numbers of an initializer; None if ``name`` is none."""
+        """The values of the initializer ``name``; None if it is no initializer."""
         if name not in self._weights:
             return None
         return numpy_helper.to_array(self._weights[name], str(self._folder))
@@ -70,38 +70,39 @@ class Parts:
 
 Attributes = dict[str, Any]
 TakeApart = Callable[[Parts, onnx.NodeProto, Attributes], bool]
-"""Adds the parts of a node with its attributes, the result last; False, with nothing added, where it stays."""
+"""Appends the parts of a node with the given attributes, the result last; returns False, and appends nothing, where it stays."""
 
 
 def unfuse(model: onnx.ModelProto, folder: Path, table: Mapping[str, TakeApart], domain: str = MICROSOFT) -> bool:
-    """Takes apart, in place, the nodes of ``domain`` whose operators are in ``table``. Returns whether there was any.
+    """Decomposes, in place, the nodes of ``domain`` whose operators are in ``table``. Returns whether there was any.
 
     Args:
-        model: weights may lie in files in ``folder``. One with weights of half or double precision stays as it is, since the
-            parts' numbers are float32.
-        table: by operator.
+        model: unchanged if it has half or double precision weights, since the constants of parts are float32.
+        folder: of its external weights.
+        table: decompositions by operator.
+        domain: of the fused operators.
     """
     if any(tensor.data_type in OTHER_FLOATS for tensor in model.graph.initializer):
         return False
-    opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
-    parts, nodes, found = Parts(model, folder, opset), [], False
+    opset = next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
+    parts, nodes, changed = Parts(model, folder, opset), [], False
     for node in model.graph.node:
         parts.start(node)
-        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         if node.domain == domain and node.op_type in table and table[node.op_type](parts, node, attributes):
             parts.nodes[-1].output[0] = node.output[0]
             nodes += parts.nodes
-            found = True
+            changed = True
         else:
             nodes.append(node)
-    if found:
+    if changed:
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-    return found
+    return changed
 
 
 def activated(parts: Parts, value: str, name: str, numbers: list[float]) -> str:
-    """``value`` after the activation called ``name``, whose parameters are ``numbers``; as it is if there is no name."""
+    """``value`` after the activation called ``name`` with parameters ``numbers``; unchanged if ``name`` is empty."""
     if name == "Clip":
         if parts.opset < CLIP_BY_INPUTS:
             return parts("Clip", value, min=numbers[0], max=numbers[1])
@@ -113,11 +114,11 @@ def activated(parts: Parts, value: str, name: str, numbers: list[float]) -> str:
 
 
 PARAMETERS = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "Elu": ("alpha",), "ThresholdedRelu": ("alpha",)}
-"""Names of the parameters of activations, in order."""
+"""Attribute names of the parameters of activations, in order."""
 
 
 def convolved(parts: Parts, inputs: list[str], attributes: Attributes) -> None:
-    """A convolution of (image, weights[, bias[, summand]]), its summand added, then its activation."""
+    """A convolution of (image, weights[, bias[, summand]]): Conv, Add of the summand, activation."""
     name, numbers = attributes.pop("activation", b"").decode(), attributes.pop("activation_params", [])
     image, weights, bias, summand = [*inputs, "", ""][:4]
     value = parts("Conv", image, weights, *([bias] if bias else []), **attributes)
@@ -134,12 +135,12 @@ def fused_conv(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bo
 def fused_gemm(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
     name = attributes.pop("activation", b"").decode()
     numbers = [attributes.pop(f"activation_{place}", None) for place in ("alpha", "beta", "gamma")]
-    activated(parts, parts("Gemm", *node.input, **attributes), name, [one for one in numbers if one is not None])
+    activated(parts, parts("Gemm", *node.input, **attributes), name, [number for number in numbers if number is not None])
     return True
 
 
 def fused_matmul(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
-    """Only where nothing is transposed: how, depends on ranks."""
+    """FusedMatMul without transposed operands: the permutations would depend on ranks, which are not known here."""
     if any(attributes.get(name, 0) for name in ("transA", "transB", "transBatchA", "transBatchB")):
         return False
     product = parts("MatMul", *node.input)
@@ -175,20 +176,20 @@ def bias_gelu(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> boo
 
 
 def fast_gelu(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
-    """By the hyperbolic tangent, after adding a bias if there is one."""
+    """The tanh approximation of Gelu, of the sum with the bias if there is one."""
     value = parts("Add", *node.input) if len(node.input) > 1 and node.input[1] else node.input[0]
     if parts.opset >= GELU:
         parts("Gelu", value, approximate="tanh")
         return True
     cube = parts("Mul", parts("Mul", value, value), value)
     inside = parts("Add", value, parts("Mul", cube, parts.number(0.044715)))
-    bent = parts("Tanh", parts("Mul", inside, parts.number(sqrt(2 / pi))))
-    parts("Mul", parts("Mul", value, parts("Add", bent, parts.number(1.0))), parts.number(0.5))
+    tanh = parts("Tanh", parts("Mul", inside, parts.number(sqrt(2 / pi))))
+    parts("Mul", parts("Mul", value, parts("Add", tanh, parts.number(1.0))), parts.number(0.5))
     return True
 
 
 def skip_layer_normalization(parts: Parts, node: onnx.NodeProto, attributes: Attributes) -> bool:
-    """Of a sum of two, and a bias if there is one. That of which also the means or the sum are read stays."""
+    """LayerNormalization of the sum of both inputs, and of the bias if there is one. It stays if further outputs are used."""
     if parts.opset < LAYER_NORMALIZATION or any(node.output[1:]):
         return False
     value, skip, scale, shift, bias = [*node.input, "", ""][:5]
@@ -209,4 +210,4 @@ FUSED: Mapping[str, TakeApart] = {
     "FastGelu": fast_gelu,
     "SkipLayerNormalization": skip_layer_normalization,
 }
-"""By operator of com.microsoft."""
+"""Decompositions by operator of com.microsoft."""

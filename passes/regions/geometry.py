@@ -101,7 +101,7 @@ class Window:
         return self.pad > 0 or (self.outputs - 1) * self.stride - self.pad + self.reach > self.inputs
 
     def changed(self, spans: Spans) -> Spans:
-        """Outputs whose window touches ``spans``, clipped to the map. With dilation, outputs between may be unchanged."""
+        """Outputs whose window touches ``spans``, clipped to the map. With dilation or stride, some of them may be unchanged."""
         assert spans.size == self.inputs, "the window slides over the value the spans belong to"
         first = -((self.reach - self.pad - 1 - spans.start) // self.stride)
         last = (spans.stop - 1 + self.pad) // self.stride

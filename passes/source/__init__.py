@@ -1,1 +1,1 @@
-"""The file as given: what ONNX Runtime makes of it, its image, its other inputs, what is explained."""
+"""The source file: loading and checks, the image input, other inputs, and the tensor to explain."""

@@ -1,4 +1,4 @@
-"""Model protos with bodies (of If, Loop, Scan): who reads what, also from inside of them."""
+"""Readers of values in model protos with bodies (If, Loop, Scan), which may read outer values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 
 
 def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The bodies of a node, not those inside them."""
+    """The bodies of a node, not recursively."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
@@ -16,7 +16,7 @@ def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def read_names(graph: onnx.GraphProto) -> set[str]:
-    """Names of all values that nodes of a graph, or of bodies in it, read, and of those that it puts out."""
+    """Names of all values that nodes of a graph or of its bodies read, and of its outputs."""
     names = {value.name for value in graph.output}
     for node in graph.node:
         names.update(node.input)
@@ -26,19 +26,19 @@ def read_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def is_read(graph: onnx.GraphProto, name: str) -> bool:
-    """Whether a node, or one in a body, reads the value ``name``."""
+    """Whether a node of the graph or of a body reads the value ``name``."""
     return any(name in node.input or any(name in read_names(body) for body in bodies(node)) for node in graph.node)
 
 
 def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """What nodes of a graph, and of bodies in it, read as ``old`` they read as ``new``; outputs stay as they are."""
+    """Renames ``old`` to ``new`` in the inputs of all nodes of a graph and of its bodies; graph outputs keep their names."""
     for node in graph.node:
         for place, name in enumerate(node.input):
             if name == old:
                 node.input[place] = new
         for body in bodies(node):
             if old in _own_names(body):
-                continue  # another value of the same name
+                continue  # an inner value of the same name shadows it
             rename_reads(body, old, new)
             for value in body.output:
                 if value.name == old:
@@ -47,5 +47,6 @@ def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _own_names(graph: onnx.GraphProto) -> set[str]:
-    made = {name for node in graph.node for name in node.output}
-    return made | {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    """Names that a body defines: they shadow outer values."""
+    outputs = {name for node in graph.node for name in node.output}
+    return outputs | {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}

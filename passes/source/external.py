@@ -1,4 +1,4 @@
-"""The files of weights beside a model: all inside its folder, no links."""
+"""External weight files of a model: they must lie in its folder, and must not be links."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kcompiler.runtime.errors import ModelError
 
 
 def external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
-    """The files that the weights of the model at ``path`` lie in, in order of name.
+    """The external weight files of the model at ``path``, sorted by name.
 
     Raises:
-        ModelError: one is missing, lies outside the model's folder, or is reached by a link: it might be anybody's.
+        ModelError: a file is missing, lies outside the model's folder, or is a link, which could expose any file.
     """
     folder = path.parent.resolve()
     files = set()
-    for tensor in (*tensors(model.graph), *(one for function in model.functions for one in _of_nodes(function.node))):
+    for tensor in (*tensors(model.graph), *(value for function in model.functions for value in _in_attributes(function.node))):
         if uses_external_data(tensor):
             files.add(_checked(path, folder, tensor.name, ExternalDataInfo(tensor).location))
     return sorted(files)
@@ -48,12 +48,12 @@ def _has_link(folder: Path, location: str) -> bool:
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """The weights of a graph: initializers and what attributes hold, also in the bodies of If and Loop."""
+    """The weights of a graph: initializers and tensor attributes, also in the bodies of If and Loop."""
     yield from graph.initializer
-    yield from _of_nodes(graph.node)
+    yield from _in_attributes(graph.node)
 
 
-def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+def _in_attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
     for attribute in (attribute for node in nodes for attribute in node.attribute):
         yield from (attribute.t, *attribute.tensors)
         for body in (attribute.g, *attribute.graphs):

@@ -1,4 +1,4 @@
-"""The axes of a source's image: where its channels are, and how large it is."""
+"""The layout (NCHW or NHWC) and the size of a source's image."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CHANNELS_FIRST = (
     "InstanceNormalization", "GroupNormalization", "LRN", "DepthToSpace", "SpaceToDepth", "QLinearConv", "ConvInteger",
     "ConvTranspose", "DeformConv",
 )  # fmt: skip
-"""Operators that are defined on [N, C, H, W]: an image that one reads is that."""
+"""Operators that are defined on NCHW: an image that one of them reads is NCHW."""
 
 
 def to_channels_first(graph: onnx.GraphProto, image: str) -> list[onnx.NodeProto]:
-    """The nodes that bring an image [N, H, W, C] to [N, C, H, W]."""
+    """The Transposes of the image from NHWC to NCHW."""
     return [node for node in graph.node if image in node.input and _is_to_channels_first(node)]
 
 
@@ -31,23 +31,23 @@ def _is_to_channels_first(node: onnx.NodeProto) -> bool:
 
 
 def find_layout(graph: onnx.GraphProto, image: str) -> Layout | None:
-    """NHWC if all that is made of the image goes, cell by cell, to a Transpose to channels first; None if nothing tells."""
+    """NHWC if the image reaches only Transposes to NCHW through elementwise operators, NCHW if a spatial operator, else None."""
     outputs = {value.name for value in graph.output}
-    waiting, seen, transposed, told = [image], {image}, False, True
-    while waiting:
-        name = waiting.pop()
-        told &= name not in outputs
+    worklist, seen, transposed, only_transposed = [image], {image}, False, True
+    while worklist:
+        name = worklist.pop()
+        only_transposed &= name not in outputs
         for node in (node for node in graph.node if name in node.input):
             if _is_to_channels_first(node):
                 transposed = True
             elif node.op_type in CHANNELS_FIRST:
                 return "NCHW"
             elif node.op_type not in (*POINTWISE, *MERGES) or len(node.output) != 1:
-                told = False
+                only_transposed = False
             elif node.output[0] not in seen:
                 seen.add(node.output[0])
-                waiting.append(node.output[0])
-    return "NHWC" if transposed and told else None
+                worklist.append(node.output[0])
+    return "NHWC" if transposed and only_transposed else None
 
 
 def image_shape(path: Path, image: onnx.ValueInfoProto, layout: Layout, given: tuple[int, ...] | None) -> Shape:

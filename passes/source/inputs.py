@@ -1,6 +1,6 @@
-"""One input of float32: the other inputs become the constants that they are bound to, and the image is cast to its own type.
+"""A single float32 input: other inputs become initializers with their bound values, and the image is cast to the source's type.
 
-Edits ``source.model`` in place. Requires an image that has its channels first.
+Edits ``source.model`` in place. Requires an NCHW image.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from kcompiler.runtime.bundle.manifest import Bound
 from kcompiler.runtime.inputs.elements import FLOAT32
 
 FEW = 64
-"""Numbers that a manifest tells one by one."""
+"""Elements of a bound value up to which a manifest lists them."""
 
 
 def bind_inputs(source: Source) -> None:
-    """Makes initialisers of what inputs are bound to, in place of their defaults if they have any."""
+    """Adds bound values as initializers, in place of defaults of these inputs."""
     graph = source.model.graph
     kept = [tensor for tensor in graph.initializer if tensor.name not in source.bound]
     del graph.initializer[:]
@@ -31,7 +31,7 @@ def bind_inputs(source: Source) -> None:
 
 
 def take_float32(source: Source) -> None:
-    """A float32 image from now on: a cast to its own type stands before all that reads it."""
+    """Makes the image input float32, and inserts a Cast to the source's element type in front of all readers."""
     graph, image = source.model.graph, source.image
     if source.element == FLOAT32 or not is_read(graph, image):
         return
@@ -41,12 +41,12 @@ def take_float32(source: Source) -> None:
 
 
 def element_type(source: Source) -> int:
-    """Type of the source's image, as in ``TensorProto``."""
+    """Element type of the source's image, as in ``TensorProto``."""
     return next(kind for kind, name in ELEMENTS.items() if name == source.element.name)
 
 
 def bound_record(array: AnyArray) -> Bound:
-    """What a manifest says of a value."""
+    """The manifest's record of a bound value."""
     content = json.dumps(array.tolist()).encode() if array.dtype == object else array.tobytes()
     few = array.size <= FEW and (array.dtype.kind != "f" or bool(np.isfinite(array).all()))
     return Bound(

@@ -1,7 +1,7 @@
-"""Reading a model file: everything that can be wrong with it is said here, before any pass runs.
+"""Loading a model file: all errors of the file are reported here, before any pass runs.
 
-What is wrong is for ONNX Runtime to say: what it runs, compiles. The ONNX checker is asked first because it is quick, and what it
-accepts is not opened twice; what it refuses, for the lack of a shape that nobody needs, say, is opened.
+A file is valid if ONNX Runtime loads it. The ONNX checker runs first because it is fast, and files that it accepts are not opened
+in ONNX Runtime here. Files that it rejects (for a missing shape that nothing needs, for example) are.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from kcompiler.runtime.inputs.elements import FLOAT32, Element, ElementName
 
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 CHANNELS = (1, 3, 4)
-"""Of pictures: gray, colours, colours with transparency."""
+"""Channels of pictures: grey, RGB, RGB with alpha."""
 ELEMENTS: dict[int, ElementName] = {
     TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16",
     TensorProto.BOOL: "bool", TensorProto.UINT8: "uint8", TensorProto.INT8: "int8", TensorProto.UINT16: "uint16",
     TensorProto.INT16: "int16", TensorProto.UINT32: "uint32", TensorProto.INT32: "int32", TensorProto.UINT64: "uint64",
     TensorProto.INT64: "int64",
 }  # fmt: skip
-"""Types of images."""
+"""Element types of image inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Source:
         path: the file.
         model: its proto, external weights left on disk.
         image: name of the image input.
-        layout: of the image input, as asked for; else "NHWC" if it goes to Transposes to channels first, as in TensorFlow's
-            exports, with nothing but arithmetic on its cells before.
-        shape: (channels, height, width) of the image, whatever the layout.
+        layout: of the image input, as requested; else "NHWC" if it reaches Transposes to NCHW through elementwise operators only,
+            as in TensorFlow's exports.
+        shape: (channels, height, width) of the image in any layout.
         sha256: of the file and, after it, its external data files in order of name.
-        element: type of the image's pixels.
-        bound: values of other inputs, by name, that it is compiled for.
-        unread: zeros for the inputs that nothing reads.
+        element: element type of the image input.
+        bound: values of other inputs, by name, that the model is compiled for.
+        unread: zeros for inputs without readers, by name.
     """
 
     path: Path
@@ -74,14 +74,14 @@ def load(
 
     Args:
         path: an ONNX file.
-        input_shape: ([1,] channels, height, width) where the model leaves them open; in the order of its own input.
-        layout: of the image input, where the model does not tell.
-        bind: values of its other inputs, by name.
+        input_shape: ([1,] channels, height, width), in the order of the model's input, where the model leaves sizes open.
+        layout: of the image input, where the graph does not determine it.
+        bind: values of other inputs, by name.
 
     Raises:
         ModelError: not a readable model that ONNX Runtime loads, with one image input of known size and layout, and values for
             all other inputs.
-        UsageError: ``layout`` is none, or a value that is bound does not fit its input.
+        UsageError: ``layout`` is invalid, or a bound value does not fit its input.
     """
     if layout not in (None, "NCHW", "NHWC"):
         raise UsageError(f"layout is {layout!r}, expected 'NCHW' or 'NHWC'")
@@ -104,15 +104,15 @@ def load(
             f"{path}: node {random[0].name or random[0].output[0]} ({random[0].op_type}) is random, so that outputs differ "
             "from run to run; export the model in inference mode"
         )
-    found = layout or find_layout(model.graph, image.name)
-    shape = image_shape(path, image, found or "NCHW", input_shape)
-    if found is None and shape[2] in CHANNELS and shape[0] not in CHANNELS:
+    known_layout = layout or find_layout(model.graph, image.name)
+    shape = image_shape(path, image, known_layout or "NCHW", input_shape)
+    if known_layout is None and shape[2] in CHANNELS and shape[0] not in CHANNELS:
         raise ModelError(
             f"{path}: image input {image.name} {dims(image)} may have its channels last, and nothing that reads it tells; "
             "say which with --layout NHWC or --layout NCHW"
         )
     return Source(
-        path, model, image.name, found or "NCHW", shape, _digest([path, *files]), Element(ELEMENTS[kind]), inputs.bound,
+        path, model, image.name, known_layout or "NCHW", shape, _digest([path, *files]), Element(ELEMENTS[kind]), inputs.bound,
         inputs.unread,
     )  # fmt: skip
 

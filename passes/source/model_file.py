@@ -1,4 +1,4 @@
-"""A model in memory as a file."""
+"""Saves a model in memory to a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 EXTERNAL_BYTES = 1 << 30
-"""From here on a proto is saved with its weights in a file of their own; ONNX itself cannot go beyond 2 GB."""
+"""Size from which a proto is saved with external weights; protos cannot exceed 2 GB."""
 
 
 def as_file(model: str | Path | onnx.ModelProto, scratch: Path) -> Path:
@@ -18,7 +18,7 @@ def as_file(model: str | Path | onnx.ModelProto, scratch: Path) -> Path:
             onnx.save(model, path)
         else:
             copy = onnx.ModelProto()
-            copy.CopyFrom(model)  # saving external data takes the weights out of the proto
+            copy.CopyFrom(model)  # saving with external data removes the weights from the proto
             onnx.save(copy, path, save_as_external_data=True, location="model.bin")
         return path
     return Path(model)

@@ -1,4 +1,4 @@
-"""Models that take an image without a batch, or a batch that is written into them: they take one image [1, ...] from now on."""
+"""Models without a batch axis, or with a constant batch size: they are rewritten to take one image [1, ...]."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from kcompiler.passes.source.bodies import rename_reads
 
 
 def add_batch(graph: onnx.GraphProto, image: onnx.ValueInfoProto) -> None:
-    """The image gets a first axis of one place, which is taken off in front of all that reads it.
+    """Adds a first axis of size 1 to the image input; a Gather removes it in front of all readers.
 
-    Where all that reads it puts such an axis there, that is left away, and the batch is free.
+    Where all readers are Unsqueezes that add this axis, they become Identities instead, and the batch is free.
     """
     readers = [node for node in graph.node if image.name in node.input]
     if readers and all(_puts_batch(graph, node) for node in readers):
@@ -35,19 +35,19 @@ def _puts_batch(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
         return False
     axes = [list(attribute.ints) for attribute in node.attribute if attribute.name == "axes"]
     if len(node.input) > 1:
-        axes += [numpy_helper.to_array(one).ravel().tolist() for one in graph.initializer if one.name == node.input[1]]
+        axes += [numpy_helper.to_array(tensor).ravel().tolist() for tensor in graph.initializer if tensor.name == node.input[1]]
         axes += [
             numpy_helper.to_array(attribute.t).ravel().tolist()
-            for maker in graph.node
-            if maker.op_type == "Constant" and maker.output[0] == node.input[1]
-            for attribute in maker.attribute
+            for producer in graph.node
+            if producer.op_type == "Constant" and producer.output[0] == node.input[1]
+            for attribute in producer.attribute
             if attribute.name == "value"
         ]
     return axes == [[0]]
 
 
 def repeat(graph: onnx.GraphProto, image: str, count: int) -> None:
-    """The one image is repeated to a batch of ``count``, which the graph is made for, and of its output the first is taken."""
+    """Repeats the image to the constant batch size ``count`` of the graph, and selects the first image's output."""
     batch, number = f"{image}/repeated", f"{image}/first"
     rename_reads(graph, image, batch)
     graph.node.insert(0, helper.make_node("Concat", [image] * count, [batch], axis=0))

@@ -1,7 +1,7 @@
-"""The inputs of a source: which one is the image, and what the others are bound to.
+"""The inputs of a source: identifies the image, and binds values to the others.
 
-An input is the image, or it has a value: the one bound to it by name, else the initialiser of its name (its default), else,
-where nothing reads it, zeros, which ONNX Runtime wants all the same.
+Every input but the image has a value: that bound to it by name, else the initializer of its name (its default). An input without
+readers gets zeros, since ONNX Runtime requires a feed for it, too.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ModelError, UsageError
 
 Value = bool | float | str | Sequence[Any] | AnyArray
-"""What may be bound: a number, a truth value, a text, or an array of such (or lists of lists)."""
+"""Types that may be bound: a number, a boolean, a string, or an array (or nested lists) of them."""
 IMAGE_AXES = 4
 PICTURE_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Of a source.
+    """The inputs of a source.
 
     Attributes:
-        image: the input that is the image.
-        bound: values by name of inputs, as they were asked for, in the inputs' own types and shapes.
-        unread: zeros for those that nothing reads.
+        image: the image input.
+        bound: bound values by input name, in the inputs' own types and shapes.
+        unread: zeros for inputs without readers, by name.
     """
 
     image: onnx.ValueInfoProto
@@ -41,17 +41,17 @@ class Inputs:
 
 
 def find_inputs(path: Path, graph: onnx.GraphProto, bind: Mapping[str, Value], *, sized: bool) -> Inputs:
-    """Which input is the image, and the values of the others.
+    """Identifies the image input, and converts the values of the others.
 
     Args:
         path: of the model, for messages.
-        graph: the model's.
-        bind: values by name of inputs.
-        sized: whether the image's size is given, so that an input of unknown rank may be it.
+        graph: of the model.
+        bind: values by input name.
+        sized: whether the user gives the image's size, so that an input of unknown rank may be the image.
 
     Raises:
         ModelError: there is no image, or an input has neither a value nor a default.
-        UsageError: a value is bound to an input that there is not, or does not fit it.
+        UsageError: a value is bound to an input that does not exist, or does not fit it.
     """
     inputs = {value.name: value for value in graph.input}
     unknown = [name for name in bind if name not in inputs]
@@ -62,11 +62,11 @@ def find_inputs(path: Path, graph: onnx.GraphProto, bind: Mapping[str, Value], *
     image = _image(path, open_inputs, graph, sized=sized)
     read = read_names(graph)
     others = [value for value in open_inputs if value.name != image.name]
-    wanted = [value for value in others if value.name in read]
-    if wanted:
+    unbound = [value for value in others if value.name in read]
+    if unbound:
         raise ModelError(
-            f"{path}: beside the image {image.name} {dims(image)} it reads {described(wanted)}; say what to compile it for: "
-            + " ".join(f"--bind {value.name}={_example(value)}" for value in wanted)
+            f"{path}: beside the image {image.name} {dims(image)} it reads {described(unbound)}; say what to compile it for: "
+            + " ".join(f"--bind {value.name}={_example(value)}" for value in unbound)
         )
     batch = [dims(image)[0]] if len(dims(image)) == IMAGE_AXES else []
     bound = {name: bound_value(path, inputs[name], value, batch) for name, value in bind.items()}
@@ -74,7 +74,7 @@ def find_inputs(path: Path, graph: onnx.GraphProto, bind: Mapping[str, Value], *
 
 
 def _image(path: Path, candidates: Sequence[onnx.ValueInfoProto], graph: onnx.GraphProto, *, sized: bool) -> onnx.ValueInfoProto:
-    """The one input of four axes, or of three like a picture's; else the one of unknown axes, if the size is given."""
+    """The only input of four axes, or of three axes as of a picture; else the only input of unknown rank, if ``sized``."""
     images = [value for value in candidates if _has_shape(value) and len(dims(value)) == IMAGE_AXES]
     shapeless = [
         value for value in candidates if value.type.WhichOneof("value") in (None, "tensor_type") and not _has_shape(value)
@@ -104,18 +104,18 @@ def _image(path: Path, candidates: Sequence[onnx.ValueInfoProto], graph: onnx.Gr
 
 
 def _is_picture(sizes: Sequence[int | str]) -> bool:
-    """Whether these are the axes of one picture: with as many channels as pictures have, first or last."""
+    """Whether these are three axes with 1, 3 or 4 channels, first or last."""
     return len(sizes) == IMAGE_AXES - 1 and (sizes[0] in PICTURE_CHANNELS or sizes[-1] in PICTURE_CHANNELS)
 
 
 def bound_value(path: Path, value: onnx.ValueInfoProto, given: Value, batch: Sequence[int | str]) -> AnyArray:
-    """``given`` in the type and shape of the input ``value``.
+    """``given`` converted to the type and shape of the input ``value``.
 
-    One number fills the input (its open axes have one place); an array has the input's axes, of which the first may be left
-    away where it is 1, open, or the image's ``batch``.
+    A scalar fills the input, whose open axes get size 1. An array must have the input's axes; the first axis may be omitted where
+    it is 1, open, or the image's ``batch``.
 
     Raises:
-        UsageError: it does not fit; the message names the input, what was found and what is expected.
+        UsageError: it does not fit.
     """
     if value.type.WhichOneof("value") != "tensor_type":
         raise UsageError(f"{path}: input {value.name} is {value.type.WhichOneof('value')}, only tensors can be bound")
@@ -130,7 +130,7 @@ def bound_value(path: Path, value: onnx.ValueInfoProto, given: Value, batch: Seq
     if array.ndim == len(sizes) - 1 and (not isinstance(sizes[0], int) or sizes[0] <= 1):
         array = array[None]
     fits = array.ndim == len(sizes) and all(
-        not isinstance(size, int) or size < 1 or size == found for size, found in zip(sizes, array.shape, strict=True)
+        not isinstance(size, int) or size < 1 or size == actual for size, actual in zip(sizes, array.shape, strict=True)
     )
     if not fits:
         raise UsageError(f"{path}: input {value.name} is {expected}, the value bound to it has shape {list(np.shape(given))}")
@@ -143,15 +143,15 @@ def bound_value(path: Path, value: onnx.ValueInfoProto, given: Value, batch: Seq
 
 
 def _typed(path: Path, value: onnx.ValueInfoProto, given: Value) -> AnyArray:
-    """``given`` as an array of the input's type."""
+    """``given`` as an array of the input's element type."""
     name = _type_name(value)
     if value.type.tensor_type.elem_type == TensorProto.STRING:
         return np.asarray(given, dtype=object)
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     try:
-        found = np.asarray(given)
-        typed = found.astype(dtype)
-        same = found.dtype.kind in "biuf" and _same(found, typed)
+        array = np.asarray(given)
+        typed = array.astype(dtype)
+        same = array.dtype.kind in "biuf" and _same(array, typed)
     except (TypeError, ValueError, OverflowError):
         same = False
     if not same:
@@ -160,11 +160,11 @@ def _typed(path: Path, value: onnx.ValueInfoProto, given: Value) -> AnyArray:
     return typed
 
 
-def _same(found: AnyArray, typed: AnyArray) -> bool:
-    """Whether a cast kept the numbers: whole ones exactly, floats but for rounding."""
+def _same(array: AnyArray, typed: AnyArray) -> bool:
+    """Whether a cast preserved the values: integers and booleans exactly, floats up to rounding (finite stays finite)."""
     if typed.dtype.kind in "biu":
-        return bool(np.array_equal(found.astype(np.float64), typed.astype(np.float64)))
-    return bool(np.array_equal(np.isfinite(found.astype(np.float64)), np.isfinite(typed.astype(np.float64))))
+        return bool(np.array_equal(array.astype(np.float64), typed.astype(np.float64)))
+    return bool(np.array_equal(np.isfinite(array.astype(np.float64)), np.isfinite(typed.astype(np.float64))))
 
 
 def _zeros(path: Path, value: onnx.ValueInfoProto) -> AnyArray:
@@ -184,9 +184,9 @@ def _has_shape(value: onnx.ValueInfoProto) -> bool:
 
 
 def dims(value: onnx.ValueInfoProto) -> list[int | str]:
-    """Sizes as declared; "?" where nothing is, or what exporters write for that: zero and below."""
-    found = value.type.tensor_type.shape.dim
-    return [(dim.dim_value if dim.dim_value > 0 else "?") if dim.HasField("dim_value") else dim.dim_param or "?" for dim in found]
+    """Declared sizes; "?" for open sizes, which some exporters write as 0 or negative."""
+    axes = value.type.tensor_type.shape.dim
+    return [(dim.dim_value if dim.dim_value > 0 else "?") if dim.HasField("dim_value") else dim.dim_param or "?" for dim in axes]
 
 
 def described(values: Any) -> str:
