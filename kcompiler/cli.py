@@ -1,4 +1,4 @@
-"""The command line: ``kcompiler compile | inspect | explain | tune | check | bench | demo``.
+"""The command line: ``kcompiler compile | inspect | explain | export | tune | check | bench | demo``.
 
 Exit codes: 0 done; 1 a check failed; 2 usage; 3 the model, image, bundle or machine is unsuitable; 130 interrupted.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from kcompiler.commands import bench, check, compile, demo, explain, inspect, tune
+from kcompiler.commands import bench, check, compile, demo, explain, export, inspect, tune
 from kcompiler.runtime.errors import KCompilerError
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compile": compile.compile_model,
     "inspect": inspect.inspect_model,
     "explain": explain.explain_images,
+    "export": export.export_model,
     "check": check.check_bundle,
     "bench": bench.bench_models,
     "tune": tune.tune_bundle,

@@ -75,7 +75,7 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
         values = tensor.values
         if values.nbytes >= _inline(values.dtype):
             replaced.append((tensor, values))
-            tensor.values = LazyValues(_external(values, *weights.add(values)))
+            tensor.values = LazyValues(external_tensor("", values, *weights.add(values)))
     model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
     for tensor, values in replaced:
         tensor.values = values
@@ -92,8 +92,9 @@ def _inline(dtype: np.dtype) -> int:
     return assumed.TABLE_BYTES if dtype in (np.int32, np.int64) else INLINE_BYTES
 
 
-def _external(values: np.ndarray, offset: int, length: int) -> TensorProto:
-    proto = TensorProto(data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape)
+def external_tensor(name: str, values: np.ndarray, offset: int, length: int) -> TensorProto:
+    """A tensor whose ``length`` bytes lie at ``offset`` of the bundle's file of weights."""
+    proto = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape)
     proto.data_location = TensorProto.EXTERNAL
     for key, value in (("location", WEIGHTS), ("offset", offset), ("length", length)):
         proto.external_data.add(key=key, value=str(value))

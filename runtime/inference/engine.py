@@ -38,6 +38,12 @@ Keep = Callable[[FloatArray], FloatArray]
 """Selects from a batch's outputs, float32 [n, K], what is kept: float32 [n] or [n, ...]."""
 
 
+def extents_of(variant: Variant, patch: tuple[int, int]) -> Extents:
+    """The extents of a variant's regions, by which its positions are scheduled."""
+    geometries = [(geometry.work, geometry.heights, geometry.widths) for geometry in variant.geometries]
+    return Extents.of(geometries, patch)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
     """The result of a baseline pass; the cached activations stay on the device.
@@ -192,8 +198,7 @@ class Engine:
 
     @cached_property
     def _extents(self) -> Extents:
-        geometries = [(geometry.work, geometry.heights, geometry.widths) for geometry in self.variant.geometries]
-        return Extents.of(geometries, self.manifest.patch)
+        return extents_of(self.variant, self.manifest.patch)
 
     def batches(self, positions: IntArray, size: int | None = None) -> list[IntArray]:
         """Splits positions (int64 [N, 2]) into batches, or into batches of ``size``: arrays of indices into ``positions``.
