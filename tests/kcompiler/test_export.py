@@ -180,7 +180,8 @@ options = onnxruntime.SessionOptions()
 options.enable_mem_pattern = False
 session = onnxruntime.InferenceSession(sys.argv[1], options)
 image = np.fromfile(sys.argv[2], "<f4").reshape(session.get_inputs()[0].shape)
-feeds = {"image": image, "fill": np.full(3, 0.5, np.float32), "target": np.array([-1]), "batches": np.array([0, int(sys.argv[3])])}
+batches = np.array([0, int(sys.argv[3])])
+feeds = {"image": image, "fill": np.full(3, 0.5, np.float32), "target": np.array([-1]), "batches": batches}
 print(float(np.nansum(session.run(["map"], feeds)[0])))
 assert not {"onnx", "kcompiler", "torch"} & {*sys.modules}
 """
