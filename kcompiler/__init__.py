@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import onnx
 
     from kcompiler.bundle import Bundle
+    from kcompiler.runtime.deployed import Card
 
 __all__ = [
     "BundleError",
@@ -50,6 +51,7 @@ __all__ = [
     "SamplingPlan",
     "UsageError",
     "compile",
+    "export",
     "load",
 ]
 
@@ -147,3 +149,37 @@ def load(
     """
     folder = Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder
     return Explainer(folder, providers=providers, threads=threads, memory=memory, owner=bundle).open()
+
+
+def export(
+    bundle: str | Path | Bundle,
+    out: str | Path,
+    *,
+    stride: int | tuple[int, int] = 4,
+    region: tuple[int, int, int, int] | None = None,
+    edges: Literal["valid", "inward", "cut", "centred"] = "valid",
+    score: Literal["auto", "output", "logit"] = "auto",
+    variant: str = "exact",
+    force: bool = False,
+) -> Card:
+    """Writes a bundle and a grid of positions as one ONNX model, image in, heat map out, for any program with ONNX Runtime.
+
+    Args:
+        bundle: path of a bundle, or one just compiled.
+        out: folder for the model, its weights, its card and a test vector; written whole or not at all.
+        stride, region, edges, score: see :meth:`Explainer.explain`.
+        variant: of the bundle: "exact", or the name of an approximate one.
+        force: replace an earlier export.
+
+    Returns:
+        the card, which describes the model.
+
+    Raises:
+        BundleError: not an intact bundle.
+        UsageError: a parameter is out of its range, or ``out`` may not be replaced.
+        CheckFailed: the model disagrees with the driver; nothing is written.
+    """
+    from kcompiler.deployment import export_map
+
+    folder = Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder
+    return export_map(folder, Path(out), stride=stride, region=region, edges=edges, score=score, variant=variant, force=force)

@@ -111,7 +111,7 @@ def arguments(command: str) -> list[str]:
         bound = [] if "--bind" in words else ["--bind", "age=57", "--bind", "training=false", "--bind", "notes=vector.npy"]
         shape = [] if "--input-shape" in words else ["--input-shape", "3,64,64"]
         words += [*bound, *shape]
-    takes_force = words[0] in ("compile", "explain") or "--picture" in words
+    takes_force = words[0] in ("compile", "explain", "export") or "--picture" in words
     return [*words, "--force"] if takes_force and "--resume" not in words else words
 
 
