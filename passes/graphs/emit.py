@@ -59,6 +59,7 @@ class Emitter:
         tensors = [value if value is not None else gs.Variable.empty() for value in inputs]
         key = (
             op,
+            domain,
             tuple(id(value) if value is not None else None for value in inputs),
             repr(sorted(attributes.items())),
         )

@@ -10,12 +10,8 @@ from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, channel
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Lowering, Windows
+from kcompiler.passes.lowering.table import Lowering, ungrouped
 from kcompiler.passes.lowering.work import FLOAT_BYTES, Shape, Work, read_again
-
-
-def _ungrouped(node: gs.Node, windows: Windows) -> bool:
-    return bool(node.attrs.get("group", 1) == 1)
 
 
 def _weights(shape: Shape) -> float:
@@ -110,7 +106,7 @@ def conv_on_regions(site: Site) -> Updated:
 
 
 LOWERINGS = (
-    Lowering("gemm", ("Conv",), conv_as_gemm, _layout_of_products, applies=_ungrouped, work=_gemm_work, on_maps="regions"),
+    Lowering("gemm", ("Conv",), conv_as_gemm, _layout_of_products, applies=ungrouped, work=_gemm_work, on_maps="regions"),
     Lowering("regions", ("Conv",), conv_on_regions, channels_first, work=_regions_work),
 )
 """A region held as maps is convolved as maps: ONNX Runtime's NCHWc layout is faster than a transposition to rows and a Gemm."""

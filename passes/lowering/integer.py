@@ -14,16 +14,12 @@ from onnx import TensorProto
 from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, rows_as_read
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Lowering, Windows
+from kcompiler.passes.lowering.table import Lowering, ungrouped
 from kcompiler.passes.lowering.tiles import added_to_cached
 from kcompiler.passes.lowering.work import Shape, Work
 from kcompiler.runtime.arrays import AnyArray
 
 LARGEST = 127
-
-
-def _applies(node: gs.Node, windows: Windows) -> bool:
-    return bool(node.attrs.get("group", 1) == 1)
 
 
 def _work(shape: Shape) -> Work:
@@ -72,4 +68,4 @@ def quantised(matrix: AnyArray) -> tuple[AnyArray, AnyArray]:
     return np.rint(values / scales).astype(np.int8), scales.astype(np.float32)
 
 
-LOWERINGS = (Lowering("int8 gemm", ("Conv",), conv_in_integers, _layout, applies=_applies, work=_work, integer=True),)
+LOWERINGS = (Lowering("int8 gemm", ("Conv",), conv_in_integers, _layout, applies=ungrouped, work=_work, integer=True),)

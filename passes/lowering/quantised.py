@@ -14,7 +14,7 @@ from kcompiler.passes.graphs.quantised import domain_of
 from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, as_read, channels_first, rows_as_read, rows_shared
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
-from kcompiler.passes.lowering.table import Lowering, Windows
+from kcompiler.passes.lowering.table import Lowering, ungrouped
 from kcompiler.passes.lowering.work import Shape, Work
 from kcompiler.passes.regions.quantised import MERGES, OPERANDS, UNARY
 
@@ -48,10 +48,6 @@ def conv_on_regions(site: Site) -> Updated:
     """The operator itself with zero ``pads``, on regions as held or gathered."""
     parameters, group = _parameters(site, site.node.inputs[1:]), site.attribute("group", 1)
     return site.computed(maps=site.emit("QLinearConv", site.maps(), *parameters, group=group, **site.unpadded))
-
-
-def _ungrouped(node: gs.Node, windows: Windows) -> bool:
-    return bool(node.attrs.get("group", 1) == 1)
 
 
 def _gemm_work(shape: Shape) -> Work:
@@ -149,7 +145,7 @@ def concatenate(site: Site) -> Updated:
 
 LOWERINGS = (
     Lowering("regions", ("QLinearConv",), conv_on_regions, channels_first, work=_conv_work),
-    Lowering("gemm", ("QLinearConv",), conv_as_gemm, _layout_of_products, applies=_ungrouped, work=_gemm_work),
+    Lowering("gemm", ("QLinearConv",), conv_as_gemm, _layout_of_products, applies=ungrouped, work=_gemm_work),
     Lowering("regions", ("QLinearAveragePool",), average_pool_on_regions, channels_first, work=_pool_work),
     Lowering("as it is", SOLO, convert_cells, as_read),
     Lowering("merge", MERGES, merge_regions, rows_shared),

@@ -18,6 +18,11 @@ Holds = Callable[[gs.Node, Windows], bool]
 Emit = Callable[[Site], Updated]
 
 
+def ungrouped(node: gs.Node, windows: Windows) -> bool:
+    """Whether each output channel of a convolution reads all input channels."""
+    return bool(node.attrs.get("group", 1) == 1)
+
+
 def always(node: gs.Node, windows: Windows) -> bool:
     return True
 
@@ -26,7 +31,7 @@ def copied(shape: Shape) -> Work:
     """The work of an operator bound by memory: its inputs are read and its output is written once, in the output's row order."""
     elements = shape.rows * (shape.channels + shape.outputs)
     transitions = shape.transitions
-    moved = 2 * shape.rows * transitions.reordered + shape.read_again(transitions.anew)
+    moved = 2 * shape.rows * transitions.reordered + shape.reread(transitions.anew)
     nodes = 1 + 3 * bool(transitions.reordered) + 20 * bool(transitions.anew)
     return Work(moved=elements + moved, nodes=nodes / shape.batch, held=elements)
 

@@ -80,7 +80,7 @@ class Shape:
         read, table = self.reads * channels, self.table * channels / self.channels
         return 2 * (read + (assumed.COPIES * read if joins_reads(table, read, self.batch) else table / self.batch))
 
-    def read_again(self, channels: int) -> float:
+    def reread(self, channels: int) -> float:
         """Elements moved to gather ``channels`` of the inputs' channels, cell by cell, into the output's row order."""
         return self._joined(channels) + 2 * self.rows * channels if channels else 0.0
 

@@ -71,14 +71,16 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
         if isinstance(tensor, gs.Constant)
     }
     replaced = []
-    for tensor in constants.values():
-        values = tensor.values
-        if values.nbytes >= _inline(values.dtype):
-            replaced.append((tensor, values))
-            tensor.values = LazyValues(external_tensor("", values, *weights.add(values)))
-    model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
-    for tensor, values in replaced:
-        tensor.values = values
+    try:
+        for tensor in constants.values():
+            values = tensor.values
+            if values.nbytes >= _inline(values.dtype):
+                replaced.append((tensor, values))
+                tensor.values = LazyValues(external_tensor("", values, *weights.add(values)))
+        model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
+    finally:
+        for tensor, values in replaced:
+            tensor.values = values
     for key, value in (metadata or {}).items():
         model.metadata_props.add(key=key, value=value)
     weights.flush()

@@ -40,9 +40,10 @@ def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
             if old in _own_names(body):
                 continue  # an inner value of the same name shadows it
             rename_reads(body, old, new)
+            if any(value.name == old for value in body.output):
+                body.node.append(onnx.helper.make_node("Identity", [new], [f"{new}/out"]))
             for value in body.output:
                 if value.name == old:
-                    body.node.append(onnx.helper.make_node("Identity", [new], [f"{new}/out"]))
                     value.name = f"{new}/out"
 
 
