@@ -63,6 +63,8 @@ FEWEST_MICROBATCHES, MOST_MICROBATCHES = 4, 16
 LARGEST_WEIGHTS = 4 * CACHE_BYTES
 """Bytes of the weights of all convolutions in a micro-batch: each micro-batch reads them again."""
 
+WIDEST_SPLIT = 7
+"""Outputs of a Split: WebGPU allows a kernel ten storage buffers."""
 ALIGNMENT = 4096
 """Offsets of weights are multiples of a memory page, so that a runtime can map them instead of reading them."""
 TABLE_BYTES = 1 << 20

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from kcompiler.passes import assumed
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.regions.geometry import Spans
 from kcompiler.runtime.arrays import IntArray
@@ -136,9 +137,16 @@ class Places:
         self._split(self._emit("Unsqueeze", columns, self._emit.int64(axes)) if axes else columns, 1, values)
 
     def _split(self, columns: gs.Tensor, axis: int, values: list[gs.Variable]) -> None:
-        sizes = self._emit.int64([1] * len(values))
-        node = gs.Node("Split", name=self._emit.fresh("Split"), attrs={"axis": axis}, inputs=[columns, sizes], outputs=values)
+        """One column each, by Splits of at most :data:`assumed.WIDEST_SPLIT` outputs."""
+        size = -(-len(values) // assumed.WIDEST_SPLIT)
+        groups = [values[start : start + size] for start in range(0, len(values), size)]
+        parts = [group[0] if len(group) == 1 else gs.Variable(self._emit.fresh("columns")) for group in groups]
+        sizes = self._emit.int64([len(group) for group in groups])
+        node = gs.Node("Split", name=self._emit.fresh("Split"), attrs={"axis": axis}, inputs=[columns, sizes], outputs=parts)
         self._emit.graph.nodes.append(node)
+        for part, group in zip(parts, groups, strict=True):
+            if len(group) > 1:
+                self._split(part, axis, group)
 
     def ramp(self, rank: int) -> gs.Variable:
         """The index of each patch position in the batch, from 0: int32 [batch, 1, ..] of ``rank`` axes."""

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from kcompiler.passes import assumed
 from kcompiler.passes.emission.box import Box
 from kcompiler.passes.emission.index import (
     ZERO_ROW,
@@ -84,6 +85,10 @@ def in_regions(emit: Emitter, value: Updated, rows: gs.Tensor) -> gs.Variable:
     return emit("Reshape", rows, shape)
 
 
+GROUP = 4
+"""Micro-batches that are split off together, where one Split would be too wide. Their count is a power of two."""
+
+
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
     """One slice of a batch of positions.
@@ -100,7 +105,13 @@ class MicroBatch:
 
     def of(self, emit: Emitter, index: gs.Tensor) -> gs.Tensor:
         """This micro-batch's slice of ``index``, whose first axis is the batch."""
-        return emit.several("Split", self.count, index, self.sizes)[self.number]
+        if self.count <= assumed.WIDEST_SPLIT:
+            return emit.several("Split", self.count, index, self.sizes)[self.number]
+        groups = self.count // GROUP
+        by_group = emit("Reshape", self.sizes, emit.int64([groups, GROUP]))
+        group, within = divmod(self.number, GROUP)
+        part = emit.several("Split", groups, index, emit("ReduceSum", by_group, emit.int64([1]), keepdims=0))[group]
+        return emit.several("Split", GROUP, part, emit("Gather", by_group, emit.int64(group), axis=0))[within]
 
 
 @dataclass(frozen=True, slots=True)

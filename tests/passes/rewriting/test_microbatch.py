@@ -76,6 +76,18 @@ def test_any_number_of_positions_gives_the_same_numbers(tmp_path, monkeypatch, r
         np.testing.assert_array_equal(parts, whole)
 
 
+@pytest.mark.parametrize("extents", ["tight", "static"])
+def test_no_split_is_wider_than_devices_take(tmp_path, small_cache, extents):
+    """Of places, which are many in a network of many sizes of maps, and of sixteen micro-batches."""
+    onnx.save(network(), tmp_path / "model.onnx")
+    bundle = compile_file(tmp_path / "model.onnx", Options(patch=PATCH, extents=extents, dense_share=NEVER_DENSE))
+    incremental = onnx.load(bundle.folder / "incremental.onnx", load_external_data=False)
+    widths = [len(node.output) for node in incremental.graph.node if node.op_type == "Split"]
+    assert depthwise(bundle.folder) > assumed.WIDEST_SPLIT, "many micro-batches"
+    assert max(widths) <= assumed.WIDEST_SPLIT
+    assert len(widths) > 3, "more than would do if they were as wide as they could be"
+
+
 def test_chains_end_where_regions_are_rows(tmp_path, small_cache):
     """What is no chain of Gather, depthwise and further convolutions stays as it is: here the maps go on to a pool."""
     b = Builder()
