@@ -53,8 +53,6 @@ TYPICAL_BATCH = 64
 """Batch size for which emission decides whether the cells read are gathered first."""
 OVERHANG_COST = 8.0
 """Cost of an overhanging row in later nodes, over that of gathering a row again."""
-REORDERING = 40.0
-"""Multiplications per element that are worth a reordering of rows, which moves each element twice."""
 POOLED = 1024
 """Cells of a map up to which its region, held as maps, is summed by a pool: a pool accumulates sequentially, which rounds."""
 

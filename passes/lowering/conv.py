@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes import assumed
-from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, channels_first
+from kcompiler.passes.lowering.layout import channels_first, rows_in_plain_order
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
@@ -62,9 +62,7 @@ def conv_as_gemm(site: Site) -> Updated:
     if site.cell_by_cell:
         deferred = operand.updated.scaled
         scaled = deferred if deferred is not None and deferred.centred else None
-        rows = scaled.rows if scaled is not None else as_rows(emit, operand.updated)
-        if site.layout.tile is None:
-            rows = operand.updated.in_plain_order(emit, rows)
+        rows = operand.updated.in_plain_order(emit, scaled.rows if scaled is not None else as_rows(emit, operand.updated))
     else:
         rows = emit("Reshape", site.patches(operand), emit.int64([-1, depth]))
     columns = emit("Transpose", site.constant(weights), perm=[2, 3, 1, 0])
@@ -73,19 +71,6 @@ def conv_as_gemm(site: Site) -> Updated:
         matrix = emit("Mul", matrix, emit.constant(scaled.factor.astype(np.float32)[:, None], f"{weights.name}/factors"))
     products = emit("Gemm", rows, matrix, *_bias(site, scaled))
     return site.computed(rows=products)
-
-
-def _layout_of_products(around: Surroundings) -> Layout:
-    """The row order of the input where that pays, else row-major.
-
-    Rows of tiles that overhang cost multiplications. An output wider than the input is cheaper to have row-major, since later
-    nodes would reorder it.
-    """
-    if not around.cell_by_cell:
-        return ROWS
-    tile = around.first.layout.tile
-    wider = around.channels > around.first.channels
-    return ROWS if wider or around.overhang(tile) * around.channels > assumed.REORDERING else Layout(tile=tile)
 
 
 def _bias(site: Site, scaled: Scaled | None) -> list[gs.Constant]:
@@ -106,7 +91,7 @@ def conv_on_regions(site: Site) -> Updated:
 
 
 LOWERINGS = (
-    Lowering("gemm", ("Conv",), conv_as_gemm, _layout_of_products, applies=ungrouped, work=_gemm_work, on_maps="regions"),
+    Lowering("gemm", ("Conv",), conv_as_gemm, rows_in_plain_order, applies=ungrouped, work=_gemm_work, on_maps="regions"),
     Lowering("regions", ("Conv",), conv_on_regions, channels_first, work=_regions_work),
 )
 """A region held as maps is convolved as maps: ONNX Runtime's NCHWc layout is faster than a transposition to rows and a Gemm."""

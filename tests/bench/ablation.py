@@ -58,7 +58,6 @@ SWITCHES: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "pooled maps": lambda: mock.patch.object(assumed, "POOLED", 0),
     "copied reads": lambda: mock.patch.object(assumed, "TYPICAL_BATCH", NEVER),
     "merged in tiles": lambda: mock.patch.object(Surroundings, "shared_tile", return_value=None),
-    "products in tiles": lambda: mock.patch.object(assumed, "REORDERING", -1.0),
 }
 """What compiles without each."""
 
