@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from kcompiler.runtime.inference.engine import extents_of
 from kcompiler.runtime.inference.schedule import schedule
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.check import random_image
+from kcompiler.runtime.measuring.memory import STATUS
 from kcompiler.runtime.measuring.timing import in_turn, ratios
 
 FILL = 0.5
@@ -163,7 +163,8 @@ def _alone(options: argparse.Namespace) -> int:
     of = MapModel(options.out, options.threads) if options.alone == "model" else Driver(bundle, options.threads, options.stride)
     shape = kcompiler.load(bundle).manifest.shape
     of.map(random_image(shape, 0), options.batches)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())  # getrusage would report the parent's peak
+    print(int(status["VmHWM"].split()[0]) / 1e3)
     return 0
 
 
