@@ -209,7 +209,7 @@ class MicroBatches:
 
 @dataclass(frozen=True, slots=True)
 class Layouts:
-    """All decisions beyond the plan that emission needs. Emission itself decides nothing.
+    """The decisions beyond the plan that emission needs; it decides only whether cells read are copied, or whole maps.
 
     Attributes:
         lowerings: name of the lowering of each incremental node, by node name.
