@@ -49,8 +49,6 @@ GO_ON_BLOCKED = ("Add", "Sum", "Mul", "Concat", "BatchNormalization", *BLOCKED_A
 
 COPIES = 2.0
 """Additional passes over the cells read where they are gathered before the updated rows are concatenated."""
-TYPICAL_BATCH = 64
-"""Batch size for which emission decides whether the cells read are gathered first."""
 OVERHANG_COST = 8.0
 """Cost of an overhanging row in later nodes, over that of gathering a row again."""
 POOLED = 1024

@@ -148,7 +148,8 @@ def _how(node: NodeReport) -> str:
     """The lowering of an incremental node, and what is not as usual in how it is held."""
     layout = node.layout if node.layout not in ("", "rows") else ""
     parts = f"{node.microbatches} micro-batches" if node.microbatches > 1 else ""
-    return ", ".join(filter(None, (node.lowering, layout, parts)))
+    cells = "copies the cells read" if node.copies else ""
+    return ", ".join(filter(None, (node.lowering, layout, cells, parts)))
 
 
 def where_it_ends(report: Report) -> str:

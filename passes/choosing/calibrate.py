@@ -148,7 +148,8 @@ class MeasuredPrices:
         summed = only_summed(node.outputs[0], regions[-1])
         key = (node.op, weights, repr(sorted(node.attrs.items())), geometry, summed, lowering.name, len(batches[0]))
         if key not in self.known:
-            graph = node_graph(self.graph, self.plan, node, self.extents, self.placement.alone(node, lowering.name))
+            layouts = self.placement.alone(node, lowering.name, len(batches[0]))
+            graph = node_graph(self.graph, self.plan, node, self.extents, layouts)
             rng = np.random.default_rng(0)
             feeds = {value.name: _random(rng, value) for value in graph.inputs if value.name != POSITIONS}
             inputs = [{POSITIONS: np.ascontiguousarray(batch)} for batch in batches]

@@ -188,7 +188,7 @@ class Chooser:
         return max(small - each, 0.0) * FEW, each
 
     def _whole(self, reason: str) -> Choice:
-        return Choice(whole_plan(self.propagation, reason), Layouts({}, {}), WHOLE_BATCH, 1.0, 1.0, 0.0)
+        return Choice(whole_plan(self.propagation, reason), Layouts({}, {}, {}), WHOLE_BATCH, 1.0, 1.0, 0.0)
 
     def same_regions(self, other: Chooser) -> bool:
         """Whether the thresholds of both choosers lead to the same regions."""

@@ -15,7 +15,7 @@ from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, is_pooled
 from kcompiler.passes.lowering.layout import ROWS, Held, Layout, Layouts, MicroBatches, Surroundings, Transitions, transitions
 from kcompiler.passes.lowering.table import Lowering
-from kcompiler.passes.lowering.work import FLOAT_BYTES
+from kcompiler.passes.lowering.work import FLOAT_BYTES, copies_reads
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.region import Region
 
@@ -45,15 +45,17 @@ class Placement:
         for node in nodes:
             final[node.name], values[node.outputs[0].name] = self._settled(node, values, lowerings[node.name])
         chains = {chain.nodes[0]: chain for node in nodes for chain in self._microbatches(node, values, plan, batch)}
-        conversions = {node.name: self._transitions(node, values, plan) for node in nodes}
+        conversions = {node.name: self._transitions(node, final[node.name], values, plan, batch) for node in nodes}
         blocked = frozenset(name for name in values if self._better_blocked(name, plan))
         return Layouts(final, values, conversions, chains, blocked)
 
-    def alone(self, node: gs.Node, lowering: str) -> Layouts:
-        """The layouts of ``node`` alone, computed by ``lowering`` from input regions held as rows."""
+    def alone(self, node: gs.Node, lowering: str, batch: int) -> Layouts:
+        """The layouts of ``node`` alone, computed by ``lowering`` from input regions held as rows, for batches of ``batch``."""
         inputs = {value.name: ROWS for value in node.inputs if value.name in self._regions}
         name, layout = self._settled(node, inputs, lowering)
-        return Layouts({node.name: name}, {node.outputs[0].name: layout})
+        around = self.surroundings(node, inputs)
+        conversions = transitions(around, layout, keeps_maps=False, copies=_copies(around, name, layout, batch))
+        return Layouts({node.name: name}, {node.outputs[0].name: layout}, {node.name: conversions})
 
     def surroundings(self, node: gs.Node, values: Mapping[str, Layout]) -> Surroundings:
         """The surroundings of an incremental node whose inputs are held as in ``values`` (layout by value name)."""
@@ -84,14 +86,16 @@ class Placement:
     def _allows(self, node: gs.Node, lowering: str) -> bool:
         return self._allowed is not None and any(allowed.name == lowering for allowed in self._allowed(node))
 
-    def _transitions(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan) -> Transitions:
+    def _transitions(self, node: gs.Node, lowering: str, values: Mapping[str, Layout], plan: Plan, batch: int) -> Transitions:
         value = node.outputs[0]
         layout, readers = values[value.name], [reader for reader in value.outputs if reader.name in plan.needed]
         keeps_maps = layout.maps and all(self._reads_maps(reader, value, values, plan) for reader in readers)
-        key = node.name, layout, keeps_maps, tuple(values.get(read.name) for read in node.inputs)
+        key = node.name, lowering, layout, keeps_maps, batch, tuple(values.get(read.name) for read in node.inputs)
         if key not in self._transits:
             around = self.surroundings(node, values)
-            self._transits[key] = transitions(around, layout, keeps_maps=keeps_maps and not is_output(self._graph, value))
+            keeps_maps = keeps_maps and not is_output(self._graph, value)
+            copies = _copies(around, lowering, layout, batch)
+            self._transits[key] = transitions(around, layout, keeps_maps=keeps_maps, copies=copies)
         return self._transits[key]
 
     def _microbatches(self, node: gs.Node, values: Mapping[str, Layout], plan: Plan, batch: int) -> Iterator[MicroBatches]:
@@ -145,6 +149,12 @@ class Placement:
         dense = (node for node in value.outputs if node.outputs and node.outputs[0].name not in plan.incremental)
         whole_blocks = not region.last and region.channels % assumed.BLOCK == 0
         return value.dtype not in INTEGERS and whole_blocks and any(node.op in assumed.GO_ON_BLOCKED for node in dense)
+
+
+def _copies(around: Surroundings, lowering: str, layout: Layout, batch: int) -> bool:
+    """Whether ``lowering`` copies the cells that it reads of its cached inputs, not the whole maps, in batches of ``batch``."""
+    reads = select.by_name(around.node, lowering).gathered(around, layout)
+    return copies_reads(around.region.y.size * around.region.x.size, reads, batch)
 
 
 def micro_batches(held: float) -> int:

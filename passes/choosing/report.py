@@ -76,6 +76,7 @@ def _node(node: gs.Node, decision: Decision, choice: Choice, rewritten: Rewritte
         incremental=decision.incremental,
         lowering=layouts.lowerings[node.name] if decision.incremental else "",
         layout=str(layouts.values[output]) if decision.incremental else "",
+        copies=decision.incremental and layouts.transitions[node.name].copies,
         microbatches=next((chain.count for chain in layouts.microbatches.values() if node.name in chain.nodes), 1),
         reason=UPDATED if node.name in rewritten.heads else decision.reason,
         follows=decision.follows,

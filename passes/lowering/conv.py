@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes import assumed
-from kcompiler.passes.lowering.layout import channels_first, rows_in_plain_order
+from kcompiler.passes.lowering.layout import channels_first, rows_in_plain_order, windows_gathered
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.passes.lowering.site import Site
@@ -25,7 +25,7 @@ def _flops(shape: Shape) -> float:
 def _gemm_work(shape: Shape) -> Work:
     gathered = shape.cells * shape.taps * shape.channels
     written = shape.cells * shape.outputs
-    moved = gathered + 2 * written if shape.one_to_one else shape.union + 3 * gathered + 2 * written
+    moved = gathered + 2 * written if shape.one_to_one else shape.union_of_windows + 3 * gathered + 2 * written
     moved += 2 * shape.cells * shape.transitions.reordered
     again = read_again(_flops(shape), shape.cells * shape.batch, shape.taps * shape.channels)
     nodes = (1 if shape.one_to_one else 20) / shape.batch
@@ -91,7 +91,16 @@ def conv_on_regions(site: Site) -> Updated:
 
 
 LOWERINGS = (
-    Lowering("gemm", ("Conv",), conv_as_gemm, rows_in_plain_order, applies=ungrouped, work=_gemm_work, on_maps="regions"),
+    Lowering(
+        "gemm",
+        ("Conv",),
+        conv_as_gemm,
+        rows_in_plain_order,
+        applies=ungrouped,
+        work=_gemm_work,
+        gathered=windows_gathered,
+        on_maps="regions",
+    ),
     Lowering("regions", ("Conv",), conv_on_regions, channels_first, work=_regions_work),
 )
 """A region held as maps is convolved as maps: ONNX Runtime's NCHWc layout is faster than a transposition to rows and a Gemm."""

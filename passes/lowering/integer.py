@@ -11,7 +11,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, rows_as_read
+from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, none_gathered, rows_as_read
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, ungrouped
@@ -68,4 +68,8 @@ def quantised(matrix: AnyArray) -> tuple[AnyArray, AnyArray]:
     return np.rint(values / scales).astype(np.int8), scales.astype(np.float32)
 
 
-LOWERINGS = (Lowering("int8 gemm", ("Conv",), conv_in_integers, _layout, applies=ungrouped, work=_work, integer=True),)
+LOWERINGS = (
+    Lowering(
+        "int8 gemm", ("Conv",), conv_in_integers, _layout, applies=ungrouped, work=_work, gathered=none_gathered, integer=True
+    ),
+)

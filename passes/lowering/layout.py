@@ -158,9 +158,35 @@ def rows_shared(around: Surroundings) -> Layout:
     return Layout(tile=around.shared_tile())
 
 
+def cells_gathered(around: Surroundings, layout: Layout) -> float:
+    """Cells gathered per position where a lowering reads regions with the cached map around them: a receptive field as one box.
+
+    Inputs that are held on the output's cells, in its row order, are taken as they are: 0 if all are.
+    """
+    as_held = all(held.aligned and layout.tile in (None, held.layout.tile) for held in around.regions)
+    if as_held and all(window.kernel == window.stride == 1 for window in around.windows):
+        return 0.0
+    if layout.tile is None:
+        return float(np.prod(around.mean_reads))
+    sides = zip(around.mean_extent, around.windows, layout.tile, strict=True)
+    return float(np.prod([np.ceil(extent / size) * window.input_extent(size) for extent, window, size in sides]))
+
+
+def windows_gathered(around: Surroundings, layout: Layout) -> float:
+    """Cells gathered per position where a lowering reads the window of every output cell (im2col)."""
+    if around.cell_by_cell:
+        return 0.0
+    return float(np.prod([extent * window.kernel for extent, window in zip(around.mean_extent, around.windows, strict=True)]))
+
+
+def none_gathered(around: Surroundings, layout: Layout) -> float:
+    """For lowerings that read no cached map around a region, or that read all of it."""
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """Layout conversions at the inputs and the output of a node, which its own work does not count.
+    """How a node reads and writes its regions beyond its own work: layout conversions, and what joins cached cells to regions.
 
     Attributes:
         reads_maps: whether its aligned input region is held as maps already, so that no transposition is needed.
@@ -168,6 +194,7 @@ class Transitions:
         reordered: channels of inputs whose rows are permuted to another row order.
         anew: channels of inputs that are gathered again, on the output's box, from their cached map and their region.
         tile: that orders the output's rows.
+        copies: whether only the cached cells that a batch reads are copied and joined to the region, not the whole cached map.
     """
 
     reads_maps: bool = False
@@ -175,12 +202,13 @@ class Transitions:
     reordered: int = 0
     anew: int = 0
     tile: Tile | None = None
+    copies: bool = False
 
 
-def transitions(around: Surroundings, layout: Layout, *, keeps_maps: bool) -> Transitions:
-    """The layout conversions of a node whose output is held in ``layout``."""
+def transitions(around: Surroundings, layout: Layout, *, keeps_maps: bool, copies: bool) -> Transitions:
+    """The transitions of a node whose output is held in ``layout``."""
     if any(window.kernel > 1 or window.stride > 1 for window in around.windows):
-        return Transitions(keeps_maps=keeps_maps)
+        return Transitions(keeps_maps=keeps_maps, copies=copies)
     permuted = [held for held in around.regions if held.aligned and held.layout.tile != layout.tile]
     gathered = [held for held in around.regions if not held.aligned]
     if layout.tile is not None:
@@ -191,6 +219,7 @@ def transitions(around: Surroundings, layout: Layout, *, keeps_maps: bool) -> Tr
         reordered=sum(held.channels for held in permuted),
         anew=sum(held.channels for held in gathered),
         tile=layout.tile,
+        copies=copies,
     )
 
 
@@ -209,18 +238,18 @@ class MicroBatches:
 
 @dataclass(frozen=True, slots=True)
 class Layouts:
-    """The decisions beyond the plan that emission needs; it decides only whether cells read are copied, or whole maps.
+    """The decisions beyond the plan that emission needs.
 
     Attributes:
         lowerings: name of the lowering of each incremental node, by node name.
         values: layout of each incremental node's output, by value name.
-        transitions: layout conversions, by node name.
+        transitions: layout conversions and the joining of cached cells, by the name of each incremental node.
         microbatches: chains of nodes, by the name of their first node.
         blocked: names of values whose region is pasted into a map in ONNX Runtime's blocked layout (NCHWc).
     """
 
     lowerings: Mapping[str, str]
     values: Mapping[str, Layout]
-    transitions: Mapping[str, Transitions] = field(default_factory=dict)
+    transitions: Mapping[str, Transitions]
     microbatches: Mapping[str, MicroBatches] = field(default_factory=dict)
     blocked: frozenset[str] = frozenset()

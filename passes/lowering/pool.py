@@ -10,7 +10,16 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.emission.index import LOWEST_ROW, ZERO_ROW
 from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads
 from kcompiler.passes.graphs.emit import Emitter
-from kcompiler.passes.lowering.layout import MAPS, ROWS, Layout, Surroundings, channels_first, rows_in_plain_order
+from kcompiler.passes.lowering.layout import (
+    MAPS,
+    ROWS,
+    Layout,
+    Surroundings,
+    channels_first,
+    none_gathered,
+    rows_in_plain_order,
+    windows_gathered,
+)
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering
@@ -24,7 +33,7 @@ TILES = (2, 4, 7)
 
 def _windows_work(shape: Shape) -> Work:
     gathered = shape.cells * shape.taps * shape.channels
-    return Work(moved=shape.union + 3 * gathered, nodes=20 / shape.batch, held=gathered + shape.cells * shape.outputs)
+    return Work(moved=shape.union_of_windows + 3 * gathered, nodes=20 / shape.batch, held=gathered + shape.cells * shape.outputs)
 
 
 def max_pool(site: Site) -> Updated:
@@ -157,9 +166,9 @@ def _reciprocals(emit: Emitter, counts_y: IntArray, counts_x: IntArray, y: Reads
 
 
 LOWERINGS = (
-    Lowering("window max", ("MaxPool",), max_pool, rows_in_plain_order, work=_windows_work),
-    Lowering("window mean", ("AveragePool",), average_pool, rows_in_plain_order, work=_windows_work),
-    Lowering("window norm", ("LpPool",), norm_pool, rows_in_plain_order, work=_windows_work),
+    Lowering("window max", ("MaxPool",), max_pool, rows_in_plain_order, work=_windows_work, gathered=windows_gathered),
+    Lowering("window mean", ("AveragePool",), average_pool, rows_in_plain_order, work=_windows_work, gathered=windows_gathered),
+    Lowering("window norm", ("LpPool",), norm_pool, rows_in_plain_order, work=_windows_work, gathered=windows_gathered),
     Lowering("regions", ("MaxPool",), max_pool_on_regions, channels_first, work=_regions_work),
     Lowering("regions", ("AveragePool",), average_pool_on_regions, _layout_of_means, work=_regions_work),
     *(
@@ -169,6 +178,7 @@ LOWERINGS = (
             partial(_tiled_mean, size),
             partial(_in_tiles, size),
             work=partial(_tiled_work, size),
+            gathered=none_gathered,
         )
         for size in TILES
     ),

@@ -11,7 +11,16 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes import assumed
 from kcompiler.passes.graphs.quantised import domain_of
-from kcompiler.passes.lowering.layout import ROWS, Layout, Surroundings, as_read, channels_first, rows_as_read, rows_shared
+from kcompiler.passes.lowering.layout import (
+    ROWS,
+    Layout,
+    Surroundings,
+    as_read,
+    channels_first,
+    rows_as_read,
+    rows_shared,
+    windows_gathered,
+)
 from kcompiler.passes.lowering.operand import Updated, as_rows
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, ungrouped
@@ -53,7 +62,7 @@ def conv_on_regions(site: Site) -> Updated:
 def _gemm_work(shape: Shape) -> Work:
     gathered, written = shape.cells * shape.taps * shape.channels, shape.cells * shape.outputs
     copied = 3 * gathered + assumed.CELL_BYTES * shape.cells * shape.taps
-    moved = gathered + 2 * written if shape.one_to_one else shape.union + copied + 2 * written
+    moved = gathered + 2 * written if shape.one_to_one else shape.union_of_windows + copied + 2 * written
     return Work(
         integer=2 * gathered * shape.outputs / assumed.INTEGERS_FASTER,
         moved=moved,
@@ -145,7 +154,9 @@ def concatenate(site: Site) -> Updated:
 
 LOWERINGS = (
     Lowering("regions", ("QLinearConv",), conv_on_regions, channels_first, work=_conv_work),
-    Lowering("gemm", ("QLinearConv",), conv_as_gemm, _layout_of_products, applies=ungrouped, work=_gemm_work),
+    Lowering(
+        "gemm", ("QLinearConv",), conv_as_gemm, _layout_of_products, applies=ungrouped, work=_gemm_work, gathered=windows_gathered
+    ),
     Lowering("regions", ("QLinearAveragePool",), average_pool_on_regions, channels_first, work=_pool_work),
     Lowering("as it is", SOLO, convert_cells, as_read),
     Lowering("merge", MERGES, merge_regions, rows_shared),

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.emission.box import Axis, first_of
 from kcompiler.passes.emission.reads import chosen_reads
 from kcompiler.passes.lowering.channels import take_channels
-from kcompiler.passes.lowering.layout import Layout, Surroundings, as_read, rows_in_plain_order
+from kcompiler.passes.lowering.layout import Layout, Surroundings, as_read, none_gathered, rows_in_plain_order, windows_gathered
 from kcompiler.passes.lowering.operand import Operand, Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering
@@ -90,8 +90,8 @@ def _by_output(site: Site, axis: Axis, values: AnyArray) -> gs.Variable:
 
 
 LOWERINGS = (
-    Lowering("taps", ("Pad", "Resize"), resample, rows_in_plain_order, work=_gathered),
-    Lowering("taps or channels", ("Slice",), crop_or_select, _layout_of_slice, work=_gathered),
-    Lowering("blocks", ("SpaceToDepth",), space_to_depth, rows_in_plain_order, work=_gathered),
-    Lowering("blocks", ("DepthToSpace",), depth_to_space, rows_in_plain_order, work=_gathered),
+    Lowering("taps", ("Pad", "Resize"), resample, rows_in_plain_order, work=_gathered, gathered=none_gathered),
+    Lowering("taps or channels", ("Slice",), crop_or_select, _layout_of_slice, work=_gathered, gathered=none_gathered),
+    Lowering("blocks", ("SpaceToDepth",), space_to_depth, rows_in_plain_order, work=_gathered, gathered=windows_gathered),
+    Lowering("blocks", ("DepthToSpace",), depth_to_space, rows_in_plain_order, work=_gathered, gathered=none_gathered),
 )

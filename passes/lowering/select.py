@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import onnx_graphsurgeon as gs
 
@@ -10,7 +11,7 @@ from kcompiler.passes.lowering import channels, conv, elementwise, integer, pool
 from kcompiler.passes.lowering.heads import only_summed
 from kcompiler.passes.lowering.layout import Transitions
 from kcompiler.passes.lowering.table import Lowering, Windows
-from kcompiler.passes.lowering.work import Shape
+from kcompiler.passes.lowering.work import Shape, copies_reads
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.channels import sliced_axes
 from kcompiler.passes.regions.geometry import Window
@@ -60,11 +61,11 @@ def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int) ->
     """The sizes of ``node`` on output regions of ``h`` x ``w`` cells (int64 [batches]).
 
     Its transitions are those before layouts are chosen: inputs are rows, and so are outputs, except for those that only heads
-    read, which pool maps directly.
+    read, which pool maps directly; the cells of its receptive field are copied where that moves less.
     """
     region = plan.regions[node.outputs[0].name]
     read = [plan.regions[value.name] for value in node.inputs if value.name in plan.regions]
-    return Shape(
+    shape = Shape(
         channels=sum(r.channels for r in read),
         outputs=region.channels,
         group=int(node.attrs.get("group", 1)),
@@ -76,6 +77,8 @@ def shape_of(node: gs.Node, plan: Plan, h: IntArray, w: IntArray, batch: int) ->
         transitions=Transitions(keeps_maps=only_summed(node.outputs[0], region)),
         samples=_samples(node, read[0]) if node.op in RESAMPLING else 1,
     )
+    copies = copies_reads(shape.table / shape.channels, shape.reads, batch)
+    return replace(shape, transitions=replace(shape.transitions, copies=copies))
 
 
 def _samples(node: gs.Node, region: Region) -> int:

@@ -10,7 +10,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from kcompiler.passes import assumed
 from kcompiler.passes.emission.box import Box
 from kcompiler.passes.emission.index import ZERO_ROW
 from kcompiler.passes.emission.reads import Reads, contiguous_reads, tile_reads, window_reads
@@ -18,7 +17,6 @@ from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering.layout import Layout, Surroundings, Tile
 from kcompiler.passes.lowering.operand import Operand, Updated, as_rows, cached_rows, in_regions
 from kcompiler.passes.lowering.scaled import Scaled
-from kcompiler.passes.lowering.work import joins_reads
 
 WINDOW_ATTRIBUTES = {"kernel_shape": "kernel", "strides": "stride", "dilations": "dilation"}
 
@@ -32,6 +30,7 @@ class Site(Surroundings):
         inputs: per input of the node, its operand, or None for a constant.
         output: box of the region to compute.
         layout: of the output region, chosen before emission.
+        copies: whether only the cached cells that are read are copied and joined to a region, chosen before emission.
         cached: returns the cached activation of the output as rows [H * W + 2, C]; the first call makes it a graph input.
         gate: returns the values [1, C] of an input that is a frozen gate, None for any other input.
     """
@@ -40,6 +39,7 @@ class Site(Surroundings):
     inputs: tuple[Operand | None, ...]
     output: Box
     layout: Layout
+    copies: bool
     cached: Callable[[], gs.Tensor]
     gate: Callable[[gs.Tensor], gs.Tensor | None]
 
@@ -80,7 +80,7 @@ class Site(Surroundings):
         y, x = (
             contiguous_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True)
         )
-        return operand.read(self.emit, y, x, pad_row, sparse=_sparse(operand, self.mean_reads))
+        return operand.read(self.emit, y, x, pad_row, sparse=self.copies)
 
     def maps(self) -> gs.Tensor:
         """The receptive field of the output region as one box, padding included, channels first: [batch, C, h, w]."""
@@ -95,8 +95,7 @@ class Site(Surroundings):
     def patches(self, operand: Operand, pad_row: int = ZERO_ROW) -> gs.Variable:
         """im2col: the window of every output cell, [batch, h, w, kernel h, kernel w, C]."""
         y, x = (window_reads(self.emit, w, axis) for w, axis in zip(self.windows, (self.output.y, self.output.x), strict=True))
-        reads = [extent * window.kernel for extent, window in zip(self.mean_extent, self.windows, strict=True)]
-        return operand.read(self.emit, y, x, pad_row, sparse=_sparse(operand, reads))
+        return operand.read(self.emit, y, x, pad_row, sparse=self.copies)
 
     def changed_patches(self, operand: Operand) -> gs.Variable:
         """im2col of the change, updated minus cached: [batch, h, w, kernel h, kernel w, C]."""
@@ -121,9 +120,7 @@ class Site(Surroundings):
 
     def tile_cells(self, operand: Operand) -> gs.Variable:
         """Every input cell of the output tiles, gathered: [cells y, cells x, all tiles, C]."""
-        sides = zip(self.mean_extent, self.windows, self.tile, strict=True)
-        reads = [np.ceil(extent / size) * window.input_extent(size) for extent, window, size in sides]
-        return operand.read(self.emit, *self.tiles(), sparse=_sparse(operand, reads))
+        return operand.read(self.emit, *self.tiles(), sparse=self.copies)
 
     def aligned_rows(self, operand: Operand) -> gs.Tensor:
         """An operand's rows on the output's box in the output's row order: as held if they match, else reordered or gathered."""
@@ -158,9 +155,3 @@ class Site(Surroundings):
         """The output region from its tensor: exactly one of ``rows`` and ``maps``, as its layout requires."""
         assert (rows is None) == self.layout.maps, f"{self.node.name} is laid out as {self.layout}"
         return Updated(self.output, self.channels, rows, maps, self.layout.tile, cached, zeros, scaled)
-
-
-def _sparse(operand: Operand, reads: Sequence[float]) -> bool:
-    """Whether to gather only the cached cells read, not join the whole cached map; ``reads`` are cells read along y and x."""
-    box = operand.updated.box
-    return joins_reads(box.y.size * box.x.size, float(np.prod(reads)), assumed.TYPICAL_BATCH)

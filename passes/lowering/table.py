@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from kcompiler.passes.lowering.layout import Layout, Surroundings
+from kcompiler.passes.lowering.layout import Layout, Surroundings, cells_gathered
 from kcompiler.passes.lowering.operand import Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.work import Shape, Work
@@ -51,6 +51,7 @@ class Lowering:
         layout: of the output region, by the layouts of the inputs.
         applies: whether it can compute a given node (with these windows) at all.
         work: for the cost model.
+        gathered: cells per position that it gathers from the cached map with the region pasted in, by the output's layout.
         on_maps: name of the lowering that replaces it where a 1x1 window of stride 1 reads a region held as maps.
         integer: whether it multiplies 8-bit integers: for approximate variants only.
         rounding: rms error that it adds, relative to the output's rms, in units of float32's rounding; 0 for direct evaluation.
@@ -62,6 +63,7 @@ class Lowering:
     layout: Callable[[Surroundings], Layout]
     applies: Holds = always
     work: Callable[[Shape], Work] = copied
+    gathered: Callable[[Surroundings, Layout], float] = cells_gathered
     rounding: Callable[[Windows], float] = no_rounding
     on_maps: str = ""
     integer: bool = False

@@ -18,7 +18,7 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes import assumed
 from kcompiler.passes.lowering.filtering import LARGEST, Filtering, filtering
-from kcompiler.passes.lowering.layout import Layout, Surroundings
+from kcompiler.passes.lowering.layout import Layout, Surroundings, none_gathered
 from kcompiler.passes.lowering.operand import Updated
 from kcompiler.passes.lowering.site import Site
 from kcompiler.passes.lowering.table import Lowering, Windows
@@ -65,7 +65,7 @@ def _work(size: int, shape: Shape) -> Work:
 def _work_of_values(size: int, shape: Shape) -> Work:
     y, x = algorithms(shape.windows, size)
     read = shape.tiles((y.outputs, x.outputs)) * y.reach * x.reach * shape.channels
-    joined = shape.cells * shape.channels + min(shape.table / shape.batch, 2 * read)
+    joined = shape.cells * shape.channels + (assumed.COPIES * read if shape.transitions.copies else shape.table / shape.batch)
     return _transformed(size, shape) + Work(moved=2 * joined, nodes=18 / shape.batch)
 
 
@@ -156,7 +156,7 @@ LOWERINGS = tuple(
     for lowering in (
         Lowering(
             f"winograd {size}", ("Conv",), partial(winograd, size), partial(_in_tiles, size),
-            applies=partial(_applies, size), work=partial(_work, size), rounding=partial(_rounding, size),
+            applies=partial(_applies, size), work=partial(_work, size), gathered=none_gathered, rounding=partial(_rounding, size),
         ),
         Lowering(
             f"winograd {size} of values", ("Conv",), partial(winograd_of_values, size), partial(_in_tiles, size),

@@ -76,9 +76,16 @@ class Shape:
         """Elements moved to concatenate the updated region with the cached map, or with only the cells read of it."""
         return self._joined(self.channels)
 
-    def _joined(self, channels: float) -> float:
-        read, table = self.reads * channels, self.table * channels / self.channels
-        return 2 * (read + (assumed.COPIES * read if joins_reads(table, read, self.batch) else table / self.batch))
+    @property
+    def union_of_windows(self) -> float:
+        """As :attr:`union`, where the cells read are those of every output cell's window (im2col)."""
+        return self._joined(self.channels, self.cells * self.taps)
+
+    def _joined(self, channels: float, cells: float | None = None) -> float:
+        """For ``channels`` of the inputs; ``cells`` read, those of :attr:`reads` if None."""
+        copied, table = self.reads if cells is None else cells, self.table * channels / self.channels
+        cached = assumed.COPIES * copied * channels if self.transitions.copies else table / self.batch
+        return 2 * (self.reads * channels + cached)
 
     def reread(self, channels: int) -> float:
         """Elements moved to gather ``channels`` of the inputs' channels, cell by cell, into the output's row order."""
@@ -150,12 +157,9 @@ class Rates:
         )
 
 
-def joins_reads(numbers: float, reads: float, batch: int) -> bool:
-    """Whether a batch gathers only the elements it reads (``reads`` a position) of a cached map of ``numbers`` elements.
-
-    Otherwise the whole map is concatenated with the updated rows.
-    """
-    return numbers > assumed.COPIES * batch * reads
+def copies_reads(cells: float, reads: float, batch: int) -> bool:
+    """Whether copying only what a batch reads, ``reads`` cells a position, moves less than the whole cached map of ``cells``."""
+    return reads > 0 and cells > assumed.COPIES * batch * reads
 
 
 def read_again(flops: float, rows: float, depth: float) -> float:

@@ -210,6 +210,7 @@ class _Rewriter:
             node=node, reads=reads, windows=select.windows(node, region), last=region.last, channels=region.channels,
             region=next(self.plan.regions[value.name] for value in node.inputs if value.name in self.updated),
             mean_extent=region.mean_extent, emit=self.emit, inputs=inputs, output=output, layout=self.layouts.values[name],
+            copies=self.layouts.transitions[node.name].copies,
             cached=lambda: self._table(name), gate=self._gate,
         )  # fmt: skip
         self.updated[name] = select.by_name(node, self.layouts.lowerings[node.name]).emit(site)

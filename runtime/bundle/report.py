@@ -18,6 +18,7 @@ class NodeReport(Record):
         incremental: whether only the region is recomputed.
         lowering: name of the lowering of an incremental node.
         layout: how the region of the output is held: rows in some order, or channels first.
+        copies: whether a batch copies the cached cells that the node reads around regions; else it copies their whole cached map.
         microbatches: number of parts of a batch in which the node is computed, one after the other.
         reason: why the node is dense; empty otherwise.
         follows: name of the input that is the reason; empty if the node itself is.
@@ -33,6 +34,7 @@ class NodeReport(Record):
     incremental: bool
     lowering: str
     layout: str = ""
+    copies: bool = False
     microbatches: Positive = 1
     reason: str
     follows: str = ""

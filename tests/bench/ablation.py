@@ -56,7 +56,7 @@ SWITCHES: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "micro-batches": lambda: mock.patch.object(assumed, "FEWEST_MICROBATCHES", NEVER),
     "pasted in blocks": lambda: mock.patch.object(assumed, "GO_ON_BLOCKED", ()),
     "pooled maps": lambda: mock.patch.object(assumed, "POOLED", 0),
-    "copied reads": lambda: mock.patch.object(assumed, "TYPICAL_BATCH", NEVER),
+    "copied reads": lambda: mock.patch.object(assumed, "COPIES", NEVER),
     "merged in tiles": lambda: mock.patch.object(Surroundings, "shared_tile", return_value=None),
 }
 """What compiles without each."""

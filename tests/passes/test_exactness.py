@@ -80,7 +80,7 @@ def test_dilated_average_pools_are_exact(lowering, counted, tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_reading_a_small_part_of_a_map_is_exact(name, tmp_path, monkeypatch):
     """As of maps that are large beside the regions, which tiny networks have none of."""
-    monkeypatch.setattr(assumed, "TYPICAL_BATCH", 0)
+    monkeypatch.setattr(assumed, "COPIES", 0)
     model = save(name, tmp_path / "model.onnx", 20, 24)
     assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, convolution="direct"))
 
@@ -90,11 +90,13 @@ def test_tiles_of_a_small_part_of_a_map_are_exact(tmp_path, monkeypatch):
     x = builder.relu(builder.conv("image", 8, pads=[1, 1, 1, 1]))
     onnx.save(builder.model(builder.conv(x, 16, pads=[1, 1, 0, 1]), 20, 24), tmp_path / "model.onnx")
     options = Options(patch=(4, 6), dense_share=NEVER_DENSE, prefer={"Conv": "winograd 3 of values"})
-    sizes = []
-    for typical in (assumed.TYPICAL_BATCH, 0):
-        monkeypatch.setattr(assumed, "TYPICAL_BATCH", typical)
-        explainer = assert_exact_everywhere(tmp_path / "model.onnx", options)
-        sizes.append(explainer.manifest.report.incremental_operators["Gather"])
+    copies, sizes = [], []
+    for passes in (assumed.COPIES, 0):
+        monkeypatch.setattr(assumed, "COPIES", passes)
+        report = assert_exact_everywhere(tmp_path / "model.onnx", options).manifest.report
+        copies.append([node.copies for node in report.nodes if node.operator == "Conv"])
+        sizes.append(report.incremental_operators["Gather"])
+    assert copies == [[False, False], [False, True]] or copies == [[False, False], [True, True]], "as the report tells"
     assert sizes[0] < sizes[1], "cells of the map are gathered before rows are joined on"
 
 
