@@ -160,6 +160,10 @@ def export(
     edges: Literal["valid", "inward", "cut", "centred"] = "valid",
     score: Literal["auto", "output", "logit"] = "auto",
     variant: str = "exact",
+    drill_down: tuple[int, float] | None = None,
+    quality: float | None = None,
+    preprocess: bool = False,
+    single_file: bool = False,
     force: bool = False,
 ) -> Card:
     """Writes a bundle and a grid of positions as one ONNX model, image in, heat map out, for any program with ONNX Runtime.
@@ -169,6 +173,11 @@ def export(
         out: folder for the model, its weights, its card and a test vector; written whole or not at all.
         stride, region, edges, score: see :meth:`Explainer.explain`.
         variant: of the bundle: "exact", or the name of an approximate one.
+        drill_down: (step, share): every ``step``-th row and column of the map is evaluated, then all positions around the
+            ``share`` of these where the score falls most; the others take the nearest score. None evaluates all positions.
+        quality: SSIM of a plan that was tuned for export, which brings its own variant and drill-down.
+        preprocess: whether the model takes pictures, uint8 [height, width, 3] of any size, and preprocesses them itself.
+        single_file: whether weights stand in the model, which then takes at most 2 GB, not in a file beside it.
         force: replace an earlier export.
 
     Returns:
@@ -179,7 +188,10 @@ def export(
         UsageError: a parameter is out of its range, or ``out`` may not be replaced.
         CheckFailed: the model disagrees with the driver; nothing is written.
     """
-    from kcompiler.deployment import export_map
+    from kcompiler.deployment import Deployment, export_map
 
-    folder = Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder
-    return export_map(folder, Path(out), stride=stride, region=region, edges=edges, score=score, variant=variant, force=force)
+    settings = Deployment(
+        stride=stride, region=region, edges=edges, score=score, variant=variant, drill_down=drill_down, quality=quality,
+        preprocess=preprocess, single_file=single_file,
+    )  # fmt: skip
+    return export_map(Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder, Path(out), settings, force=force)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import weakref
 from pathlib import Path
+from typing import Any
 
+import kcompiler
 from kcompiler.runtime.bundle.files import replace_folder
 from kcompiler.runtime.bundle.manifest import Manifest, is_own_file
 from kcompiler.runtime.bundle.report import Report
+from kcompiler.runtime.deployed import Card
 
 
 class Bundle:
@@ -33,3 +36,7 @@ class Bundle:
         """
         replace_folder(self.folder, Path(path), is_own_file, force=force)
         return Path(path)
+
+    def export(self, out: str | Path, **settings: Any) -> Card:
+        """Writes the bundle as one ONNX model, image in, heat map out: :func:`kcompiler.export` with its ``settings``."""
+        return kcompiler.export(self, out, **settings)

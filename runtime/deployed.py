@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kcompiler.runtime.bundle.manifest import FileRecord
+from kcompiler.runtime.bundle.plans import Tuned
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.records import NotNegative, Positive, Record
 
 CARD, MODEL, WEIGHTS, PAGE = "card.json", "map.onnx", "weights.bin", "card.txt"
 TEST_IMAGE, TEST_MAP = "test-image.bin", "test-map.bin"
 CARD_FORMAT = 1
+
+IMAGE, PICTURE, COLOUR, TARGET, BATCHES, KNOWN = "image", "picture", "fill", "target", "batches", "known"
+"""Names of the inputs."""
+MAP, DROP, CHOSEN, UNCOVERED, EVALUATED, SEEN = "map", "drop", "class", "uncovered", "evaluated", "seen"
+"""Names of the outputs."""
 
 
 class Tensor(Record):
@@ -20,22 +26,37 @@ class Tensor(Record):
     Attributes:
         name: in the model.
         type: element type, as NumPy names it.
-        shape: sizes.
+        shape: sizes, by name where they differ from call to call.
         meaning: what the numbers are.
     """
 
     name: str
-    type: Literal["float32", "int64"]
-    shape: tuple[Positive, ...]
+    type: Literal["float32", "int64", "uint8"]
+    shape: tuple[Positive | str, ...]
     meaning: str
 
 
-class TestVector(Record):
-    """An image and the map that the Python driver makes of it: raw little-endian float32 numbers, row by row.
+class DrillDown(Record):
+    """A coarse grid, refined around its most sensitive cells; the others take the score of the nearest coarse cell.
 
     Attributes:
-        image: file of the image, in the shape of the input.
-        map: file of the map, in the shape of the output; NaN where no batch was evaluated.
+        step: of the coarse grid, in cells of the map.
+        share: of the coarse cells that are refined.
+        coarse_batches: number of the first batches, which evaluate the coarse grid. The others need the scores of all of them.
+    """
+
+    step: Positive
+    share: float
+    coarse_batches: Positive
+
+
+class TestVector(Record):
+    """An input and the map that the Python driver makes of it: raw little-endian numbers, row by row.
+
+    Attributes:
+        image: file of the image, float32, or of the picture, uint8, in ``image_shape``.
+        image_shape: sizes.
+        map: file of the map, float32, in the shape of the output; NaN where no batch was evaluated.
         fill: the fill of every channel.
         target: the class that was asked for; -1 is the largest.
         batches: (first, count) of the batches evaluated.
@@ -44,6 +65,7 @@ class TestVector(Record):
     """
 
     image: str
+    image_shape: tuple[Positive, ...]
     map: str
     fill: float
     target: int
@@ -68,10 +90,13 @@ class Card(Record):
         inputs, outputs: of the model.
         patch: (height, width) in pixels.
         ys, xs: top-left corners of the patch, in pixels, by the map's rows and columns.
-        batches: positions of each batch, in order of evaluation.
+        batches: positions of each batch, in order of evaluation; at most, where a drill-down refines.
+        drill_down: which positions are evaluated; None for all of them.
+        tuned: the promise of a tuned plan that this model carries out, and its evidence; None if there is none.
         labels: names of the classes; empty if there are none.
         layout: of the source model's image. The map model's image is channels first, whichever that is.
         preprocessing: how pictures become images; None if that was not said at compile time.
+        preprocesses: whether the model does that itself.
         files: sizes and checksums of the files beside the card.
         test: a test vector.
     """
@@ -92,9 +117,12 @@ class Card(Record):
     ys: tuple[int, ...]
     xs: tuple[int, ...]
     batches: tuple[Positive, ...]
+    drill_down: DrillDown | None
+    tuned: Tuned | None
     labels: tuple[str, ...]
     layout: Literal["NCHW", "NHWC"]
     preprocessing: Preprocessing | None
+    preprocesses: bool
     files: Mapping[str, FileRecord]
     test: TestVector
 

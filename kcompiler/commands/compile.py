@@ -13,6 +13,7 @@ from kcompiler.commands import options
 from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.runtime.bundle.files import check_folder_replaceable
 from kcompiler.runtime.bundle.manifest import is_own_file
+from kcompiler.runtime.deployed import is_of_export
 
 TAUS = (0.6, 0.5, 0.4)
 
@@ -21,7 +22,7 @@ TAUS = (0.6, 0.5, 0.4)
 def compile_model(
     model: options.Model,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Bundle to write; default is MODEL.kc beside the model.")
+        Path | None, typer.Option("-o", "--out", help="Bundle to write; default is MODEL.kc (or .map) beside the model.")
     ] = None,
     patch: options.Patch = "16",
     reading: Reading = AS_DECLARED,
@@ -44,11 +45,14 @@ def compile_model(
     calibrate: options.Calibrate = False,
     threads: options.Threads = None,
     preprocessing: Annotated[Path | None, typer.Option(help="JSON file: how pictures become inputs, and the labels.")] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Write no bundle, but one model, image in, heat map out (see 'export').")
+    ] = False,
     force: options.Force = False,
 ) -> None:
     """Compile an ONNX model for one patch size, and verify it against full inference."""
-    target = out if out is not None else model.with_suffix(".kc")
-    check_folder_replaceable(target, is_own_file, force=force)
+    target = out if out is not None else model.with_suffix(".map" if single_file else ".kc")
+    check_folder_replaceable(target, is_of_export if single_file else is_own_file, force=force)
     start = time.perf_counter()
     bundle = kcompiler.compile(
         model,
@@ -63,7 +67,10 @@ def compile_model(
         threads=threads,
         preprocessing=preprocessing,
     )
-    bundle.save(target, force=force)
+    if single_file:
+        bundle.export(target, preprocess=preprocessing is not None, single_file=True, force=force)
+    else:
+        bundle.save(target, force=force)
     report = bundle.report
     for note in report.notes:
         typer.echo(f"{model}: {note}")

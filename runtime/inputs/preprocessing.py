@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -128,10 +129,25 @@ def read_picture(path: Path, recipe: Preprocessing) -> Picture:
         planes = planes[:1]
     if recipe.channels == 3 and len(planes) == 1:
         planes = planes * 3
-    resized = np.stack([_resize(plane, recipe) for plane in planes], axis=-1)
+    resized = _resized(planes, recipe)
     shown = np.clip(np.rint(np.broadcast_to(resized, (*resized.shape[:2], 3))), 0, 255).astype(np.uint8)
+    return Picture(shown, _input_of(resized, recipe))
+
+
+def preprocessed(pixels: ByteArray, recipe: Preprocessing) -> FloatArray:
+    """The model's input [1, C, H, W] of a picture, uint8 [height, width, C]: RGB, or gray where the model takes gray."""
+    return _input_of(_resized([plane.astype(np.float32) for plane in np.moveaxis(pixels, -1, 0)], recipe), recipe)
+
+
+def _resized(planes: Sequence[FloatArray], recipe: Preprocessing) -> FloatArray:
+    """Channels [H, W] resized to the recipe's size, float32 [H, W, C]."""
+    return np.stack([_resize(plane, recipe) for plane in planes], axis=-1)
+
+
+def _input_of(resized: FloatArray, recipe: Preprocessing) -> FloatArray:
+    """The model's input [1, C, H, W] of pixels [H, W, C]."""
     ordered = resized[..., ::-1] if recipe.channel_order == "BGR" else resized
-    return Picture(shown, recipe.to_input(ordered[None]))
+    return recipe.to_input(ordered[None])
 
 
 def _planes(path: Path) -> list[FloatArray]:

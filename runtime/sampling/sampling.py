@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.plans import SamplingPlan
 from kcompiler.runtime.inputs.positions import Grid
+from kcompiler.runtime.sampling.drill_down import Coarse, coarse_cells
 from kcompiler.runtime.sampling.field import Field
 from kcompiler.runtime.sampling.quality import WINDOW
 
@@ -77,17 +78,6 @@ def make_sampler(plan: SamplingPlan, grid: Grid, patch: tuple[int, int], unocclu
     return SAMPLERS[method](plan, grid, patch, unoccluded)
 
 
-def coarse_lines(count: int, step: int) -> IntArray:
-    """Every ``step``-th line of ``count``, and the last line, int64 [N]."""
-    return np.unique(np.append(np.arange(0, count, step), count - 1))
-
-
-def coarse_cells(shape: tuple[int, int], step: int) -> IntArray:
-    """Cells of the coarse grid, int64 [N], row by row."""
-    rows, cols = (coarse_lines(count, step) for count in shape)
-    return (rows[:, None] * shape[1] + cols).ravel()
-
-
 @sampler("all")
 class EveryCell:
     """Exact: evaluates all cells, in a single round."""
@@ -116,32 +106,26 @@ class DrillDown:
     """
 
     def __init__(self, plan: SamplingPlan, grid: Grid, patch: tuple[int, int], unoccluded: float) -> None:
-        self._plan, self._shape, self._unoccluded = plan, grid.shape, unoccluded
-        rows, cols = (coarse_lines(count, plan.step) for count in grid.shape)
-        self._coarse = coarse_cells(grid.shape, plan.step)
-        nearest = [np.abs(np.arange(count)[:, None] - lines).argmin(axis=1)
-                   for count, lines in zip(grid.shape, (rows, cols), strict=True)]  # fmt: skip
-        self._owner = (nearest[0][:, None] * len(cols) + nearest[1]).ravel()
+        self._shape, self._unoccluded = grid.shape, unoccluded
+        self._coarse = Coarse.of(grid.shape, plan.step, plan.share)
         self._scores = np.full(grid.shape[0] * grid.shape[1], np.nan, np.float32)
-        refined = np.sort(np.bincount(self._owner))[::-1][: round(plan.share * len(self._coarse))]
-        self.most = int(len(self._coarse) + np.maximum(refined - 1, 0).sum())
-        self._rounds = 0
+        self.most, self._rounds = self._coarse.most, 0
 
     def next(self) -> IntArray:
         self._rounds += 1
         if self._rounds == 1:
-            return self._coarse
+            return self._coarse.cells
         if self._rounds > 2:
             return np.empty(0, np.int64)
-        sensitivity = self._unoccluded - self._scores[self._coarse]
-        refined = np.argsort(-sensitivity, kind="stable")[: round(self._plan.share * len(self._coarse))]
-        return np.flatnonzero(np.isin(self._owner, refined) & np.isnan(self._scores))
+        sensitivity = self._unoccluded - self._scores[self._coarse.cells]
+        refined = np.argsort(-sensitivity, kind="stable")[: self._coarse.refined]
+        return np.flatnonzero(np.isin(self._coarse.owner, refined) & np.isnan(self._scores))
 
     def tell(self, cells: IntArray, scores: FloatArray) -> None:
         self._scores[cells] = scores
 
     def surface(self) -> FloatArray:
-        nearest = self._scores[self._coarse][self._owner]
+        nearest = self._scores[self._coarse.cells][self._coarse.owner]
         return np.where(np.isnan(self._scores), nearest, self._scores).reshape(self._shape)
 
 

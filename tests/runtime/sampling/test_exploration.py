@@ -16,8 +16,9 @@ from kcompiler.runtime.bundle.targets import Column
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inputs.positions import make_grid
+from kcompiler.runtime.sampling.drill_down import coarse_cells
 from kcompiler.runtime.sampling.exploration import Exploration
-from kcompiler.runtime.sampling.sampling import coarse_cells, make_sampler
+from kcompiler.runtime.sampling.sampling import make_sampler
 
 SIZE, PATCH, FILL, TARGET, BATCH = (24, 28), (4, 6), (0.7, -1.2, 3.0), 2, 9
 GRID = make_grid(SIZE, PATCH, 2)

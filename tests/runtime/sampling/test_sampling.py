@@ -8,8 +8,9 @@ import pytest
 from kcompiler.runtime.bundle.plans import ANYTIME, EVERYTHING, SamplingPlan
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.sampling import sampling
+from kcompiler.runtime.sampling.drill_down import coarse_cells
 from kcompiler.runtime.sampling.quality import ssim
-from kcompiler.runtime.sampling.sampling import coarse_cells, make_sampler
+from kcompiler.runtime.sampling.sampling import make_sampler
 
 GRID = make_grid((128, 140), (16, 16), 4)
 PATCH = (16, 16)
