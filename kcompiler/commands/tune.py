@@ -50,6 +50,9 @@ def tune_bundle(
         Path | None,
         typer.Option(help="Folder where exact maps are kept, so that nothing is computed twice. Default: BUNDLE.tuning"),
     ] = None,
+    for_export: Annotated[
+        bool, typer.Option("--for-export", help="Only plans that 'export --quality' can carry out: no kriging.")
+    ] = False,
     provider: options.Provider = None,
     threads: options.Threads = None,
 ) -> None:
@@ -58,7 +61,7 @@ def tune_bundle(
     goal = Goal(
         ssim=ssim, share=share, confidence=confidence, stride=stride, score="auto" if score == "drop" else score,
         target=parse_target(explainer, target),
-        fill=parse_fill(explainer, bundle, fill),
+        fill=parse_fill(explainer, bundle, fill), for_export=for_export,
     )  # fmt: skip
     console = Console(stderr=True)
     if budget is not None:

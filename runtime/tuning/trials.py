@@ -41,6 +41,7 @@ class Goal:
         score: see :meth:`Explainer.explain`; a plan for a score serves its "drop" too, which differs by a constant and sign.
         target: see :meth:`Explainer.explain`.
         fill: see :meth:`Explainer.explain`.
+        for_export: whether only plans are considered that a map model carries out (:func:`kcompiler.export`).
     """
 
     ssim: float = 0.9
@@ -50,6 +51,7 @@ class Goal:
     score: Score = "auto"
     target: int | str | None = None
     fill: Fill = 0.0
+    for_export: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.ssim <= 1:
@@ -139,14 +141,25 @@ Tell = Callable[[str, int, int], None]
 
 def families() -> list[Family]:
     """All families of plans, for the exact variant."""
-    drill_downs = [
+    smooth = [kriging(EVERYTHING.variant, step, length) for step in STEPS for length in CORRELATIONS]
+    return smooth + drill_downs(EVERYTHING.variant)
+
+
+def drill_downs(variant: str) -> list[Family]:
+    """Drill-downs by a variant."""
+    return [
         Family(
-            f"drill-down, step {step}, {EVERYTHING.variant}",
-            tuple(SamplingPlan(method="drill-down", step=step, share=share) for share in DRILL_DOWN_SHARES),
+            f"drill-down, step {step}, {variant}",
+            tuple(SamplingPlan(method="drill-down", variant=variant, step=step, share=share) for share in DRILL_DOWN_SHARES),
         )
         for step in DRILL_DOWN_STEPS
     ]
-    return [kriging(EVERYTHING.variant, step, length) for step in STEPS for length in CORRELATIONS] + drill_downs
+
+
+def families_for_export(variants: Sequence[str]) -> list[Family]:
+    """Families that a map model carries out: drill-downs by the exact variant and ``variants``, and whole maps by the latter."""
+    whole = [Family(f"every position, {name}", (SamplingPlan(variant=name),)) for name in variants]
+    return whole + [family for name in (EVERYTHING.variant, *variants) for family in drill_downs(name)]
 
 
 def kriging(variant: str, step: int, correlation: float, expected: Sequence[float] = EXPECTED) -> Family:
@@ -183,4 +196,12 @@ def _scores(explainer: Explainer, family: Family, sample: Sample, goal: Goal) ->
     baseline = engine.baseline(sample.image, goal.fill, len(grid.positions))
     output, target = explainer.targets.scored(goal.score)[1], sample.exact.target
     column = explainer.targets.column(target, output)
-    return lambda cells: engine.scores(baseline, grid.positions[cells], output, column.of)
+    known = np.full(len(grid.positions), np.nan, np.float32)
+
+    def scores(cells: IntArray) -> FloatArray:
+        fresh = cells[np.isnan(known[cells])]  # plans of a family evaluate mostly the same cells
+        if len(fresh):
+            known[fresh] = engine.scores(baseline, grid.positions[fresh], output, column.of)
+        return known[cells]
+
+    return scores

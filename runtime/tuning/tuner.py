@@ -34,6 +34,7 @@ from kcompiler.runtime.tuning.trials import (
     Tell,
     Trial,
     families,
+    families_for_export,
     kriging,
     try_family,
 )
@@ -90,15 +91,7 @@ def tune(
     grid = next(iter(choosing.values())).exact
     positions = Grid(grid.ys, grid.xs).positions
     costs = measured_costs(explainer.engines, [sample.image for sample in choosing.values()], positions, goal)
-    smooth = race(explainer, [family for family in families() if family.method == "kriging"], choosing, goal, costs, tell)
-    others = [family for family in families() if family.method != "kriging"]
-    trials = smooth + race(explainer, others, choosing, goal, costs, tell)
-    template = fastest(smooth, goal, list(choosing))
-    if template is not None:
-        plan, start = template[0].family.plans[0], max(0, template[1] - MORE_CAREFUL)
-        variants = worthwhile(explainer.manifest.variants, costs)
-        approximate = [kriging(name, plan.step, plan.correlation, EXPECTED[start:]) for name in variants]
-        trials += race(explainer, approximate, choosing, goal, costs, tell)
+    trials = (_trials_for_export if goal.for_export else _trials)(explainer, choosing, goal, costs, tell)
     taken = choosing | judging
     exact_seconds = statistics.median(sample.exact.seconds for sample in taken.values())
 
@@ -109,6 +102,29 @@ def tune(
     exact = costs[EVERYTHING.variant]
     spot_check = exact.of_round(SPOTS) + (exact.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
     return _tuned(explainer, (choosing, judging), len(samples), goal, chosen, trials, (exact_seconds, spot_check), tell)
+
+
+def _trials(
+    explainer: Explainer, choosing: Mapping[int, Sample], goal: Goal, costs: Mapping[str, Costs], tell: Tell
+) -> list[Trial]:
+    """Trials of all families by the exact variant, and of the best kriging family by the other worthwhile variants."""
+    smooth = race(explainer, [family for family in families() if family.method == "kriging"], choosing, goal, costs, tell)
+    others = [family for family in families() if family.method != "kriging"]
+    trials = smooth + race(explainer, others, choosing, goal, costs, tell)
+    template = fastest(smooth, goal, list(choosing))
+    if template is None:
+        return trials
+    plan, start = template[0].family.plans[0], max(0, template[1] - MORE_CAREFUL)
+    variants = worthwhile(explainer.manifest.variants, costs)
+    approximate = [kriging(name, plan.step, plan.correlation, EXPECTED[start:]) for name in variants]
+    return trials + race(explainer, approximate, choosing, goal, costs, tell)
+
+
+def _trials_for_export(
+    explainer: Explainer, choosing: Mapping[int, Sample], goal: Goal, costs: Mapping[str, Costs], tell: Tell
+) -> list[Trial]:
+    """Trials of the families that a map model carries out."""
+    return race(explainer, families_for_export(worthwhile(explainer.manifest.variants, costs)), choosing, goal, costs, tell)
 
 
 def _read(
