@@ -1,8 +1,8 @@
 """Preprocessing inside a map model: from a picture of any size to the model's image, as the Python driver does it.
 
 A picture is resized by two matrix products, along x and then along y, as Pillow does. Their weights follow from the picture's
-size, which is known at run time. Coordinates are float64, as Pillow's: float32 resolves a thousandth of a pixel at 10,000 pixels.
-Source of the filters, and of the order of rounding: Pillow's Resample.c and Geometry.c.
+size, which is known at run time. Coordinates are fractions of integers, so that they are exact for any size and need no float64,
+which builds for browsers lack. Source of the filters, and of the order of rounding: Pillow's Resample.c and Geometry.c.
 """
 
 from __future__ import annotations
@@ -24,18 +24,28 @@ BICUBIC = -0.5
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """What the model sees of an axis of the picture, in float32 as Pillow takes it: scalars of the graph, float32 and int64."""
+    """What the model sees of an axis of the picture. Fractions of pixels are int64 numerators over 2 * ``parts``.
 
+    Attributes:
+        pixels: of the picture, int64 [].
+        start, stop: numerators of the bounds of the box that is resized, int64 [].
+        extent: of the box per pixel of the image, over ``parts`` alone, int64 [].
+        parts: of a pixel of the picture.
+    """
+
+    pixels: str
     start: str
     stop: str
-    pixels: str
+    extent: str
+    parts: int
 
 
 def image_of(outer: Builder, recipe: Preprocessing, element: Element) -> str:
     """Emits the model's image, float32 [1, C, H, W], from the picture, uint8 [height, width, C]; and the box that it shows."""
     sides = _sides(outer, recipe)
-    starts, stops = ([outer.row(getattr(side, end)) for side in sides] for end in ("start", "stop"))
-    outer("Concat", *starts, *stops, axis=0, name=SEEN)
+    ends = [(side, bound) for bounds in zip(*((s.start, s.stop) for s in sides), strict=True)
+            for side, bound in zip(sides, bounds, strict=True)]  # fmt: skip
+    outer("Concat", *(outer.row(_in_pixels(outer, side, bound)) for side, bound in ends), axis=0, name=SEEN)
     planes = outer("Transpose", outer("Cast", PICTURE, to=TensorProto.FLOAT), perm=[2, 0, 1])
     if recipe.channel_order == "BGR":
         planes = outer("Gather", planes, outer.constant([2, 1, 0]))
@@ -58,9 +68,8 @@ def model_fill(outer: Builder, recipe: Preprocessing, element: Element) -> str:
 
 def _in_units(outer: Builder, pixels: str, recipe: Preprocessing, element: Element, shape: list[int]) -> str:
     """Pixel values, from 0 to 255, in the model's units, rounded to what its element type holds."""
-    mean, std = (outer.constant(np.array(values).reshape(shape)) for values in (recipe.mean, recipe.std))
-    scaled = outer("Mul", outer("Cast", pixels, to=TensorProto.DOUBLE), outer.constant(np.array(recipe.scale)))
-    values = outer("Cast", outer("Div", outer("Sub", scaled, mean), std), to=TensorProto.FLOAT)
+    mean, std = (outer.constant(np.array(values, np.float32).reshape(shape)) for values in (recipe.mean, recipe.std))
+    values = outer("Div", outer("Sub", outer("Mul", pixels, outer.number(recipe.scale)), mean), std)
     if element.whole:
         return outer("Clip", outer("Round", values), *(outer.number(bound) for bound in element.bounds))
     narrow = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}.get(element.name)
@@ -71,53 +80,49 @@ def _sides(outer: Builder, recipe: Preprocessing) -> tuple[_Side, _Side]:
     """The box that is resized to the model's image, along y and x."""
     pixels = [outer("Gather", outer("Shape", PICTURE), outer.constant(axis)) for axis in (0, 1)]
     if recipe.resize == "stretch":
-        zero = outer.number(0)
-        y, x = (_Side(zero, outer("Cast", count, to=TensorProto.FLOAT), count) for count in pixels)
+        whole = zip(pixels, recipe.size, strict=True)
+        y, x = (_Side(n, outer.constant(0), outer("Mul", n, outer.constant(2 * size)), n, size) for n, size in whole)
         return y, x
     assert recipe.shorter_side is not None
-    lengths = [outer("Cast", count, to=TensorProto.DOUBLE) for count in pixels]
-    factor = outer("Div", outer("Min", *lengths), _double(outer, recipe.shorter_side))  # pixels of the file per pixel seen
-    y, x = (_centred(outer, *side, factor, size) for *side, size in zip(pixels, lengths, recipe.size, strict=True))
+    shorter = outer("Min", *pixels)
+    y, x = (_centred(outer, count, shorter, recipe.shorter_side, size) for count, size in zip(pixels, recipe.size, strict=True))
     return y, x
 
 
-def _centred(outer: Builder, pixels: str, length: str, factor: str, size: int) -> _Side:
-    """``size`` times ``factor`` pixels around the centre of an axis."""
-    extent = outer("Mul", _double(outer, size), factor)
-    start = outer("Div", outer("Sub", length, extent), _double(outer, 2))
-    bounds = outer("Max", start, _double(outer, 0)), outer("Min", outer("Add", start, extent), length)
-    first, last = (outer("Cast", bound, to=TensorProto.FLOAT) for bound in bounds)
-    return _Side(first, last, pixels)
+def _centred(outer: Builder, pixels: str, shorter: str, parts: int, size: int) -> _Side:
+    """``size`` times ``shorter`` / ``parts`` pixels around the centre of an axis."""
+    centre, extent = outer("Mul", pixels, outer.constant(parts)), outer("Mul", shorter, outer.constant(size))
+    return _Side(pixels, outer("Sub", centre, extent), outer("Add", centre, extent), shorter, parts)
 
 
-def _double(outer: Builder, value: float) -> str:
-    return outer.constant(np.array(value, np.float64))
-
-
-def _scale(outer: Builder, side: _Side, size: int) -> tuple[str, str]:
-    """Where the box starts, and its pixels per pixel of the image: float64."""
-    extent = outer("Cast", outer("Sub", side.stop, side.start), to=TensorProto.DOUBLE)
-    return outer("Cast", side.start, to=TensorProto.DOUBLE), outer("Div", extent, _double(outer, size))
+def _in_pixels(outer: Builder, side: _Side, numerator: str) -> str:
+    return outer("Div", outer("Cast", numerator, to=TensorProto.FLOAT), outer.number(2 * side.parts))
 
 
 def _weights(outer: Builder, side: _Side, size: int, filtered: Callable[[Builder, str], str]) -> str:
     """What each pixel of the image has of each pixel of the picture along an axis, float32 [size, pixels]."""
-    start, scale = _scale(outer, side, size)
-    outputs = outer.constant(np.arange(size)[:, None] + 0.5)
-    centres = outer("Add", start, outer("Mul", outputs, scale))
+    odd = outer.constant(2 * np.arange(size)[:, None] + 1)
+    centres = outer("Add", side.start, outer("Mul", odd, side.extent))
     inputs = outer("Range", outer.constant(0), side.pixels, outer.constant(1))
-    places = outer("Add", outer("Cast", inputs, to=TensorProto.DOUBLE), _double(outer, 0.5))
-    wide = outer("Max", scale, _double(outer, 1))  # where pixels are merged, the filter is as wide as all of them: antialiasing
-    distance = outer("Abs", outer("Div", outer("Sub", places, centres), wide))
-    weights = filtered(outer, outer("Cast", distance, to=TensorProto.FLOAT))
+    places = outer("Add", outer("Mul", inputs, outer.constant(2 * side.parts)), outer.constant(side.parts))
+    # Where pixels are merged, the filter is as wide as all of them: antialiasing.
+    width = outer("Max", side.extent, outer.constant(side.parts))
+    distance, widths = (outer("Cast", value, to=TensorProto.FLOAT) for value in (outer("Sub", places, centres), width))
+    weights = filtered(outer, outer("Abs", outer("Div", distance, outer("Mul", widths, outer.number(2)))))
     return outer("Div", weights, outer("ReduceSum", weights, outer.constant([1]), keepdims=1))
 
 
 def _nearest(outer: Builder, side: _Side, size: int) -> str:
-    """The pixel of the picture under the centre of each pixel of the image, int64 [size]; Pillow steps from each to the next."""
-    start, scale = _scale(outer, side, size)
-    first = outer("Add", start, outer("Mul", scale, _double(outer, 0.5)))
-    steps = outer("Expand", outer.row(scale), outer.constant([size - 1]))
+    """The pixel of the picture under the centre of each pixel of the image, int64 [size].
+
+    Pillow steps from each to the next in float64, from a box in float32: where a centre falls on a border, the sums decide.
+    """
+    bounds = [outer("Cast", bound, to=TensorProto.DOUBLE) for bound in (side.start, side.stop)]
+    half_pixels = outer.constant(np.array(2.0 * side.parts))
+    start, stop = (outer("Cast", outer("Div", bound, half_pixels), to=TensorProto.FLOAT) for bound in bounds)
+    step = outer("Div", outer("Cast", outer("Sub", stop, start), to=TensorProto.DOUBLE), outer.constant(np.array(float(size))))
+    first = outer("Add", outer("Cast", start, to=TensorProto.DOUBLE), outer("Mul", step, outer.constant(np.array(0.5))))
+    steps = outer("Expand", outer.row(step), outer.constant([size - 1]))
     centres = outer("CumSum", outer("Concat", outer.row(first), steps, axis=0), outer.constant(0))
     return outer("Cast", outer("Floor", centres), to=TensorProto.INT64)
 
