@@ -17,16 +17,34 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering.operand import MicroBatch
 
+PADDED = "at least one a micro-batch"
+"""Name of the batch axis behind :func:`at_least`, by which ONNX Runtime can tell that maps are of one size."""
+
+
+def batch_size(emit: Emitter, positions: gs.Tensor) -> gs.Variable:
+    """The number of ``positions`` (int64 [batch, 2]): int64 [1]."""
+    return emit("Slice", emit("Shape", positions), emit.int64([0]), emit.int64([1]))
+
+
+def at_least(emit: Emitter, positions: gs.Tensor, count: int) -> gs.Variable:
+    """``positions`` (int64 [batch, 2]), the last of them repeated until there are ``count``.
+
+    So that no micro-batch is empty: WebGPU's convolution fails on no regions.
+    """
+    size = emit("Max", batch_size(emit, positions), emit.int64([count]))
+    ramp = emit("Range", emit.int64(0), emit("Squeeze", size), emit.int64(1))
+    last = emit("Sub", batch_size(emit, positions), emit.int64([1]))
+    padded = emit("Gather", positions, emit("Min", ramp, last), axis=0)
+    padded.dtype, padded.shape = np.dtype(np.int64), [PADDED, 2]
+    return padded
+
 
 def microbatches(emit: Emitter, positions: gs.Tensor, count: int) -> list[MicroBatch]:
-    """``count`` micro-batches of the batch of ``positions`` (int64 [batch, 2]), all of ceil(batch / count) but the last ones.
+    """``count`` micro-batches of the batch of ``positions`` (int64 [batch, 2]), as equal as can be.
 
-    Micro-batches may be empty in a batch that is not full.
+    None is empty where there are at least ``count`` positions.
     """
-    number = emit("Slice", emit("Shape", positions), emit.int64([0]), emit.int64([1]))
-    size = emit("Div", emit("Add", number, emit.int64([count - 1])), emit.int64([count]))
-    left = emit("Sub", number, emit("Mul", size, emit.int64(np.arange(count))))
-    sizes = emit("Min", emit("Max", left, emit.int64([0])), size)
+    sizes = emit("Div", emit("Add", batch_size(emit, positions), emit.int64(np.arange(count))), emit.int64([count]))
     return [MicroBatch(part, sizes, count) for part in range(count)]
 
 

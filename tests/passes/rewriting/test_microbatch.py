@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime
 import pytest
 from everywhere import assert_exact_everywhere
 from networks import Builder
@@ -15,6 +17,8 @@ from kcompiler.bundle import Bundle
 from kcompiler.options import Options
 from kcompiler.passes import assumed
 from kcompiler.passes.choosing import layouts
+from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.rewriting.microbatch import at_least, microbatches
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.measuring.check import random_image, sample_positions
@@ -108,3 +112,22 @@ def test_depthwise_convolutions_that_often_miss_the_patch(tmp_path):
     x = b.conv("image", 3, 1, group=3, strides=[1, 2])
     onnx.save(b.model(x, 7, 8, batch="N"), tmp_path / "model.onnx")
     assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=(2, 1), dense_share=NEVER_DENSE))
+
+
+@pytest.mark.parametrize("count", [4, 8, 16])
+def test_no_microbatch_is_empty(count):
+    """WebGPU's convolution fails on no regions. Of fewer positions than micro-batches, the last is repeated."""
+    emit = Emitter(gs.Graph(opset=20))
+    asked = emit.input("positions", np.int64, ["batch", 2])
+    padded = at_least(emit, asked, count)
+    emit.graph.outputs = [padded, microbatches(emit, padded, count)[0].sizes]
+    emit.graph.outputs[1].dtype = np.dtype(np.int64)
+    model = gs.export_onnx(emit.graph.cleanup().toposort(), do_type_check=False, ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for number in range(1, 40):
+        positions = np.random.default_rng(number).integers(-9, 99, (number, 2))
+        found, sizes = session.run(None, {"positions": positions})
+        np.testing.assert_array_equal(found, np.concatenate([positions, positions[-1:].repeat(max(0, count - number), 0)]))
+        assert (len(sizes), sizes.sum()) == (count, len(found))
+        assert sizes.min() >= 1
+        assert sizes.max() - sizes.min() <= 1
