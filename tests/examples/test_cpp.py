@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 
 import kcompiler
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "cpp"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "cpp"
 BLOCK = 64
 DIGESTS = """
 #include <iostream>
@@ -109,3 +111,10 @@ def test_progress_is_told(cpp, exported, library):
 @pytest.mark.parametrize("arguments", [[], ["out", "--threads", "0"], ["out", "--threads", "many"], ["out", "--unknown"]])
 def test_wrong_command_lines_are_told_the_right_one(cpp, library, arguments):
     assert "heatmap FOLDER [IMAGE.bin] [--threads N] [--out map.bin]" in refused(cpp, library, *arguments)
+
+
+def test_the_documents_quote_the_commands_of_the_example():
+    source = (EXAMPLE / "heatmap.cpp").read_text(encoding="utf-8")
+    commands = re.findall(r"^//   (\S.*)$", source, re.MULTILINE)
+    assert len(commands) == 2
+    assert "".join(f"    {command}\n" for command in commands) in (ROOT / "docs" / "using.md").read_text(encoding="utf-8")
