@@ -13,6 +13,7 @@ from kcompiler.card import TOLERANCE, Exported, card_of, page
 from kcompiler.passes.deployment.batches import Refinement, Scheduled
 from kcompiler.passes.deployment.loop import Scored
 from kcompiler.passes.deployment.map_model import Asked, write_map_model
+from kcompiler.passes.deployment.properties import add_properties
 from kcompiler.passes.rewriting.store import WeightsFile
 from kcompiler.runtime.arrays import AnyArray, ByteArray, FloatArray
 from kcompiler.runtime.bundle.files import check_folder_replaceable, replace_folder
@@ -102,7 +103,9 @@ def export_map(bundle: Path, out: Path, settings: Deployment | None = None, *, f
             write_map_model(bundle, explainer.manifest, exported.variant, exported.asked, folder / MODEL, weights)
         if exported.asked.single_file:
             (folder / WEIGHTS).unlink()
-        card = card_of(exported, _tested(exported, folder), folder)
+        test = _tested(exported, folder)
+        add_properties(folder / MODEL, exported.asked.scheduled, test)
+        card = card_of(exported, test, folder)
         (folder / CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
         (folder / PAGE).write_text(page(card), encoding="utf-8")
         replace_folder(folder, out, is_of_export, force=force)

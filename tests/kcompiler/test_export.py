@@ -190,3 +190,12 @@ def test_reductions_by_the_driver_have_no_map_model(tmp_path):
     bundle = kcompiler.compile(tmp_path / "model.onnx", patch=5, reduce="mean", reduce_over="class").save(tmp_path / "model.kc")
     with pytest.raises(kcompiler.UsageError, match="reduce over everything"):
         export_map(bundle, tmp_path / "out")
+
+
+def test_metadata_repeat_what_running_the_model_takes(tmp_path):
+    opened, card, _ = exported(compiled(tmp_path, "softmax"), stride=3)
+    expected = {
+        "format": card.format, "batches": len(card.batches), "test.batches": card.test.batches[1], "test.fill": card.test.fill,
+        "test.class": card.test.chosen, "test.tolerance": card.test.tolerance,
+    }  # fmt: skip
+    assert opened.get_modelmeta().custom_metadata_map == {f"kcompiler.{name}": str(value) for name, value in expected.items()}
