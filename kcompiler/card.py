@@ -53,7 +53,7 @@ class Exported:
         variant: of the bundle.
         plan: that the model carries out.
         tuned: the record of a tuned plan; None if the plan is none.
-        score: what is scored.
+        score: what is scored: "output" or "logit".
         asked: what the model is to do.
     """
 
@@ -61,7 +61,7 @@ class Exported:
     variant: Variant
     plan: SamplingPlan
     tuned: Tuned | None
-    score: Literal["output", "logit"]
+    score: str
     asked: Asked
 
 

@@ -34,7 +34,7 @@ def rules() -> Mapping[str, object]:
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return {name: partial(_rule, make, module.OPSETS.get(name, 20)) for name, make in module.NETWORKS.items()}
+    return {name: partial(_rule, make, module.OPSETS.get(name, 20)) for name, make in sorted(module.NETWORKS.items())}
 
 
 def _rule(make, opset: int, folder: Path) -> Models:
@@ -77,6 +77,19 @@ def approximate(folder: Path) -> Models:
     return models_of(bundle, folder / "out")
 
 
+def pictures(interpolation: str, folder: Path) -> Models:
+    """A map model that preprocesses pictures, and refines a coarse grid."""
+    b = Builder()
+    onnx.save(b.model(NETWORKS["residual"](b), *SIZE, batch="N"), folder / "model.onnx")
+    recipe = kcompiler.Preprocessing(
+        size=SIZE, resize="crop", shorter_side=30, interpolation=interpolation, scale=1 / 255, mean=(0.5,) * 3, std=(0.2,) * 3,
+        channel_order="BGR",
+    )  # fmt: skip
+    bundle = kcompiler.compile(folder / "model.onnx", patch=5, preprocessing=recipe).save(folder / "model.kc")
+    kcompiler.export(bundle, folder / "out", stride=2, preprocess=True, drill_down=(3, 0.5))
+    return models_of(folder / "out")
+
+
 def wide(folder: Path) -> Models:
     """A source with a Split, a Concat, a Sum and a Max of more branches than WebGPU binds buffers."""
     b, parts = Builder(), [f"part_{number}" for number in range(12)]
@@ -115,6 +128,7 @@ QUICK = {
     **{f"{one.__name__}, QLinear {also}": partial(quantised, one, also) for one in STATIC for also in (False, True)},
     "dynamic scales": dynamic_scales, "wide": wide, "micro-batches": microbatches,
     "static extents": partial(tiny, "concat", extents="static"), "approximate": approximate,
+    **{f"{name} pictures, drill-down": partial(pictures, name) for name in ("bilinear", "bicubic", "lanczos")},
     "whole": partial(tiny, "chain", dense_share=0.0),
     "demo": lambda folder: compiled(folder, ROOT / "models/demo/demo.onnx", exported=True, patch=(16, 16)),
 }  # fmt: skip
