@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from kcompiler.runtime.bundle.files import replace_files
+from kcompiler.runtime.bundle.formats import check_format, what_is_wrong
 from kcompiler.runtime.bundle.plans import Tuned
 from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.bundle.report import Report
@@ -22,6 +23,9 @@ from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.records import NotNegative, Positive, Record
 
 FORMAT = 8
+"""The format that is written; see :mod:`formats` for what raises it."""
+READABLE = range(8, FORMAT + 1)
+"""The formats that are read. Its start rises where what was written before cannot be read any more."""
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -254,17 +258,15 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{folder}: not a compiled bundle (no {MANIFEST}); make one with 'kcompiler compile MODEL.onnx'")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError, TypeError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(f"{path}: damaged ({error}); compile the model again") from error
-    if version != FORMAT:
-        raise BundleError(f"{path}: bundle format {version!r}, this kcompiler reads format {FORMAT}; compile the model again")
+    check_format(path, content, READABLE)
     try:
-        manifest = Manifest.model_validate(content)
+        manifest = Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
-        wrong = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
-        raise BundleError(f"{path}: damaged (wrong or missing: {wrong}); compile the model again") from error
+        raise BundleError(f"{path}: {what_is_wrong(error, content)}; compile the model again") from error
     expected = {*FILES, *(name for variant in manifest.variants for name in (variant.baseline, variant.incremental))}
     if set(manifest.files) != expected or not all(map(is_own_file, expected)):
         raise BundleError(
