@@ -21,6 +21,8 @@ function fail(message) {
 function readCard(folder) {
   try {
     const card = JSON.parse(readFileSync(join(folder, "card.json"), "utf8"));
+    if (card.format !== 1)
+      fail(`${folder}: card format ${JSON.stringify(card.format)}, expected 1; export again or copy a newer program`);
     for (const [name, { sha256 }] of Object.entries(card.files)) {
       const found = createHash("sha256").update(readFileSync(join(folder, name))).digest("hex");
       if (found !== sha256) throw new Error(`${name} is damaged; copy the folder again`);

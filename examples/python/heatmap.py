@@ -22,6 +22,8 @@ def opened(folder: Path) -> tuple[dict, ort.InferenceSession]:
     """The card and a session, after the files' checksums have been verified."""
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        if card["format"] != 1:
+            sys.exit(f"{folder}: card format {card['format']!r}, expected 1; export again or copy a newer program")
         files = card["files"].items()
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         sys.exit(f"{folder}: is not an exported model ({error})")
@@ -29,9 +31,8 @@ def opened(folder: Path) -> tuple[dict, ort.InferenceSession]:
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != record["sha256"]:
             sys.exit(f"{path}: missing or damaged; copy the folder again")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1  # batches are shared out over threads instead
-    options.enable_mem_pattern = False  # they differ in shape
+    options = ort.SessionOptions()  # batches are shared out over threads instead, and differ in shape
+    options.intra_op_num_threads, options.enable_mem_pattern = 1, False
     return card, ort.InferenceSession(folder / "map.onnx", options, providers=["CPUExecutionProvider"])
 
 
@@ -42,9 +43,8 @@ def heat_map(session: ort.InferenceSession, image: np.ndarray, fill: np.ndarray,
         span = np.array([edges[0], edges[1] - edges[0]])
         return session.run(["map", "class"], {"image": image, "fill": fill, "target": np.array([-1]), "batches": span})
 
-    edges = np.linspace(0, batches, threads + 1).round().astype(int)
     with ThreadPoolExecutor(threads) as pool:
-        shares = list(pool.map(share, pairwise(edges)))
+        shares = list(pool.map(share, pairwise(np.linspace(0, batches, threads + 1).round().astype(int))))
     scores = shares[0][0]
     for other, _ in shares[1:]:
         scores = np.where(np.isnan(scores), other, scores)

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from kcompiler.runtime.bundle.files import replace_files
+from kcompiler.runtime.bundle.formats import check_format, what_is_wrong
 from kcompiler.runtime.bundle.plans import Tuned
 from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.bundle.report import Report
@@ -22,6 +23,9 @@ from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.records import NotNegative, Positive, Record
 
 FORMAT = 8
+"""The format that is written; see :mod:`formats` for what raises it."""
+READABLE = range(8, FORMAT + 1)
+"""The formats that are read. Its start rises where what was written before cannot be read any more."""
 MANIFEST = "manifest.json"
 FULL = "full.onnx"
 BASELINE = "baseline.onnx"
@@ -43,7 +47,12 @@ VARIANT_FILE = re.compile(r"(baseline|incremental)-[a-z0-9.]{1,40}\.onnx")
 
 
 class FileRecord(Record):
-    """Size and checksum of a file of the bundle."""
+    """Size and checksum of a file.
+
+    Attributes:
+        bytes: its size.
+        sha256: SHA-256 digest of its content, in hexadecimal.
+    """
 
     bytes: int
     sha256: str
@@ -140,21 +149,29 @@ class Manifest(Record):
     Attributes:
         format: version of the bundle format.
         versions: versions of kcompiler, onnx, ONNX Runtime and numpy at compile time.
-        model: file name of the source model; ``model_sha256`` is the checksum of its content (with external data).
-        image: name of the image input; ``layout`` of the source's input (the bundle's models are channels first);
-            ``shape`` (C, H, W).
+        model: file name of the source model.
+        model_sha256: SHA-256 digest of the source model's content, with external data.
+        image: name of the image input.
+        layout: axes of the source's image; the image of the bundle's models is channels first, whichever that is.
+        shape: (C, H, W) of the image.
         element: element type of the source's image; the bundle's models take the same values as float32.
         bound: values bound to the source's other inputs, by name.
-        output: name of the explained output; ``classes`` is the number of its columns.
-        two_classes: whether the output is a single sigmoid, which scores two classes.
-        reduction: how a dense output is reduced to a number per class, if requested; ``classes`` counts the numbers after it.
+        output: name of the explained output.
+        reduction: how a dense output is reduced to a number per class, if requested.
         logits: name of the input of the final softmax or sigmoid, also an output of the bundle's models; None without such.
         squashing: that softmax or sigmoid; None if ``logits`` is.
+        classes: columns of the output, after the reduction.
+        two_classes: whether the output is a single sigmoid, which scores two classes.
         largest_batch: largest batch size of the models; 1 where the source's batch size could not be made free.
         patch: (height, width) in pixels.
-        variants: the exact variant first.
-        calibration: None where lowerings were chosen by predicted times.
+        variants: compiled forms of the model, the exact one first.
+        calibration: measured speeds; None where lowerings were chosen by predicted times.
         tuned: plans for approximate maps; empty until the bundle is tuned.
+        extents: whether regions have the extent of the largest in a batch ("tight"), or of the largest there is ("static").
+        convolution: the algorithms of convolutions to choose from: "auto", or "direct" for no transforms.
+        preprocessing: how pictures become images; None if that was not said at compile time.
+        files: sizes and checksums of the files beside the manifest.
+        report: how each node was compiled, and what that gives.
     """
 
     format: int
@@ -254,17 +271,15 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{folder}: not a compiled bundle (no {MANIFEST}); make one with 'kcompiler compile MODEL.onnx'")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError, TypeError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(f"{path}: damaged ({error}); compile the model again") from error
-    if version != FORMAT:
-        raise BundleError(f"{path}: bundle format {version!r}, this kcompiler reads format {FORMAT}; compile the model again")
+    check_format(path, content, READABLE)
     try:
-        manifest = Manifest.model_validate(content)
+        manifest = Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
-        wrong = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
-        raise BundleError(f"{path}: damaged (wrong or missing: {wrong}); compile the model again") from error
+        raise BundleError(f"{path}: {what_is_wrong(error, content)}; compile the model again") from error
     expected = {*FILES, *(name for variant in manifest.variants for name in (variant.baseline, variant.incremental))}
     if set(manifest.files) != expected or not all(map(is_own_file, expected)):
         raise BundleError(

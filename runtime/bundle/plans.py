@@ -51,13 +51,18 @@ class Evidence(Record):
 
     Attributes:
         given: number of calibration images; those beyond ``images`` were not needed, or time ran out.
-        images: images used, ``held_out`` of which had no part in the choice of the plan.
+        images: images used.
+        held_out: images of these that had no part in the choice of the plan.
         kept: held-out images on which the plan reached the requested SSIM. For a plan that is not promised, at most those on
             which the plan chosen without them did, which is no more careful.
         least_share: lower confidence bound on the share of unseen images on which the plan does (Clopper and Pearson 1934).
-        ssim: SSIM on each held-out image, ascending; ``pearson``, ``top_overlap``, ``rendered_ssim`` are medians over these.
+        ssim: SSIM on each held-out image, ascending.
+        pearson: Pearson's correlation with the exact map, median over the held-out images.
+        top_overlap: share of the exact map's 5% largest cells that are also the plan's, median over the held-out images.
+        rendered_ssim: SSIM of the maps as colour pictures, median over the held-out images.
         evaluated: mean share of the positions evaluated.
-        seconds: median time of a few explanations by the plan; ``exact_seconds`` of exact ones.
+        seconds: median time of a few explanations by the plan.
+        exact_seconds: median time of an exact explanation.
         spot_error: largest rms error at the positions of a spot check, over the map's range.
         candidates: all measured plans: (name, mean share of positions evaluated, predicted seconds, share of images kept).
     """
@@ -83,6 +88,7 @@ class Tuned(Record):
 
     Attributes:
         ssim: SSIM to reach on ``share`` of all images.
+        share: share of all images.
         confidence: confidence level of that statement.
         promised: whether the evidence suffices for it; if not, tuning had too few images.
         stride: stride of the grid, in pixels.

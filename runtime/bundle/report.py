@@ -46,7 +46,13 @@ class NodeReport(Record):
 
 
 class Redundancy(Record):
-    """Full over recomputed FLOPs for a square patch of side ``patch`` pixels, by the paper's counting and by exact spans."""
+    """Full over recomputed FLOPs for a square patch.
+
+    Attributes:
+        patch: side of the patch, in pixels.
+        paper: the ratio in the paper's counting (worst position, padded widths).
+        tight: the ratio by exact spans.
+    """
 
     patch: Positive
     paper: float
@@ -62,6 +68,7 @@ class Report(Record):
         flops: FLOPs of convolutions and fully connected layers in a full inference.
         redundancy_paper: full over recomputed FLOPs in the paper's counting (worst position, padded widths).
         redundancy_tight: full over mean recomputed FLOPs, by exact spans, on a grid of stride ``redundancy_stride``.
+        redundancy_stride: stride of that grid, in pixels.
         bytes_per_position: estimated bytes per position of a batch, of the largest tensors alive at the same time.
         bytes_per_batch: bytes of a batch beside that, whatever its size: a copy of the largest cached activation.
         table_bytes: size of the cached activations.

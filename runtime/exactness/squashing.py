@@ -24,7 +24,12 @@ SUBNORMAL = STEPS * float(np.finfo(np.float32).smallest_subnormal)
 
 
 class Squashing(Record):
-    """The operator between the logits and the explained output, and a factor applied after it (100 for percent)."""
+    """What lies between the logits and the explained output.
+
+    Attributes:
+        operator: type of the operator.
+        factor: factor applied after it (100 for percent).
+    """
 
     operator: Squasher
     factor: Annotated[float, Field(gt=0)] = 1.0

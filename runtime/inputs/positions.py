@@ -54,8 +54,8 @@ def make_grid(
             extend beyond it cover pixels outside it.
         edges: how the grid ends where the last patch does not meet the edge. "valid": only patches wholly inside,
             floor((size - patch) / stride) + 1 along an axis. "inward": another patch, moved inward to the edge. "cut": another
-            patch, cut off at the edge of the image. "centred": patches centred on every ``stride``-th pixel, from the first
-            on, cut off at the edges.
+            patch, cut off at the edge of the image, unless it would lie wholly beyond the edge. "centred": patches centred on
+            every ``stride``-th pixel, from the first on, cut off at the edges.
 
     Raises:
         UsageError: stride below 1, unknown ``edges``, or a region that is empty, extends beyond the image or holds no patch.
@@ -101,7 +101,8 @@ def _corners(first: int, stop: int, side: int, step: int, edges: Edges) -> IntAr
     covered = whole[-1] + side if len(whole) else first
     if covered >= stop or edges == "valid":
         return whole
-    return np.append(whole, stop - side if edges == "inward" else first + len(whole) * step)
+    another = stop - side if edges == "inward" else first + len(whole) * step
+    return np.append(whole, another) if another < stop else whole  # steps larger than the patch may lead beyond the end
 
 
 def check_positions(positions: npt.ArrayLike, image: tuple[int, int], patch: tuple[int, int]) -> IntArray:

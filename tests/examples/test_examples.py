@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_damaged_exports_are_refused(example, exported, tmp_path, name, damage):
         (folder / name).write_bytes(other)
     done = run(example, folder, code=1)
     assert str(folder) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [0, 2, "1", None, [1]])
+def test_cards_of_other_formats_are_refused(example, exported, tmp_path, number):
+    shutil.copytree(exported[0], tmp_path / "out")
+    card = json.loads((tmp_path / "out" / "card.json").read_text(encoding="utf-8"))
+    (tmp_path / "out" / "card.json").write_text(json.dumps({"format": number, "model": card["model"]}), encoding="utf-8")
+    done = run(example, tmp_path / "out", code=1)
+    assert f"{tmp_path / 'out'}: card format" in done.stderr
+    assert "expected 1; export again or copy a newer program" in done.stderr
     assert "Traceback" not in done.stderr
 
 

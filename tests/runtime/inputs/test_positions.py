@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.inputs.positions import batches, check_positions, make_grid
+from kcompiler.runtime.inputs.positions import EDGES, batches, check_positions, make_grid
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 7])
@@ -53,13 +53,26 @@ def test_positions_outside_are_named():
     [
         ("valid", ([0, 5], [0, 3, 6])),
         ("inward", ([0, 5, 6], [0, 3, 6])),
-        ("cut", ([0, 5, 10], [0, 3, 6])),
+        ("cut", ([0, 5], [0, 3, 6])),  # at 10 the patch would lie beyond the edge
         ("centred", ([-2, 3], [-2, 1, 4, 7])),
     ],
 )
 def test_edges(edges, expected):
     grid = make_grid((10, 10), (4, 4), (5, 3), edges=edges)
     assert (grid.ys.tolist(), grid.xs.tolist()) == expected
+
+
+@pytest.mark.parametrize("edges", EDGES)
+@pytest.mark.parametrize("side", range(1, 6))
+@pytest.mark.parametrize("stride", range(1, 13))
+def test_all_positions_of_a_grid_cover_something(edges, side, stride):
+    for size in range(side, 13):
+        grid = make_grid((size, 20), (side, 4), stride, edges=edges)
+        assert check_positions(grid.positions, (size, 20), (side, 4)).shape == grid.positions.shape
+        covered = {pixel for y in grid.ys.tolist() for pixel in range(y, y + side)}
+        gaps = any(pixel not in covered for pixel in range(size))
+        if stride <= side and edges in ("inward", "cut"):
+            assert not gaps
 
 
 def test_patches_larger_than_the_region_may_be_cut_off():
