@@ -118,6 +118,7 @@ def test_the_pages_map_is_the_drivers(opened, exports, isolated_site, plain_site
     assert_drivers_map(numbers(page.page), exports)
 
 
+@pytest.mark.slow
 def test_pictures_of_any_size_are_not_resized_by_the_browser(page, exports, tmp_path):
     with Image.open(exports.picture) as picture:
         picture.resize((331, 250), Image.Resampling.BICUBIC).save(tmp_path / "wide.png")
@@ -234,6 +235,7 @@ def test_pictures_that_would_not_be_explained_as_they_are_are_refused(page, expo
         assert page.page.is_disabled("#run")
 
 
+@pytest.mark.slow
 def test_each_kind_of_model_says_what_it_takes(page, exports, tmp_path):
     np.zeros(7, "<f4").tofile(tmp_path / "seven.bin")
     np.full((3, 224, 224), np.inf, "<f4").tofile(tmp_path / "infinite.bin")
@@ -252,6 +254,7 @@ def test_each_kind_of_model_says_what_it_takes(page, exports, tmp_path):
     page.complains('"1, 2" cannot cover: expected a number, or 3 numbers')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("altered", [False, True])
 def test_the_test_vector_is_compared(page, exports, tmp_path, altered):
     test_map = np.fromfile(exports.images / "test-map.bin", "<f4")
