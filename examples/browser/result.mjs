@@ -15,7 +15,8 @@ const classOf = ({ result }) => Number(result.class[0]);
  * @param given card: card.json, parsed; pixels: [H, W] of the drop; picture: as pictures.mjs reads it; fill: what covers.
  */
 export function show(given, result) {
-  const { pixels, picture } = given;
+  const { card, pixels, picture } = given;
+  if (place && (place[0] >= card.ys.length || place[1] >= card.xs.length)) place = null; // of a larger map before
   shown = { ...given, result, limit: limitOf(result.drop) };
   at("result").hidden = false;
   const overlay = at("overlay"), { width, height } = picture.shown;
@@ -66,7 +67,7 @@ export function drawScale() {
 /** Marks the patch at a place of the map, and tells the numbers there. */
 function tell() {
   at("marker").hidden = !place;
-  if (!place) return;
+  if (!place) return void (at("cursor").textContent = "");
   const { card, pixels, picture, result } = shown, [row, col] = place, [top, left, bottom, right] = seenOf(shown);
   const score = result.map[row * card.xs.length + col], { width, height } = picture.shown;
   const [down, across] = [(bottom - top) / pixels[0], (right - left) / pixels[1]]; // pixels of the picture for one of the image
