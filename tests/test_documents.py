@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from quoted import PAGE, page
 
 ROOT = Path(__file__).parents[1]
 PATHS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -64,6 +65,10 @@ def test_setup_commands_install_what_ci_installs():
 def test_the_readme_can_be_read_at_once():
     assert len(README.splitlines()) <= 150
     assert not [name for name, text in DOCUMENTS.items() if "@@" in text], "figures are to be filled in"
+
+
+def test_the_examples_are_quoted_as_they_are():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run 'python -m tests.quoted'"
 
 
 def test_links_lead_somewhere():

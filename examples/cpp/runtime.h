@@ -47,6 +47,8 @@ struct Model {
         }
         if (session.GetInputNames() != std::vector<std::string>{"image", "fill", "target", "batches"})
             throw std::runtime_error(name + ": takes other inputs; export without --preprocess and --drill-down");
+        if (property("format") != 1)
+            throw std::runtime_error(name + ": its format is not 1; export again or copy a newer program");
     }
 
     Shape input_shape(size_t number) const { return session.GetInputTypeInfo(number).GetTensorTypeAndShapeInfo().GetShape(); }
@@ -56,8 +58,11 @@ struct Model {
     double property(const std::string& key) const {
         Ort::AllocatorWithDefaultOptions allocator;
         const auto text = session.GetModelMetadata().LookupCustomMetadataMapAllocated(("kcompiler." + key).c_str(), allocator);
-        if (!text) throw std::runtime_error(name + ": has no metadata kcompiler." + key + "; export the model again");
-        return std::stod(text.get());
+        char* end = nullptr;
+        const double number = text ? std::strtod(text.get(), &end) : 0;
+        if (!text || end == text.get() || *end)
+            throw std::runtime_error(name + ": has no number as metadata kcompiler." + key + "; export the model again");
+        return number;
     }
 
     std::string name;

@@ -1,5 +1,4 @@
 // A heat map from an exported model, in Node.js: npm install onnxruntime-node, then
-//
 //   node heatmap.mjs FOLDER [IMAGE.bin] [--threads N] [--out map.bin]
 //
 // FOLDER is what `kcompiler export` wrote. The image is raw little-endian float32, preprocessed, channels first; without one,
@@ -23,6 +22,8 @@ function readCard(folder) {
     const card = JSON.parse(readFileSync(join(folder, "card.json"), "utf8"));
     if (card.format !== 1)
       fail(`${folder}: card format ${JSON.stringify(card.format)}, expected 1; export again or copy a newer program`);
+    if (card.inputs.map(({ name }) => name).join() !== "image,fill,target,batches")
+      fail(`${folder}: takes other inputs; export without --preprocess and --drill-down`);
     for (const [name, { sha256 }] of Object.entries(card.files)) {
       const found = createHash("sha256").update(readFileSync(join(folder, name))).digest("hex");
       if (found !== sha256) throw new Error(`${name} is damaged; copy the folder again`);

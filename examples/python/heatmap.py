@@ -1,9 +1,7 @@
 """A heat map from an exported model, with onnxruntime and numpy alone.
 
-python heatmap.py FOLDER [IMAGE.bin] [--threads N] [-o map.bin]
-
-FOLDER is what `kcompiler export` wrote. The image is raw little-endian float32, preprocessed, channels first; without one, the
-folder's own test image is taken and the map compared with the test map.
+python heatmap.py FOLDER [IMAGE.bin] [--threads N] [-o map.bin], where FOLDER is what `kcompiler export` wrote. The image is raw
+little-endian float32, preprocessed, channels first. Without one, the folder's own test image and test map are compared.
 """
 
 import argparse
@@ -24,6 +22,8 @@ def opened(folder: Path) -> tuple[dict, ort.InferenceSession]:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         if card["format"] != 1:
             sys.exit(f"{folder}: card format {card['format']!r}, expected 1; export again or copy a newer program")
+        if [one["name"] for one in card["inputs"]] != ["image", "fill", "target", "batches"]:
+            sys.exit(f"{folder}: takes other inputs; export without --preprocess and --drill-down")
         files = card["files"].items()
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         sys.exit(f"{folder}: is not an exported model ({error})")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import kcompiler
 
@@ -74,23 +75,25 @@ def test_libraries_that_will_not_do_are_refused(cpp, exported, tmp_path):
     assert "set ONNXRUNTIME to the library" in refused(cpp, tmp_path / "missing.so", exported[0])
 
 
-@pytest.mark.parametrize("options", [{"preprocess": True}, {"drill_down": (3, 0.2)}])
-def test_exports_that_take_other_inputs_are_refused(cpp, exported, library, tmp_path, options):
-    bundle = exported[0].parent / "demo.kc"
-    kcompiler.export(bundle, tmp_path / "out", stride=32, **options)
-    assert f"{tmp_path / 'out' / 'map.onnx'}: takes other inputs" in refused(cpp, library, tmp_path / "out")
-
-
-def test_exports_without_metadata_are_refused(cpp, exported, library, tmp_path):
+@pytest.mark.parametrize(
+    ("properties", "message"),
+    [
+        ({}, "has no number as metadata kcompiler.format"),
+        ({"kcompiler.format": "one"}, "has no number as metadata kcompiler.format"),
+        ({"kcompiler.format": "2"}, "its format is not 1; export again or copy a newer program"),
+        ({"kcompiler.format": "1"}, "has no number as metadata kcompiler.test.fill"),
+    ],
+)
+def test_exports_without_metadata_or_of_other_formats_are_refused(cpp, exported, library, tmp_path, properties, message):
     folder = tmp_path / "out"
     shutil.copytree(exported[0], folder)
     model = onnx.load(folder / "map.onnx", load_external_data=False)
-    del model.metadata_props[:]
+    helper.set_model_props(model, properties)
     card, digest = folder / "card.json", hashlib.sha256((folder / "map.onnx").read_bytes()).hexdigest()
     (folder / "map.onnx").write_bytes(model.SerializeToString())
     changed = hashlib.sha256((folder / "map.onnx").read_bytes()).hexdigest()
     card.write_text(card.read_text(encoding="utf-8").replace(digest, changed), encoding="utf-8")
-    assert f"{folder / 'map.onnx'}: has no metadata kcompiler.test.fill" in refused(cpp, library, folder)
+    assert f"{folder / 'map.onnx'}: {message}" in refused(cpp, library, folder)
 
 
 def test_exports_in_a_single_file_run(cpp, exported, library, tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kcompiler
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TOLERANCE = 1e-4
 LINES = 80
@@ -57,7 +59,9 @@ def test_damaged_exports_are_refused(example, exported, tmp_path, name, damage):
 
 
 @pytest.mark.parametrize("number", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("example", ["python", "node"], indirect=True)
 def test_cards_of_other_formats_are_refused(example, exported, tmp_path, number):
+    """The example for C++, which does not read the card, looks for the format in the model (``test_cpp.py``)."""
     shutil.copytree(exported[0], tmp_path / "out")
     card = json.loads((tmp_path / "out" / "card.json").read_text(encoding="utf-8"))
     (tmp_path / "out" / "card.json").write_text(json.dumps({"format": number, "model": card["model"]}), encoding="utf-8")
@@ -70,6 +74,14 @@ def test_cards_of_other_formats_are_refused(example, exported, tmp_path, number)
 def test_images_of_another_size_are_refused(example, exported, tmp_path):
     np.zeros(7, "<f4").tofile(tmp_path / "image.bin")
     assert "7 numbers, expected float32" in run(example, exported[0], tmp_path / "image.bin", code=1).stderr
+
+
+@pytest.mark.parametrize("options", [{"preprocess": True}, {"drill_down": (3, 0.2)}])
+def test_exports_that_take_other_inputs_are_refused(example, exported, tmp_path, options):
+    kcompiler.export(exported[0].parent / "demo.kc", tmp_path / "out", stride=32, **options)
+    message = run(example, tmp_path / "out", code=1).stderr
+    assert str(tmp_path / "out") in message
+    assert "takes other inputs; export without --preprocess and --drill-down" in message
 
 
 def test_folders_that_are_no_exports_are_refused(example, tmp_path):
