@@ -43,9 +43,8 @@ class _Side:
 def image_of(outer: Builder, recipe: Preprocessing, element: Element) -> str:
     """Emits the model's image, float32 [1, C, H, W], from the picture, uint8 [height, width, C]; and the box that it shows."""
     sides = _sides(outer, recipe)
-    ends = [(side, bound) for bounds in zip(*((s.start, s.stop) for s in sides), strict=True)
-            for side, bound in zip(sides, bounds, strict=True)]  # fmt: skip
-    outer("Concat", *(outer.row(_in_pixels(outer, side, bound)) for side, bound in ends), axis=0, name=SEEN)
+    bounds = [(side, side.start) for side in sides] + [(side, side.stop) for side in sides]
+    outer("Concat", *(outer.row(_in_pixels(outer, *bound)) for bound in bounds), axis=0, name=SEEN)
     planes = outer("Transpose", outer("Cast", PICTURE, to=TensorProto.FLOAT), perm=[2, 0, 1])
     if recipe.channel_order == "BGR":
         planes = outer("Gather", planes, outer.constant([2, 1, 0]))
