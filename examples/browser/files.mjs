@@ -32,6 +32,7 @@ export function sorted(files) {
   return { found, others };
 }
 
+const FORMAT = 1; // of the card
 const integers = (values) => Array.isArray(values) && values.length > 0 && values.every(Number.isSafeInteger);
 const increasing = (values) => integers(values) && values.every((value, index) => index === 0 || value > values[index - 1]);
 const numbers = (values) => Array.isArray(values) && values.every(Number.isFinite);
@@ -68,5 +69,7 @@ export async function readCard(file) {
     }
     if (!good) throw new Error(`${file.name}: "${name}" is missing or wrong, so it is not the card of an export`);
   }
+  if (card.format !== FORMAT)
+    throw new Error(`${file.name}: card format ${JSON.stringify(card.format)}, expected ${FORMAT}; export again, or take a newer page`);
   return card;
 }

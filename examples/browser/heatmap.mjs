@@ -7,6 +7,7 @@ const MOST_THREADS = 8, AGAIN = "copy the files of the export again";
 const expect = (holds, message) => { if (!holds) throw new Error(message); };
 
 async function verify(name, bytes, { files }) {
+  if (name === "weights.bin" && !bytes && files && !files[name]) return; // weights may stand in the model
   expect(files?.[name]?.sha256, `card.json: has no checksum of ${name}, so it is not the card of an export`);
   expect(bytes, `${name}: is missing; it belongs beside map.onnx`);
   expect(globalThis.crypto?.subtle, "checksums cannot be verified here; open the page by https:// or at localhost");
@@ -27,8 +28,8 @@ export async function open(ort, { model, weights, card, providers = ["wasm"] }) 
     .catch((error) => expect(false, `map.onnx: ONNX Runtime cannot open it (${error.message ?? error}); ${AGAIN}`));
   const [inputs, outputs] = [session.inputMetadata, session.outputMetadata].map((all) => new Map(all.map((v) => [v.name, v])));
   const image = inputs.get("picture") ?? inputs.get("image");
-  expect(image && INPUTS.every((name) => inputs.has(name)) && OUTPUTS.every((name) => outputs.has(name)),
-    `map.onnx: has inputs ${[...inputs.keys()]}, expected picture or image, ${INPUTS}, so it is not an export`);
+  expect(image && inputs.size === 4 && INPUTS.every((name) => inputs.has(name)) && OUTPUTS.every((name) => outputs.has(name)),
+    `map.onnx: has inputs ${[...inputs.keys()]}, expected picture or image, ${INPUTS}: not an export, or one with --drill-down`);
   const [grid, pixels, [, classes]] = ["map", "drop", "uncovered"].map((name) => outputs.get(name).shape);
   expect(!card || String(grid) === String([card.ys?.length, card.xs?.length]),
     `card.json: is not the card of this map.onnx, whose map is [${grid}]; ${AGAIN}`);
@@ -72,8 +73,7 @@ export async function evaluate({ ort, session, card, image, grid, pixels, classe
     part.data.forEach((score, place) => { if (!Number.isNaN(score)) map[place] = score, done++; });
     const last = !card && done === total ? await session.run({ ...feeds, batches: whole(0, batch + 1) }) : null;
     const drop = card ? dropOf(map, uncovered.data[chosen.data[0]], card, pixels) : last?.drop.data;
-    result = { map, drop, uncovered: uncovered.data, class: chosen.data, seen: seen?.data, done, total };
-    onBatch?.(result);
+    result = { map, drop, uncovered: uncovered.data, class: chosen.data, seen: seen?.data, done, total }, onBatch?.(result);
     await new Promise((resolve) => setTimeout(resolve)); // lets the page draw, and cancel
   }
   return result;

@@ -63,10 +63,11 @@ async function openModel() {
   model = opened = subject = null;
   try {
     if (files.card) card = await readCard(files.card);
-    if (!EXPORT.every((kind) => files[kind])) return;
+    const inModel = files.card && !card.files["weights.bin"]; // an export as a single file
+    if (!EXPORT.every((kind) => files[kind] || (kind === "weights" && inModel))) return;
     tell("Opening the model…");
     model = new MapModel();
-    opened = await model.open({ model: files.model, weights: files.weights, card });
+    opened = await model.open({ model: files.model, weights: inModel ? null : files.weights, card });
   } catch (error) {
     for (const kind of EXPORT) delete files[kind]; // which of them is at fault may not be known: all are to be given again
     throw error;

@@ -119,7 +119,8 @@ class Exports:
 
     Attributes:
         pictures, images: folders of exports, with preprocessing in the model and without.
-        model: the classifier that they are made of.
+        bundle: that they are made of.
+        model: the classifier.
         picture, image: the demo's picture, and what its preprocessing makes of it.
         fill: what covers, COLOUR in the image's units.
         expected: the driver's map.
@@ -127,6 +128,7 @@ class Exports:
 
     pictures: Path
     images: Path
+    bundle: Path
     model: Path
     picture: Path
     image: np.ndarray
@@ -153,7 +155,9 @@ def exports(tmp_path_factory) -> Exports:
     image = explainer.read_image(DEMO / "picture.png").tensor
     fill = Preprocessing.read(recipe).fill(COLOUR)
     expected = explainer.explain(image, stride=PAGE_STRIDE, fill=fill)
-    return Exports(folder / "pictures", folder / "images", DEMO / "demo.onnx", DEMO / "picture.png", image, fill, expected)
+    return Exports(
+        folder / "pictures", folder / "images", bundle, DEMO / "demo.onnx", DEMO / "picture.png", image, fill, expected
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from served import ISOLATION, served
 
+import kcompiler
+
 SECONDS = 60
 STRIDE = 16
 TOLERANCE = 1e-4
@@ -201,6 +203,26 @@ def test_damaged_exports_are_refused(page, exports, tmp_path):
     page.give(*exports.files())
     page.run()
     assert_drivers_map(numbers(page.page), exports)
+
+
+def test_cards_of_other_formats_are_refused(page, exports, tmp_path):
+    card = (exports.pictures / "card.json").read_text(encoding="utf-8").replace('"format": 1', '"format": 2', 1)
+    page.give(*exports.files(copy_with(exports.pictures, tmp_path / "out", "card.json", card.encode())))
+    page.complains("card.json: card format 2, expected 1; export again")
+
+
+def test_weights_may_stand_in_the_model(page, exports, tmp_path):
+    stride = int(np.diff(exports.expected.ys)[0])
+    kcompiler.export(exports.bundle, tmp_path / "out", stride=stride, preprocess=True, single_file=True)
+    page.give(tmp_path / "out" / "map.onnx", tmp_path / "out" / "card.json", exports.picture)
+    page.run()
+    assert_drivers_map(numbers(page.page), exports)
+
+
+def test_exports_that_drill_down_are_refused(page, exports, tmp_path):
+    kcompiler.export(exports.bundle, tmp_path / "out", stride=32, preprocess=True, drill_down=(3, 0.2))
+    page.give(*exports.files(tmp_path / "out"))
+    page.complains("known, expected picture or image", "or one with --drill-down")
 
 
 def test_files_of_another_export_are_refused(page, exports):
