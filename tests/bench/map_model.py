@@ -1,6 +1,6 @@
 """The table of map models: one ONNX model against the Python driver, in time, load time, memory, size and bits.
 
-python tests/bench/map_model.py BUNDLE... [--stride S] [--batches N] [--rounds N] [--threads N] [--json FILE]
+python tests/bench/map_model.py BUNDLE... [--variant NAME] [--stride S] [--batches N] [--rounds N] [--threads N] [--json FILE]
 
 Both evaluate the first batches of the same grid with as many threads: the map model by concurrent calls of one session with one
 thread, each with a share of the batches. Memory is the peak of the resident set of a process of its own, its maps included.
@@ -68,6 +68,7 @@ class MapModel:
         options.intra_op_num_threads, options.enable_mem_pattern, options.log_severity_level = 1, False, 3
         self.session = ort.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
         self.threads = threads
+        self.shape = tuple(self.session.get_inputs()[0].shape[1:])
 
     def map(self, image: FloatArray, batches: int) -> FloatArray:
         """The first ``batches`` batches, shared out over threads."""
@@ -94,16 +95,17 @@ class MapModel:
 class Driver:
     """The Python driver on the same batches."""
 
-    def __init__(self, folder: Path, threads: int, stride: int) -> None:
-        self.explainer = kcompiler.load(folder, providers=["cpu"], threads=threads)
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self.explainer = kcompiler.load(folder, providers=["cpu"], threads=options.threads)
         manifest = self.explainer.manifest
-        self.positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
-        self.parts = schedule(self.positions, extents_of(manifest.exact, manifest.patch), manifest.batch)
+        self.shape, self.engine = manifest.shape, self.explainer.engines[options.variant]
+        variant = next(one for one in manifest.variants if one.name == options.variant)
+        self.positions = make_grid(manifest.shape[1:], manifest.patch, options.stride).positions
+        self.parts = schedule(self.positions, extents_of(variant, manifest.patch), min(variant.batch, manifest.largest_batch))
         _, self.output = self.explainer.targets.scored("auto")
 
     def map(self, image: FloatArray, batches: int) -> FloatArray:
-        explainer, parts = self.explainer, self.parts[:batches]
-        engine = explainer.exact
+        explainer, engine, parts = self.explainer, self.engine, self.parts[:batches]
         baseline = engine.baseline(image, FILL)
         target = explainer.targets.largest(engine.unoccluded(baseline, self.output))
         scores = np.full(len(self.positions), np.nan, np.float32)
@@ -129,18 +131,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measured(bundle: Path, out: Path, options: argparse.Namespace) -> Row:
-    card = kcompiler.export(bundle, out, stride=options.stride)
+    card = kcompiler.export(bundle, out, stride=options.stride, variant=options.variant)
     batches = min(options.batches, len(card.batches))
     model, opened = _timed(lambda: MapModel(out, options.threads))
-    driver, loaded = _timed(lambda: Driver(bundle, options.threads, options.stride))
-    image = random_image(driver.explainer.manifest.shape, 0)
+    driver, loaded = _timed(lambda: Driver(bundle, options))
+    image = random_image(driver.shape, 0)
     same = np.array_equal(model.map(image, batches).ravel(), driver.map(image, batches), equal_nan=True)
     ways = [lambda: _timed(lambda: model.map(image, batches))[1], lambda: _timed(lambda: driver.map(image, batches))[1]]
     gains = ratios(*in_turn(ways, options.rounds))
     memory = tuple(_peak(kind, bundle, out, batches, options) for kind in ("model", "driver"))
     size = tuple(sum(path.stat().st_size for path in folder.iterdir()) / 1e6 for folder in (out, bundle))
+    name = bundle.stem if options.variant == "exact" else f"{bundle.stem}, {options.variant}"
     return Row(
-        bundle.stem, statistics.median(gains), min(gains), max(gains), (opened, loaded), (memory[0], memory[1]),
+        name, statistics.median(gains), min(gains), max(gains), (opened, loaded), (memory[0], memory[1]),
         (size[0], size[1]), same,
     )  # fmt: skip
 
@@ -153,16 +156,15 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 
 def _peak(kind: str, bundle: Path, out: Path, batches: int, options: argparse.Namespace) -> float:
     command = [sys.executable, __file__, bundle, "--alone", kind, "--out", out, "--batches", batches]
-    command += ["--stride", options.stride, "--threads", options.threads]
+    command += ["--stride", options.stride, "--threads", options.threads, "--variant", options.variant]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def _alone(options: argparse.Namespace) -> int:
     (bundle,) = options.bundles
-    of = MapModel(options.out, options.threads) if options.alone == "model" else Driver(bundle, options.threads, options.stride)
-    shape = kcompiler.load(bundle).manifest.shape
-    of.map(random_image(shape, 0), options.batches)
+    of = MapModel(options.out, options.threads) if options.alone == "model" else Driver(bundle, options)
+    of.map(random_image(of.shape, 0), options.batches)
     status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())  # getrusage would report the parent's peak
     print(int(status["VmHWM"].split()[0]) / 1e3)
     return 0
@@ -177,6 +179,7 @@ def line(row: Row) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
+    parser.add_argument("--variant", default="exact", metavar="NAME", help="of the bundles (default: %(default)s)")
     parser.add_argument("--stride", type=int, default=4, help="(default: %(default)s)")
     parser.add_argument("--batches", type=int, default=16, metavar="N", help="at most so many (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="(default: %(default)s)")
