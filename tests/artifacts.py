@@ -87,7 +87,7 @@ def pictures(interpolation: str, folder: Path) -> Models:
     )  # fmt: skip
     bundle = kcompiler.compile(folder / "model.onnx", patch=5, preprocessing=recipe).save(folder / "model.kc")
     kcompiler.export(bundle, folder / "out", stride=2, preprocess=True, drill_down=(3, 0.5))
-    return models_of(folder / "out")
+    return models_of(bundle, folder / "out")
 
 
 def wide(folder: Path) -> Models:
