@@ -75,7 +75,6 @@ def batch_loop(
     target, scores, first, count, fills = inputs
     incremental = onnx.load(path)
     graph = incremental.graph
-    graph.value_info.extend([*known_shapes(path), *graph.input])
     rename_tensors(graph, _in_body)
     moved = _large_weights(graph)
 
@@ -94,7 +93,9 @@ def batch_loop(
         [helper.make_tensor_value_info(number, TensorProto.INT64, []), *states[0]],
         states[1],
         [*body.initializers, *graph.initializer],
-        value_info=[value for value in graph.value_info if not value.name.startswith(TABLE)],
+        # Inference loses the name of the batch's size in a body. ONNX Runtime then cannot tell that two maps are of one size, and
+        # does not fuse their sum into a convolution.
+        value_info=[value for value in (*graph.value_info, *graph.input) if not value.name.startswith(TABLE)],
     )
     outer = Builder("map/loop/")
     trips = outer("Add", count, outer.constant(1))
@@ -120,16 +121,6 @@ def _results(body: Builder, scored: Scored, number: str, slots: str, before: Seq
         body("Where", first, head, uncovered),
         body("ScatterElements", scores, slots, column, axis=0),
     ]
-
-
-def known_shapes(path: Path) -> Sequence[onnx.ValueInfoProto]:
-    """Shapes of the tensors of an incremental model, with its batch by name.
-
-    Inference loses that name in the body of a Loop, and ONNX Runtime then cannot tell that two maps are of one size, which it
-    must to fuse their sum into a convolution.
-    """
-    model = onnx.load(path, load_external_data=False)
-    return list(onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info)
 
 
 def _in_body(name: str) -> str:
