@@ -12,32 +12,10 @@ from typing import Literal
 import onnx
 
 from kcompiler.passes.deployment.map_model import Asked
+from kcompiler.runtime import deployed
 from kcompiler.runtime.bundle.manifest import Manifest, Variant, file_record
 from kcompiler.runtime.bundle.plans import EVERYTHING, SamplingPlan, Tuned
-from kcompiler.runtime.deployed import (
-    BATCHES,
-    CARD,
-    CARD_FORMAT,
-    CHOSEN,
-    COLOUR,
-    DROP,
-    EVALUATED,
-    IMAGE,
-    KNOWN,
-    MAP,
-    MODEL,
-    PICTURE,
-    SEEN,
-    TARGET,
-    TEST_IMAGE,
-    TEST_MAP,
-    UNCOVERED,
-    WEIGHTS,
-    Card,
-    DrillDown,
-    Tensor,
-    TestVector,
-)
+from kcompiler.runtime.deployed import Card, DrillDown, Tensor, TestVector
 from kcompiler.runtime.explainer import Explainer
 
 TOLERANCE = 1e-4
@@ -69,13 +47,13 @@ def card_of(exported: Exported, test: TestVector, folder: Path) -> Card:
     """The card of the map model in ``folder``, whose test vector is ``test``."""
     explainer, scheduled = exported.explainer, exported.asked.scheduled
     manifest, plan = explainer.manifest, exported.plan
-    model = onnx.load(folder / MODEL, load_external_data=False)
+    model = onnx.load(folder / deployed.MODEL, load_external_data=False)
     exact = exported.variant.name == EVERYTHING.variant and plan.everything
     drill_down = None
     if scheduled.refinement is not None:
         drill_down = DrillDown(step=plan.step, share=plan.share, coarse_batches=len(scheduled.parts))
     return Card(
-        format=CARD_FORMAT, kcompiler=version("kcompiler"), model=manifest.model, model_sha256=manifest.model_sha256,
+        format=deployed.CARD_FORMAT, kcompiler=version("kcompiler"), model=manifest.model, model_sha256=manifest.model_sha256,
         variant=exported.variant.name, score=exported.score, largest_error=manifest.report.largest_error if exact else None,
         opset=next(one.version for one in model.opset_import if one.domain == ""),
         domains=tuple(sorted(one.domain or "ai.onnx" for one in model.opset_import)),
@@ -88,14 +66,14 @@ def card_of(exported: Exported, test: TestVector, folder: Path) -> Card:
     )  # fmt: skip
 
 
-FILES = (MODEL, WEIGHTS, TEST_IMAGE, TEST_MAP)
+FILES = (deployed.MODEL, deployed.WEIGHTS, deployed.TEST_IMAGE, deployed.TEST_MAP)
 OUTPUTS = {
-    MAP: "the score with the patch at (ys[row], xs[col]); NaN where no batch of this call evaluated it",
-    DROP: "how far the score falls, at the image's size, linear between the patches' centres; NaN beside a NaN",
-    UNCOVERED: "scores of all classes, nothing covered",
-    CHOSEN: "the class that is explained",
-    EVALUATED: "the map where it was evaluated, NaN where it takes the score of the nearest coarse cell",
-    SEEN: "what the model sees of the picture: top, left, bottom, right in its pixels",
+    deployed.MAP: "the score with the patch at (ys[row], xs[col]); NaN where no batch of this call evaluated it",
+    deployed.DROP: "how far the score falls, at the image's size, linear between the patches' centres; NaN beside a NaN",
+    deployed.UNCOVERED: "scores of all classes, nothing covered",
+    deployed.CHOSEN: "the class that is explained",
+    deployed.EVALUATED: "the map where it was evaluated, NaN where it takes the score of the nearest coarse cell",
+    deployed.SEEN: "what the model sees of the picture: top, left, bottom, right in its pixels",
 }
 """What the numbers of each output are."""
 
@@ -106,12 +84,12 @@ def _inputs(exported: Exported) -> dict[str, str]:
     gray = asked.recipe is not None and asked.recipe.channels == 1
     units = "in the picture's pixel values, 0 to 255" if asked.recipe is not None else "as in the image"
     return {
-        IMAGE: f"the image, channels first, {_units(manifest)}",
-        PICTURE: "the picture, gray" if gray else "the picture, in the order red, green, blue",
-        COLOUR: f"what covers, a number per channel, {units}",
-        TARGET: f"the class, 0 to {asked.scored.classes - 1}; -1 is the largest",
-        BATCHES: f"first batch and number of batches to evaluate, of {len(asked.scheduled.batches)} in all",
-        KNOWN: "scores that earlier calls evaluated, NaN elsewhere; batches after the coarse ones need all of those",
+        deployed.IMAGE: f"the image, channels first, {_units(manifest)}",
+        deployed.PICTURE: "the picture, gray" if gray else "the picture, in the order red, green, blue",
+        deployed.COLOUR: f"what covers, a number per channel, {units}",
+        deployed.TARGET: f"the class, 0 to {asked.scored.classes - 1}; -1 is the largest",
+        deployed.BATCHES: f"first batch and number of batches to evaluate, of {len(asked.scheduled.batches)} in all",
+        deployed.KNOWN: "scores that earlier calls evaluated, NaN elsewhere; batches after the coarse ones need all of those",
     }
 
 
@@ -147,22 +125,23 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def page(card: Card) -> str:
     """The card on a page of text."""
-    rows = [f"{MODEL}: occlusion heat maps of {card.model}, variant {card.variant}, by kcompiler {card.kcompiler}", ""]
+    rows = [f"{deployed.MODEL}: occlusion heat maps of {card.model}, variant {card.variant}, by kcompiler {card.kcompiler}", ""]
     for title, tensors in (("Inputs, all of them required", card.inputs), ("Outputs", card.outputs)):
         rows += [f"{title}:", *(f"  {one.name}: {one.type} {_sizes(one.shape)}, {one.meaning}" for one in tensors), ""]
     test = card.test
+    beside = f"Files: keep {deployed.WEIGHTS} beside {deployed.MODEL}. " if deployed.WEIGHTS in card.files else ""
     rows += [
-        f"Patch: {card.patch[0]} x {card.patch[1]} pixels; {len(card.ys)} x {len(card.xs)} positions (ys and xs in {CARD}).",
+        f"Patch: {card.patch[0]} x {card.patch[1]} pixels; {len(card.ys)} x {len(card.xs)} positions",
+        f"(ys and xs in {deployed.CARD}).",
         "",
         *_promise(card),
         *_batches(card),
         "Switch memory patterns off: batches differ in shape.",
         "",
-        (f"Files: keep {WEIGHTS} beside {MODEL}. " if WEIGHTS in card.files else "") + f"Opset {card.opset}; operators of "
-        f"{', '.join(card.domains)}.",
+        f"{beside}Opset {card.opset}; operators of {', '.join(card.domains)}.",
         "",
-        f"Test: {TEST_IMAGE} {_sizes(test.image_shape)} with fill {test.fill:g} for every channel, target {test.target} and",
-        f"batches {list(test.batches)} gives {TEST_MAP} and class {test.chosen}, to {test.tolerance:g} of the largest number.",
+        f"Test: {test.image} {_sizes(test.image_shape)} with fill {test.fill:g} for every channel, target {test.target} and",
+        f"batches {list(test.batches)} gives {test.map} and class {test.chosen}, to {test.tolerance:g} of the largest number.",
         "Both files are little-endian, row by row.",
         "",
     ]
@@ -205,6 +184,7 @@ def _batches(card: Card) -> list[str]:
     if card.drill_down is not None:
         rows += [
             f"The first {card.drill_down.coarse_batches} batches are the coarse grid. A call that begins after them takes their",
-            f"scores as {KNOWN} ({EVALUATED} of the earlier calls, put together); one that begins with batch 0 takes NaN there.",
+            f"scores as {deployed.KNOWN} ({deployed.EVALUATED} of the earlier calls, put together); one that begins with batch 0",
+            "takes NaN there.",
         ]
     return rows

@@ -15,30 +15,13 @@ from kcompiler.passes.deployment.loop import Scored
 from kcompiler.passes.deployment.map_model import Asked, write_map_model
 from kcompiler.passes.deployment.properties import add_properties
 from kcompiler.passes.rewriting.store import WeightsFile
+from kcompiler.runtime import deployed
 from kcompiler.runtime.arrays import AnyArray, ByteArray, FloatArray
 from kcompiler.runtime.bundle.files import check_folder_replaceable, replace_folder
 from kcompiler.runtime.bundle.manifest import Manifest, Variant
 from kcompiler.runtime.bundle.plans import EVERYTHING, SamplingPlan, Tuned
 from kcompiler.runtime.bundle.targets import Score
-from kcompiler.runtime.deployed import (
-    BATCHES,
-    CARD,
-    CHOSEN,
-    COLOUR,
-    IMAGE,
-    KNOWN,
-    MAP,
-    MODEL,
-    PAGE,
-    PICTURE,
-    TARGET,
-    TEST_IMAGE,
-    TEST_MAP,
-    WEIGHTS,
-    Card,
-    TestVector,
-    is_of_export,
-)
+from kcompiler.runtime.deployed import Card, TestVector, is_of_export
 from kcompiler.runtime.errors import CheckFailed, UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inference.engine import extents_of
@@ -100,14 +83,14 @@ def export_map(bundle: Path, out: Path, settings: Deployment | None = None, *, f
     with tempfile.TemporaryDirectory(prefix="kcompiler-export-") as scratch:
         folder = Path(scratch)
         with WeightsFile(folder) as weights:
-            write_map_model(bundle, explainer.manifest, exported.variant, exported.asked, folder / MODEL, weights)
+            write_map_model(bundle, explainer.manifest, exported.variant, exported.asked, folder / deployed.MODEL, weights)
         if exported.asked.single_file:
-            (folder / WEIGHTS).unlink()
+            (folder / deployed.WEIGHTS).unlink()
         test = _tested(exported, folder)
-        add_properties(folder / MODEL, exported.asked.scheduled, test)
+        add_properties(folder / deployed.MODEL, exported.asked.scheduled, test)
         card = card_of(exported, test, folder)
-        (folder / CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
-        (folder / PAGE).write_text(page(card), encoding="utf-8")
+        (folder / deployed.CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
+        (folder / deployed.PAGE).write_text(page(card), encoding="utf-8")
         replace_folder(folder, out, is_of_export, force=force)
     return card
 
@@ -199,21 +182,21 @@ def _tested(exported: Exported, folder: Path) -> TestVector:
         scores[part] = targets.column(target, output).of(engine.evaluate(baseline, scheduled.grid.positions[part], output))
     expected = _estimated(scheduled, scores).reshape(scheduled.grid.shape)
     feeds = {
-        IMAGE if exported.asked.recipe is None else PICTURE: given,
-        COLOUR: np.full(manifest.shape[0], fill.given, np.float32),
-        TARGET: np.array([-1], np.int64),
-        BATCHES: np.array([0, len(parts)], np.int64),
+        deployed.IMAGE if exported.asked.recipe is None else deployed.PICTURE: given,
+        deployed.COLOUR: np.full(manifest.shape[0], fill.given, np.float32),
+        deployed.TARGET: np.array([-1], np.int64),
+        deployed.BATCHES: np.array([0, len(parts)], np.int64),
     }
     if scheduled.refinement is not None:
-        feeds[KNOWN] = np.full(scheduled.grid.shape, np.nan, np.float32)
-    session = open_session(folder / MODEL, Machine(("cpu",), 1))
-    found, chosen = session.run([MAP, CHOSEN], feeds)
+        feeds[deployed.KNOWN] = np.full(scheduled.grid.shape, np.nan, np.float32)
+    session = open_session(folder / deployed.MODEL, Machine(("cpu",), 1))
+    found, chosen = session.run([deployed.MAP, deployed.CHOSEN], feeds)
     _compare(manifest.model, found, expected, int(chosen[0]), target)
-    (folder / TEST_IMAGE).write_bytes(given.astype(given.dtype.newbyteorder("<")).tobytes())
-    (folder / TEST_MAP).write_bytes(expected.astype("<f4").tobytes())
+    (folder / deployed.TEST_IMAGE).write_bytes(given.astype(given.dtype.newbyteorder("<")).tobytes())
+    (folder / deployed.TEST_MAP).write_bytes(expected.astype("<f4").tobytes())
     return TestVector(
-        image=TEST_IMAGE, image_shape=given.shape, map=TEST_MAP, fill=fill.given, target=-1, batches=(0, len(parts)),
-        chosen=target, tolerance=TOLERANCE,
+        image=deployed.TEST_IMAGE, image_shape=given.shape, map=deployed.TEST_MAP, fill=fill.given, target=-1,
+        batches=(0, len(parts)), chosen=target, tolerance=TOLERANCE,
     )  # fmt: skip
 
 

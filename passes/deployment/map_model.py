@@ -19,22 +19,9 @@ from kcompiler.passes.deployment.loop import Scored, batch_loop
 from kcompiler.passes.deployment.picture import image_of, model_fill
 from kcompiler.passes.deployment.renamed import rename_tensors
 from kcompiler.passes.rewriting.store import WeightsFile, external_tensor
+from kcompiler.runtime import deployed
 from kcompiler.runtime.arrays import DoubleArray, IntArray
 from kcompiler.runtime.bundle.manifest import TABLE, Manifest, Variant
-from kcompiler.runtime.deployed import (
-    BATCHES,
-    CHOSEN,
-    COLOUR,
-    DROP,
-    EVALUATED,
-    IMAGE,
-    KNOWN,
-    MAP,
-    PICTURE,
-    SEEN,
-    TARGET,
-    UNCOVERED,
-)
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 
@@ -78,9 +65,9 @@ def write_map_model(folder: Path, manifest: Manifest, variant: Variant, asked: A
     image, fill = _image_and_fill(outer, manifest, asked.recipe)
     baseline = onnx.load(folder / variant.baseline)
     rename_tensors(baseline.graph, lambda name: image if name == manifest.image else _in_baseline(name))
-    first, count = (outer("Gather", BATCHES, outer.constant(number)) for number in (0, 1))
-    given = [TARGET, _scores(outer, scheduled), first, count, _fills(outer, manifest, image, fill)]
-    ahead, results = len(outer.nodes), [CHOSEN, UNCOVERED, "map/scores"]
+    first, count = (outer("Gather", deployed.BATCHES, outer.constant(number)) for number in (0, 1))
+    given = [deployed.TARGET, _scores(outer, scheduled), first, count, _fills(outer, manifest, image, fill)]
+    ahead, results = len(outer.nodes), [deployed.CHOSEN, deployed.UNCOVERED, "map/scores"]
     loop, around, incremental = batch_loop(folder / variant.incremental, scheduled, scored, given, results)
     _maps(outer, manifest, scheduled, results[-1])
     graph = helper.make_graph(
@@ -106,31 +93,31 @@ def _inputs(manifest: Manifest, asked: Asked) -> list[onnx.ValueInfoProto]:
     """Every input is required: some runtimes ignore defaults."""
     channels = manifest.shape[0]
     shapes: dict[str, tuple[int, list[int | str]]] = {
-        PICTURE: (TensorProto.UINT8, ["height", "width", channels]),
-        IMAGE: (TensorProto.FLOAT, [1, *manifest.shape]),
-        COLOUR: (TensorProto.FLOAT, [channels]),
-        TARGET: (TensorProto.INT64, [1]),
-        BATCHES: (TensorProto.INT64, [2]),
-        KNOWN: (TensorProto.FLOAT, [*asked.scheduled.grid.shape]),
+        deployed.PICTURE: (TensorProto.UINT8, ["height", "width", channels]),
+        deployed.IMAGE: (TensorProto.FLOAT, [1, *manifest.shape]),
+        deployed.COLOUR: (TensorProto.FLOAT, [channels]),
+        deployed.TARGET: (TensorProto.INT64, [1]),
+        deployed.BATCHES: (TensorProto.INT64, [2]),
+        deployed.KNOWN: (TensorProto.FLOAT, [*asked.scheduled.grid.shape]),
     }
-    del shapes[PICTURE if asked.recipe is None else IMAGE]
+    del shapes[deployed.PICTURE if asked.recipe is None else deployed.IMAGE]
     if asked.scheduled.refinement is None:
-        del shapes[KNOWN]
+        del shapes[deployed.KNOWN]
     return [helper.make_tensor_value_info(name, *shape) for name, shape in shapes.items()]
 
 
 def _outputs(manifest: Manifest, asked: Asked) -> list[onnx.ValueInfoProto]:
     grid = [*asked.scheduled.grid.shape]
     shapes = {
-        MAP: (TensorProto.FLOAT, grid),
-        DROP: (TensorProto.FLOAT, [*manifest.shape[1:]]),
-        UNCOVERED: (TensorProto.FLOAT, [1, asked.scored.classes]),
-        CHOSEN: (TensorProto.INT64, [1]),
+        deployed.MAP: (TensorProto.FLOAT, grid),
+        deployed.DROP: (TensorProto.FLOAT, [*manifest.shape[1:]]),
+        deployed.UNCOVERED: (TensorProto.FLOAT, [1, asked.scored.classes]),
+        deployed.CHOSEN: (TensorProto.INT64, [1]),
     }
     if asked.scheduled.refinement is not None:
-        shapes[EVALUATED] = (TensorProto.FLOAT, grid)
+        shapes[deployed.EVALUATED] = (TensorProto.FLOAT, grid)
     if asked.recipe is not None:
-        shapes[SEEN] = (TensorProto.FLOAT, [4])
+        shapes[deployed.SEEN] = (TensorProto.FLOAT, [4])
     return [helper.make_tensor_value_info(name, *shape) for name, shape in shapes.items()]
 
 
@@ -141,7 +128,7 @@ def _in_baseline(name: str) -> str:
 def _image_and_fill(outer: Builder, manifest: Manifest, recipe: Preprocessing | None) -> tuple[str, str]:
     """The image [1, C, H, W] and the fill [C], in the units of the source model's input."""
     if recipe is None:
-        return IMAGE, COLOUR
+        return deployed.IMAGE, deployed.COLOUR
     return image_of(outer, recipe, manifest.image_element), model_fill(outer, recipe, manifest.image_element)
 
 
@@ -159,7 +146,7 @@ def _scores(outer: Builder, scheduled: Scheduled) -> str:
     if scheduled.refinement is None:
         return outer.constant(np.full(scheduled.slots, np.nan, np.float32))
     nothing = outer.constant(np.full(1, np.nan, np.float32))
-    return outer("Concat", nothing, outer("Reshape", KNOWN, outer.constant([-1])), nothing, axis=0)
+    return outer("Concat", nothing, outer("Reshape", deployed.KNOWN, outer.constant([-1])), nothing, axis=0)
 
 
 def _maps(outer: Builder, manifest: Manifest, scheduled: Scheduled, scores: str) -> None:
@@ -167,14 +154,14 @@ def _maps(outer: Builder, manifest: Manifest, scheduled: Scheduled, scores: str)
     end = outer.constant(FIRST_SLOT + scheduled.cells)
     cells, shape = outer.part(scores, outer.constant(FIRST_SLOT), end), outer.constant([*scheduled.grid.shape])
     if (refinement := scheduled.refinement) is None:
-        outer("Reshape", cells, shape, name=MAP)
+        outer("Reshape", cells, shape, name=deployed.MAP)
     else:
-        outer("Reshape", cells, shape, name=EVALUATED)
+        outer("Reshape", cells, shape, name=deployed.EVALUATED)
         nearest = outer("Gather", cells, outer.constant(refinement.coarse.cells[refinement.coarse.owner]))
-        outer("Reshape", outer("Where", outer("IsNaN", cells), nearest, cells), shape, name=MAP)
+        outer("Reshape", outer("Where", outer("IsNaN", cells), nearest, cells), shape, name=deployed.MAP)
 
-    unoccluded = outer("Reshape", outer("Gather", UNCOVERED, CHOSEN, axis=1), outer.constant([1, 1]))
-    drop = outer("Sub", unoccluded, MAP)
+    unoccluded = outer("Reshape", outer("Gather", deployed.UNCOVERED, deployed.CHOSEN, axis=1), outer.constant([1, 1]))
+    drop = outer("Sub", unoccluded, deployed.MAP)
     missing = outer("IsNaN", drop)
     zero = outer.number(0)
     axes = ((scheduled.grid.ys, manifest.patch[0], manifest.shape[1]), (scheduled.grid.xs, manifest.patch[1], manifest.shape[2]))
@@ -185,7 +172,7 @@ def _maps(outer: Builder, manifest: Manifest, scheduled: Scheduled, scores: str)
 
     pixels = at_pixels(outer("Where", missing, zero, drop))
     touched = outer("Greater", at_pixels(outer("Cast", missing, to=TensorProto.FLOAT)), zero)
-    outer("Where", touched, outer.number(np.nan), pixels, name=DROP)
+    outer("Where", touched, outer.number(np.nan), pixels, name=deployed.DROP)
 
 
 def linear_weights(corners: IntArray, patch: int, size: int) -> DoubleArray:
