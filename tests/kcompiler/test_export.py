@@ -9,13 +9,17 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from map_models import FILL, SIZE, compiled, exported, run
+from map_models import FILL, SIZE, compiled, exported, run, session
 from networks import NETWORKS, Builder
 from onnx import TensorProto, helper
+from source_file import NEVER_DENSE
 
 import kcompiler
 from kcompiler.cli import main
 from kcompiler.deployment import export_map
+from kcompiler.options import Approximation, Options
+from kcompiler.passes.regions.propagate import Thresholds
+from kcompiler.pipeline import compile_file
 from kcompiler.runtime.bundle.manifest import file_record
 from kcompiler.runtime.deployed import Card
 from kcompiler.runtime.measuring.check import random_image
@@ -70,6 +74,28 @@ def test_approximate_variants_and_boxes_and_edges_travel(tmp_path):
     expected = explainer.explain(image, stride=(2, 3), fill=FILL, region=box, edges="cut", quality=plan)
     np.testing.assert_array_equal(run(opened, image, expected.target, (0, len(card.batches)))["map"], expected.scores)
     assert (card.ys, card.xs, card.variant) == (tuple(expected.ys), tuple(expected.xs), "tau0.1")
+
+
+@pytest.mark.parametrize(
+    ("network", "approximation", "variant", "prefer"),
+    [
+        ("gated", Approximation(Thresholds(1.0, freeze_gates=True)), "gates", {}),
+        ("chain", Approximation(integers=True), "int8", {"Conv": "int8 gemm"}),
+    ],
+)
+def test_variants_of_other_kinds_have_the_bits_of_the_driver(tmp_path, network, approximation, variant, prefer):
+    """Frozen gates, and 8-bit integers, whose scales depend on the positions of a batch."""
+    b = Builder()
+    onnx.save(b.model(NETWORKS[network](b), *SIZE, classes=5, batch="N"), tmp_path / "model.onnx")
+    settings = Options(patch=(5, 5), dense_share=NEVER_DENSE, prefer=prefer, approximations=(approximation,))
+    bundle = compile_file(tmp_path / "model.onnx", settings).save(tmp_path / "model.kc")
+    opened, card, explainer = exported(bundle, stride=2, variant=variant)
+    image = random_image((3, *SIZE), 1)
+    expected = explainer.explain(image, stride=2, fill=FILL, quality=kcompiler.SamplingPlan(variant=variant))
+    exact = explainer.explain(image, stride=2, fill=FILL, target=expected.target)
+    found = run(opened, image, expected.target, (0, len(card.batches)))["map"]
+    np.testing.assert_array_equal(found, expected.scores)
+    assert not np.array_equal(found, exact.scores), "it does make a difference"
 
 
 def test_batches_are_shared_out_over_calls(tmp_path):
@@ -169,6 +195,10 @@ def test_exporting_is_all_or_nothing(tmp_path, capsys, monkeypatch):
         (("-o", other, "--force"), 2, "notes.txt"),
         (("-o", tmp_path / "new", "--variant", "tau0.1"), 2, "variants in the bundle: exact"),
         (("-o", tmp_path / "new", "--stride", "0"), 2, "stride"),
+        (("-o", tmp_path / "new", "--drill-down", "4"), 2, "expected STEP,SHARE"),
+        (("-o", tmp_path / "new", "--drill-down", "4,2"), 2, "a share between 0 and 1"),
+        (("-o", tmp_path / "new", "--preprocess"), 2, "compile it with --preprocessing"),
+        (("-o", tmp_path / "new", "--quality", "0.9"), 2, "run 'kcompiler tune'"),
         (("-o", tmp_path / "new", "--region", "0,0,3,3"), 2, "smaller than the patch"),
     ):
         assert export(*arguments)[0] == code
@@ -179,6 +209,23 @@ def test_exporting_is_all_or_nothing(tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / "new" / "card.json").read_text())["variant"] == "exact"
     assert export("-o", tmp_path / "new")[0] == 2
     assert export("-o", tmp_path / "new", "--force", "--stride", "8")[0] == 0
+
+
+def test_compiling_to_a_single_file_writes_a_map_model_and_no_bundle(tmp_path, monkeypatch):
+    b = Builder()
+    onnx.save(b.model(NETWORKS["residual"](b), *SIZE, classes=5, batch="N"), tmp_path / "model.onnx")
+    monkeypatch.setattr(sys, "argv", ["kcompiler", "compile", str(tmp_path / "model.onnx"), "--patch", "5", "--single-file"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.map", "model.onnx"]
+    opened = session(tmp_path / "model.map")
+    bundle = kcompiler.compile(tmp_path / "model.onnx", patch=5)
+    card = json.loads((tmp_path / "model.map" / "card.json").read_text())
+    assert bundle.export(tmp_path / "out").batches == tuple(card["batches"])
+    image = random_image((3, *SIZE), 1)
+    found, expected = (run(one, image, batches=(0, 1))["map"] for one in (opened, session(tmp_path / "out")))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_reductions_by_the_driver_have_no_map_model(tmp_path):
