@@ -51,7 +51,7 @@ def test_damaged_exports_are_refused(example, exported, tmp_path, name, damage):
     if damage == "missing":
         (folder / name).unlink()
     else:
-        other = content[:middle] + (b"\x7f" + content[middle + 1 :] if damage == "altered" else b"")
+        other = content[:middle] + (bytes([content[middle] ^ 1]) + content[middle + 1 :] if damage == "altered" else b"")
         (folder / name).write_bytes(other)
     done = run(example, folder, code=1)
     assert str(folder) in done.stderr
