@@ -26,6 +26,7 @@ from kcompiler.runtime.errors import (
 )
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.explanation import Interrupted
+from kcompiler.runtime.inference.cuda import CudaOptions
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import Progress
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleError",
     "CheckFailed",
+    "CudaOptions",
     "Explainer",
     "HeatMap",
     "ImageError",
@@ -76,6 +78,8 @@ def compile(
     calibrate: bool = False,
     threads: int | None = None,
     preprocessing: Preprocessing | str | Path | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    precision: Literal["float32", "tf32"] = "float32",
 ) -> Bundle:
     """Compiles an ONNX image model for a patch size, and verifies the result against full inference.
 
@@ -108,6 +112,9 @@ def compile(
         calibrate: whether to measure the candidate algorithms of each layer on this machine, instead of predicting their time.
         threads: CPU threads while measuring; None is as many as physical cores.
         preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or the path of its JSON file.
+        device: "cuda" adds variants for CUDA to those for the CPU: constant shapes, and indices that are computed once for all
+            images. They are verified on the CPU, so no GPU is needed to compile.
+        precision: "tf32" adds approximate variants for CUDA, whose float32 products round their operands to 10 bits of mantissa.
 
     Raises:
         ModelError: the model is not valid or cannot be compiled.
@@ -122,6 +129,7 @@ def compile(
         patch=patch, input_shape=input_shape, layout=layout, bind=bind, output=output, reduce=reduce, reduce_over=reduce_over,
         reduce_box=reduce_box, class_axis=class_axis, extents=extents, convolution=convolution, thresholds=thresholds,
         int8=int8, freeze_gates=freeze_gates, calibrate=calibrate, threads=threads, preprocessing=preprocessing,
+        device=device, precision=precision,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="kcompiler-model-") as scratch:
         return compile_file(as_file(model, Path(scratch)), options)
@@ -133,6 +141,8 @@ def load(
     providers: Sequence[str] | None = None,
     threads: int | None = None,
     memory: int = MEMORY,
+    cuda: CudaOptions | None = None,
+    compiled_for: Literal["cpu", "cuda"] | None = None,
 ) -> Explainer:
     """Opens a compiled bundle. Needs neither onnx nor the compiler.
 
@@ -142,13 +152,19 @@ def load(
             this ONNX Runtime has it and it starts, else the CPU.
         threads: CPU threads; None is as many as physical cores that this process may use.
         memory: bytes that all concurrent batches of positions together may take, beside weights and cached activations.
+        cuda: how sessions use CUDA, where they run there; None is float32 without TF32, and no CUDA graphs.
+        compiled_for: device whose variants are run; None is that of the providers. Variants for CUDA run on the CPU, too, more
+            slowly: to verify them.
 
     Raises:
         BundleError: not a bundle, incomplete, altered, or of another format version.
-        ProviderError: ONNX Runtime or a requested provider is absent.
+        ProviderError: ONNX Runtime or a requested provider is absent, or CUDA does not start.
     """
     folder = Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder
-    return Explainer(folder, providers=providers, threads=threads, memory=memory, owner=bundle).open()
+    explainer = Explainer(
+        folder, providers=providers, threads=threads, memory=memory, cuda=cuda, compiled_for=compiled_for, owner=bundle
+    )
+    return explainer.open()
 
 
 def export(

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.head import Head
 from kcompiler.options import Options
 from kcompiler.passes.choosing.choice import Choice, Chooser
+from kcompiler.passes.choosing.devices import Device
 from kcompiler.passes.choosing.report import make_report
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rewriting.rewrite import Rewritten, incremental_graph
@@ -96,6 +97,15 @@ class Analysed:
         """
         yield from ((self.chooser, budget, self.choice.batch) for budget in ERROR_BUDGETS[1:])
         yield self.chooser.preferring({"Conv": SAME_SUMS}), 0.0, None
+
+
+def on_device(analysed: Analysed, options: Options, device: Device) -> Analysed:
+    """``analysed``, chosen and rewritten anew for ``device``, by the rates assumed of it."""
+    exact = analysed.chooser
+    direct = exact.direct or not device.transforms
+    chooser = Chooser(analysed.graph, options.patch, prefer=options.prefer, direct=direct, dense=exact.dense, device=device)
+    choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
+    return replace(analysed, chooser=chooser).by(choice, options)
 
 
 def rewritten_by(graph: gs.Graph, choice: Choice, options: Options) -> Rewritten:

@@ -18,9 +18,10 @@ from kcompiler.passes.rewriting.store import WeightsFile
 from kcompiler.runtime import deployed
 from kcompiler.runtime.arrays import AnyArray, ByteArray, FloatArray
 from kcompiler.runtime.bundle.files import check_folder_replaceable, replace_folder
-from kcompiler.runtime.bundle.manifest import Manifest, Variant
+from kcompiler.runtime.bundle.manifest import Manifest
 from kcompiler.runtime.bundle.plans import EVERYTHING, SamplingPlan, Tuned
 from kcompiler.runtime.bundle.targets import Score
+from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.deployed import Card, TestVector, is_of_export
 from kcompiler.runtime.errors import CheckFailed, UsageError
 from kcompiler.runtime.explainer import Explainer

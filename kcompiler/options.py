@@ -17,6 +17,7 @@ from kcompiler.passes.source.image_layout import Layout
 from kcompiler.passes.source.load import Source
 from kcompiler.passes.source.source_inputs import Value
 from kcompiler.runtime.bundle.reduction import How, Over
+from kcompiler.runtime.bundle.variant import DeviceName
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 
@@ -60,7 +61,8 @@ class Options:
         bind: values of the inputs other than the image, by name.
         output: name of the output to explain, where the model has several.
         reducing: how to reduce a dense output to a number per class.
-        extents: "tight" (the extent that each batch needs) or "static" (that of the worst position, in constant shapes).
+        extents: "tight" (the extent that each batch needs), "static" (that of the worst position, in constant shapes), or
+            "classes" (those of a class of positions), which variants for other devices than the CPU have.
         convolution: "auto" or "direct" (no transformed-domain convolutions).
         preprocessing: recipe for reading pictures, and labels.
         calibrate: whether to measure the convolution algorithms on this machine, instead of predicting their time.
@@ -68,6 +70,8 @@ class Options:
         dense_share: a node runs dense if its mean region covers more than this share of its map; None decides by predicted times.
         approximations: approximate variants to compile beside the exact one.
         prefer: preferred lowering by operator or node name, where it applies.
+        device: what to compile for beside the CPU; "cpu" for nothing else.
+        precision: "tf32" adds approximate variants for the device, whose products round their operands to TF32.
     """
 
     patch: tuple[int, int]
@@ -76,7 +80,7 @@ class Options:
     bind: Mapping[str, Value] = field(default_factory=dict)
     output: str | None = None
     reducing: Reducing | None = None
-    extents: Literal["tight", "static"] = "tight"
+    extents: Literal["tight", "static", "classes"] = "tight"
     convolution: Literal["auto", "direct"] = "auto"
     preprocessing: Preprocessing | None = None
     calibrate: bool = False
@@ -84,6 +88,8 @@ class Options:
     dense_share: float | None = None
     approximations: tuple[Approximation, ...] = ()
     prefer: Mapping[str, str] = field(default_factory=dict)
+    device: DeviceName = "cpu"
+    precision: Literal["float32", "tf32"] = "float32"
 
 
 def check_options(source: Source, options: Options) -> None:
@@ -100,9 +106,13 @@ def check_options(source: Source, options: Options) -> None:
     for name, value, choices in (
         ("extents", options.extents, ("tight", "static")),
         ("convolution", options.convolution, ("auto", "direct")),
+        ("device", options.device, ("cpu", "cuda")),
+        ("precision", options.precision, ("float32", "tf32")),
     ):
         if value not in choices:
             raise UsageError(f"{name} is {value!r}, expected {' or '.join(map(repr, choices))}")
+    if options.precision != "float32" and options.device == "cpu":
+        raise UsageError(f"precision {options.precision} is of CUDA devices; add --device cuda")
     _, height, width = source.shape
     if not (1 <= options.patch[0] <= height and 1 <= options.patch[1] <= width):
         raise UsageError(

@@ -11,10 +11,16 @@ from kcompiler.analysed import Analysed
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.choosing import costs
 from kcompiler.passes.choosing.choice import Chooser, geometries
+from kcompiler.passes.choosing.classes import extent_classes
+from kcompiler.passes.choosing.devices import CPU, Device
 from kcompiler.passes.rewriting.baseline import baseline_graph
+from kcompiler.passes.rewriting.separate import separated
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.source.inputs import bound_record
-from kcompiler.runtime.bundle.manifest import FILES, FORMAT, PATCH_KEY, Geometry, Manifest, Variant, file_record, patch_text
+from kcompiler.runtime.bundle.manifest import BASELINE, FILES, FORMAT, INCREMENTAL, PATCH_KEY, Manifest, file_record, patch_text
+from kcompiler.runtime.bundle.stored import WEIGHTS_KEY, stored_text
+from kcompiler.runtime.bundle.variant import DeviceName, Geometry, Variant
+from kcompiler.runtime.inference.schedule import Extents
 from kcompiler.runtime.inference.sessions import onnxruntime
 
 APPROXIMATE_BUDGET = 1e-3
@@ -24,11 +30,16 @@ APPROXIMATE_BUDGET = 1e-3
 def write_approximate(
     analysed: Analysed, options: Options, approximation: Approximation, folder: Path, weights: WeightsFile
 ) -> list[Variant]:
-    """Writes an approximate variant of ``analysed``; returns [] where it would equal the exact variant, or is not worthwhile."""
+    """Writes an approximate variant of ``analysed``, for its device.
+
+    Returns [] where the variant would equal the exact one or is not worthwhile, or where the device lacks 8-bit integer products.
+    """
     exact = analysed.chooser
+    if approximation.integers and not exact.device.integers:
+        return []
     chooser = Chooser(
-        analysed.graph, options.patch, prefer=options.prefer, direct=exact.direct, dense=exact.dense, rates=exact.rates,
-        thresholds=approximation.thresholds, integers=approximation.integers,
+        analysed.graph, options.patch, prefer=options.prefer, direct=exact.direct, dense=exact.dense, device=exact.device,
+        rates=exact.rates, thresholds=approximation.thresholds, integers=approximation.integers,
     )  # fmt: skip
     if exact.dense or (chooser.same_regions(exact) and not approximation.integers):
         return []
@@ -38,30 +49,56 @@ def write_approximate(
     if choice.plan.all_dense or (approximation.integers and not choice.integers):
         return []
     approximate = replace(analysed, chooser=chooser).by(choice, options)
-    name = approximation.name
-    files = f"baseline-{name}.onnx", f"incremental-{name}.onnx"
-    return [write_variant(approximate, name, files, options, folder, weights)]
+    return [write_variant(approximate, approximation.name, options, folder, weights)]
 
 
-def left_out(options: Options, written: Sequence[Variant]) -> tuple[str, ...]:
-    """Notes on requested approximations without a variant."""
+def left_out(options: Options, device: DeviceName, written: Sequence[Variant]) -> tuple[str, ...]:
+    """Notes on requested approximations without a variant for ``device``."""
     names = {variant.name for variant in written}
+    on = "" if device == CPU.name else f" for {device}"
+    why = "its regions would be the exact variant's, or it is predicted to take longer than full inference"
+    lacking = "ONNX Runtime has no 8-bit integer products there"
     return tuple(
-        f"no variant {a.name}: its regions would be the exact variant's, or it is predicted to take longer than full inference"
+        f"no variant {a.name}{on}: {lacking if a.integers and device != CPU.name else why}"
         for a in {requested.name: requested for requested in options.approximations}.values()
         if a.name not in names
     )
 
 
-def write_variant(
-    analysed: Analysed, name: str, files: tuple[str, str], options: Options, folder: Path, weights: WeightsFile
-) -> Variant:
-    """Writes the baseline and the incremental model of a variant to ``files`` (their names), and returns its record."""
-    choice, plan, rewritten = analysed.choice, analysed.plan, analysed.rewritten
-    baseline, incremental = files
+def files_of(device: Device, name: str) -> tuple[str, str, str]:
+    """Names of the baseline, the incremental and the index model of a variant."""
+    if (device.name, name) == (CPU.name, "exact"):
+        return BASELINE, INCREMENTAL, ""
+    suffix = name if device.name == CPU.name else f"{device.name}.{name}"
+    return f"baseline-{suffix}.onnx", f"incremental-{suffix}.onnx", f"index-{suffix}.onnx"
+
+
+def with_tf32(name: str) -> str:
+    """Name of the variant ``name`` with its products in TF32."""
+    return "tf32" if name == "exact" else f"{name}.tf32"
+
+
+def write_variant(analysed: Analysed, name: str, options: Options, folder: Path, weights: WeightsFile) -> Variant:
+    """Writes the models of a variant for the device that it was analysed for, and returns its record.
+
+    Where extents are those of classes, indices are computed by a model of their own.
+    """
+    choice, plan, rewritten, device = analysed.choice, analysed.plan, analysed.rewritten, analysed.chooser.device
+    baseline, incremental, index = files_of(device, name)
+    patch = {PATCH_KEY: patch_text(options.patch)}
     write_model(baseline_graph(analysed.graph, plan, rewritten.cached), folder / baseline, weights)
-    weight_bytes = write_model(rewritten.graph, folder / incremental, weights, {PATCH_KEY: patch_text(options.patch)})
+    regions = geometries(analysed.graph, plan)
+    by_class = options.extents == "classes"
+    parts = separated(rewritten) if by_class else None
+    stored = write_model(parts.incremental if parts else rewritten.graph, folder / incremental, weights, patch)
+    if parts:
+        write_model(parts.index, folder / index, weights, {**patch, WEIGHTS_KEY: stored_text(stored)})
+    _, height, width = analysed.source.shape
+    extents = Extents.of(regions, options.patch)
     return Variant(
+        device=device.name,
+        index=index if by_class else None,
+        classes=extent_classes(extents, (height, width), options.patch, device.classes) if by_class else (),
         name=name,
         threshold=plan.thresholds.everywhere,
         node_thresholds=dict(plan.thresholds.nodes),
@@ -72,11 +109,11 @@ def write_variant(
         incremental=incremental,
         batch=choice.batch,
         few=choice.few,
-        weight_bytes=weight_bytes,
+        weight_bytes=sum(weight.bytes for weight in stored.values()),
         bytes_per_position=costs.bytes_per_position(analysed.graph, plan, choice.layouts.lowerings),
         bytes_per_batch=costs.bytes_per_batch(plan, rewritten.cached),
         predicted_speedup=choice.full_seconds / choice.seconds,
-        geometries=tuple(Geometry(work=w, heights=y, widths=x) for w, y, x in geometries(analysed.graph, plan)),
+        geometries=tuple(Geometry(work=w, heights=y, widths=x) for w, y, x in regions),
     )
 
 

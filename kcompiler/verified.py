@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from kcompiler.analysed import Analysed
+from kcompiler.analysed import Analysed, on_device
 from kcompiler.options import Options, check_labels
 from kcompiler.passes.choosing.choice import Choice
+from kcompiler.passes.choosing.devices import CPU, DEVICES
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
-from kcompiler.runtime.bundle.manifest import BASELINE, FULL, INCREMENTAL, MANIFEST, WEIGHTS, Manifest, Variant, file_record
+from kcompiler.runtime.bundle.manifest import FILES, FULL, MANIFEST, WEIGHTS, Manifest, file_record
+from kcompiler.runtime.bundle.variant import DeviceName, Variant
 from kcompiler.runtime.errors import BundleError, CheckFailed
 from kcompiler.runtime.exactness.compare import Comparison, incomparable
-from kcompiler.variants import left_out, manifest_of, write_approximate, write_variant
+from kcompiler.variants import left_out, manifest_of, with_tf32, write_approximate, write_variant
 
 VERIFIED_POSITIONS, VERIFIED_CLOSELY = 36, 72
 """Compared positions, fewer for large models: the corners, and a position for every alignment to strides. The second figure is
@@ -45,8 +47,6 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
         CheckFailed: no attempt agrees with full inference, or an approximate variant is unsound.
     """
     own_output = analysed.graph.outputs[0].name
-    approximate: list[Variant] = []
-    tried: list[Tried] = []
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
         classes = verify_normalised(
@@ -54,46 +54,131 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             analysed.head.reduction,
         )  # fmt: skip
         check_labels(options, classes, two_classes=analysed.head.two_classes(classes))
-        verifiers, mark = (Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY)), weights.mark()
+        verifiers = Verifiers(Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY))
+        mark = weights.mark()
 
         def write(attempt: Analysed) -> Manifest:
             weights.rewind(mark)
-            exact = write_variant(attempt, "exact", (BASELINE, INCREMENTAL), options, folder, weights)
+            exact = write_variant(attempt, "exact", options, folder, weights)
             manifest = manifest_of(attempt, options, exact, classes, folder)
             _write(folder, manifest)
             return manifest
 
-        for attempt in _attempts(analysed, options, tried):
-            manifest = write(attempt)
-            tried.append(Tried(attempt.choice, _compared(*verifiers)))
-            if tried[-1].comparison.agrees and tried[-1].comparison.share <= VERIFIED_SHARE:
-                break
-        settled = _settled(tried)
-        if settled is tried[-1]:
-            analysed = attempt
-        else:
-            analysed = analysed.by(settled.choice, options)
-            manifest = write(analysed)
-        comparison = settled.comparison
-        if not comparison.agrees:
-            raise CheckFailed(
-                DEFECT.format(f"{manifest.model}: the compiled model disagrees with full inference ({comparison.reason})")
-            )
-        for approximation in {requested.name: requested for requested in options.approximations}.values():
-            approximate += write_approximate(analysed, options, approximation, folder, weights)
-    notes = (*manifest.report.notes, *_given_up(analysed, tried), *left_out(options, approximate))
-    report = manifest.report.model_copy(update={"largest_error": comparison.largest_error, "notes": notes})
-    variants = (*manifest.variants, *approximate)
-    files = {
-        **manifest.files,
-        **{name: file_record(folder / name) for variant in variants for name in (variant.baseline, variant.incremental)},
-    }
-    files[WEIGHTS] = file_record(folder / WEIGHTS)
-    manifest = manifest.model_copy(update={"report": report, "variants": variants, "files": files})
+        analysed, manifest, tried = settled(analysed, options, write, verifiers, CPU.name)
+        approximate = _approximate(analysed, options, folder, weights)
+        device_variants, device_notes = _for_device(analysed, options, folder, weights, manifest, verifiers)
+    notes = (*manifest.report.notes, *_given_up(analysed, tried), *left_out(options, CPU.name, approximate), *device_notes)
+    report = manifest.report.model_copy(update={"largest_error": _kept(tried).comparison.largest_error, "notes": notes})
+    manifest = manifest.model_copy(update={"report": report, "variants": (*manifest.variants, *approximate)})
+    manifest = _complete(manifest, folder, device_variants)
     _write(folder, manifest)
-    if unsound := verifiers[0].unsound():
+    if unsound := verifiers.quick.unsound(CPU.name):
         raise CheckFailed(DEFECT.format(f"{manifest.model}: an approximate variant is not sound ({unsound})"))
     return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Verifiers:
+    """Compare a written bundle with full inference, at few positions or at more."""
+
+    quick: Verifier
+    close: Verifier
+
+    def compared(self, device: DeviceName) -> Comparison:
+        """The comparison of a device's exact variant, at more positions where that at few is inconclusive."""
+        try:
+            comparison = self.quick.compared(device)
+        except BundleError as error:  # full inference has been loaded before, so it is the compiled graph
+            return incomparable(f"the compiled graph does not load ({error})")
+        inconclusive = comparison.agrees and VERIFIED_AT_ONCE < comparison.share <= VERIFIED_SHARE
+        return self.close.compared(device) if inconclusive else comparison
+
+
+def settled(
+    analysed: Analysed, options: Options, write: Callable[[Analysed], Manifest], verifiers: Verifiers, device: DeviceName
+) -> tuple[Analysed, Manifest, list[Tried]]:
+    """Writes attempts, by ``write``, until the exact variant for ``device`` agrees with full inference with a margin.
+
+    Returns:
+        what is written at the end, its manifest, and all attempts.
+
+    Raises:
+        CheckFailed: no attempt agrees.
+    """
+    tried: list[Tried] = []
+    for attempt in _attempts(analysed, options, tried):
+        manifest = write(attempt)
+        tried.append(Tried(attempt.choice, verifiers.compared(device)))
+        if tried[-1].comparison.agrees and tried[-1].comparison.share <= VERIFIED_SHARE:
+            break
+    kept = _kept(tried)
+    if kept is tried[-1]:
+        analysed = attempt
+    else:
+        analysed = analysed.by(kept.choice, options)
+        manifest = write(analysed)
+    if not kept.comparison.agrees:
+        raise CheckFailed(
+            DEFECT.format(f"{manifest.model}: the compiled model disagrees with full inference ({kept.comparison.reason})")
+        )
+    return analysed, manifest, tried
+
+
+def _approximate(analysed: Analysed, options: Options, folder: Path, weights: WeightsFile) -> list[Variant]:
+    requested = {approximation.name: approximation for approximation in options.approximations}
+    return [
+        variant
+        for approximation in requested.values()
+        for variant in write_approximate(analysed, options, approximation, folder, weights)
+    ]
+
+
+def _for_device(
+    analysed: Analysed, options: Options, folder: Path, weights: WeightsFile, manifest: Manifest, verifiers: Verifiers
+) -> tuple[list[Variant], tuple[str, ...]]:
+    """Writes the variants for the device that ``options`` name beside the CPU, verified on the CPU; returns them, and notes.
+
+    Raises:
+        CheckFailed: see :func:`write_and_verify`.
+    """
+    device = DEVICES[options.device]
+    if device is CPU:
+        return [], ()
+    options = replace(options, extents="classes")
+    mark = weights.mark()
+
+    def write(attempt: Analysed) -> Manifest:
+        weights.rewind(mark)
+        if attempt.plan.all_dense:  # nothing of the device's own is written: full inference evaluates positions
+            whole = {"device": device.name, "whole": True, "batch": attempt.choice.batch, "predicted_speedup": 1.0}
+            variant = manifest.exact.model_copy(update=whole)
+        else:
+            variant = write_variant(attempt, "exact", options, folder, weights)
+        written = _complete(manifest, folder, [variant])
+        _write(folder, written)
+        return written
+
+    chosen = on_device(analysed, options, device)
+    if chosen.chooser.dense:
+        return list(write(chosen).device_variants), ()
+    chosen, written, tried = settled(chosen, options, write, verifiers, device.name)
+    variants = [*written.device_variants, *_approximate(chosen, options, folder, weights)]
+    notes = (*(f"{device.name}: {note}" for note in _given_up(chosen, tried)), *left_out(options, device.name, variants))
+    if options.precision == "tf32":
+        variants += [variant.model_copy(update={"name": with_tf32(variant.name), "tf32": True}) for variant in variants]
+    _write(folder, _complete(manifest, folder, variants))
+    if unsound := verifiers.quick.unsound(device.name):
+        raise CheckFailed(DEFECT.format(f"{manifest.model}: an approximate variant for {device.name} is not sound ({unsound})"))
+    return variants, notes
+
+
+def _complete(manifest: Manifest, folder: Path, device_variants: Sequence[Variant]) -> Manifest:
+    """``manifest`` with other variants for devices, and with records of all files of the bundle."""
+    variants = (*manifest.variants, *device_variants)
+    names = {*FILES, *(name for variant in variants for name in variant.files)}
+    known = {name: record for name, record in manifest.files.items() if name != WEIGHTS}
+    files = {name: known[name] if name in known else file_record(folder / name) for name in sorted(names)}
+    return manifest.model_copy(update={"device_variants": tuple(device_variants), "files": files})
 
 
 def _attempts(analysed: Analysed, options: Options, tried: Sequence[Tried]) -> Iterator[Analysed]:
@@ -104,7 +189,7 @@ def _attempts(analysed: Analysed, options: Options, tried: Sequence[Tried]) -> I
         yield analysed.whole(options, f"with regions recomputed, {last.reason}")
 
 
-def _settled(tried: Sequence[Tried]) -> Tried:
+def _kept(tried: Sequence[Tried]) -> Tried:
     """The attempt to keep: the last if it has a margin of VERIFIED_SHARE, or if none agrees.
 
     Otherwise all attempts that agree exceed the margin, which transforms do not explain: the fastest of about the least error.
@@ -133,16 +218,6 @@ def _beyond_regions(comparison: Comparison) -> bool:
     parts of a map multiply infinities by zeros, which is NaN.
     """
     return comparison.rounding or bool(np.isinf(comparison.largest_error))
-
-
-def _compared(quick: Verifier, close: Verifier) -> Comparison:
-    """The comparison of the exact variant, at more positions (``close``) where that at few (``quick``) is inconclusive."""
-    try:
-        comparison = quick.compared()
-    except BundleError as error:  # full inference has been loaded before, so it is the compiled graph
-        return incomparable(f"the compiled graph does not load ({error})")
-    inconclusive = comparison.agrees and VERIFIED_AT_ONCE < comparison.share <= VERIFIED_SHARE
-    return close.compared() if inconclusive else comparison
 
 
 def _write(folder: Path, manifest: Manifest) -> None:

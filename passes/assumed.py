@@ -67,3 +67,13 @@ ALIGNMENT = 4096
 TABLE_BYTES = 1 << 20
 """Integer constants below this size stay in the model: index tables, which variants hardly share, and sizes, which ONNX Runtime's
 shape inference needs and does not read from external files."""
+
+CUDA_PRODUCTS, CUDA_CONVOLVED = 45e12, 35e12
+"""FLOP/s of float32 products and convolutions without TF32 on a data-centre GPU (H100, H200). Not measured: two thirds and half
+of the published peak."""
+CUDA_MOVED = 3e12
+"""Bytes/s of passes over its memory. Not measured: two thirds of the published peak."""
+CUDA_NODE = 4e-6
+"""Seconds to start a kernel on it. Not measured."""
+CUDA_CLASSES = 12
+"""Classes of extents; docs/figures.md has the share of the redundancy ratio with tight extents that each number of them keeps."""

@@ -15,7 +15,7 @@ from kcompiler.passes.graphs.values import known_sizes
 from kcompiler.passes.normalising.pads import slides_over_known_cells
 from kcompiler.passes.plan import Plan
 from kcompiler.passes.rewriting.rewrite import Rewritten
-from kcompiler.runtime.bundle.manifest import FILL, OWN_NAMES, POSITIONS, TABLE
+from kcompiler.runtime.bundle.manifest import OWN_NAMES, PREFIXES, TABLE
 from kcompiler.runtime.errors import CheckFailed
 
 OLDEST_OPSET = 18
@@ -37,7 +37,7 @@ def check_normalised(graph: gs.Graph) -> None:
     _check(len(known_sizes(image.shape) or ()) == 3, f"the image {image.name} has the shape {image.shape}")
     _check(graph.opset >= OLDEST_OPSET, f"opset {graph.opset}")
     for name in graph.tensors():
-        _check(name not in OWN_NAMES and not name.startswith(TABLE), f"{name} is the name of an input of compiled models")
+        _check(name not in OWN_NAMES and not name.startswith(PREFIXES), f"{name} is the name of an input of compiled models")
     _check_sorted(graph)
     _check_names(graph)
     for node in graph.nodes if not any(subgraphs(graph)) else ():
@@ -69,13 +69,13 @@ def check_plan(graph: gs.Graph, plan: Plan) -> None:
 
 
 def check_incremental(source: gs.Graph, rewritten: Rewritten) -> None:
-    """After ``rewriting``: the inputs are positions, fill and cached activations, the outputs the source's; sorted, unique names.
+    """After ``rewriting``: inputs are positions, a class, fill, cached activations; outputs the source's; sorted, unique names.
 
     Raises:
         BrokenSpec: an invariant does not hold.
     """
     graph = rewritten.graph
-    expected = {POSITIONS, FILL, *(TABLE + name for name in rewritten.cached)}
+    expected = {*OWN_NAMES, *(TABLE + name for name in rewritten.cached)}
     names = [value.name for value in graph.inputs]
     _check(len(names) == len(set(names)) and set(names) <= expected, f"inputs are {names}, expected some of {sorted(expected)}")
     outputs = [value.name for value in source.outputs]

@@ -12,6 +12,7 @@ from kcompiler.passes.source.load import Source
 from kcompiler.passes.source.source_model import SourceModel
 from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.bundle.reduction import Reduction
+from kcompiler.runtime.bundle.variant import DeviceName
 from kcompiler.runtime.errors import ModelError
 from kcompiler.runtime.exactness.compare import Comparison, compare
 from kcompiler.runtime.exactness.noise import allowed_noise
@@ -118,9 +119,9 @@ class Verifier:
         self.folder, self.count = folder, count
         self.reference: Reference | None = None
 
-    def compared(self) -> Comparison:
-        """The comparison of the exact variant with full inference."""
-        explainer = self._explainer()
+    def compared(self, device: DeviceName = "cpu") -> Comparison:
+        """The comparison of the exact variant for ``device``, run on the CPU, with full inference."""
+        explainer = self._explainer(device)
         if self.reference is None:
             manifest = explainer.manifest
             affordable = FEW if manifest.exact.whole else max(FEW, int(MOST_FLOPS // max(manifest.report.flops, 1)))
@@ -128,23 +129,23 @@ class Verifier:
             self.reference = Reference(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)
         return self.reference.compared(explainer)
 
-    def unsound(self) -> str:
-        """The approximate variants that violate the invariants of any approximation, and why; empty if none does."""
-        explainer = self._explainer()
+    def unsound(self, device: DeviceName = "cpu") -> str:
+        """The approximate variants for ``device`` that violate the invariants of any approximation; empty if none does."""
+        explainer = self._explainer(device)
         assert self.reference is not None, "the exact variant is compared first"
         _, *approximate = explainer.engines.items()
         reasons = ((name, self.reference.unsound(engine)) for name, engine in approximate)
         return "; ".join(f"{name}: {reason}" for name, reason in reasons if reason)
 
-    def _explainer(self) -> Explainer:
-        """An explainer of the current bundle. The reference uses it, too, to run the full model.
+    def _explainer(self, device: DeviceName) -> Explainer:
+        """An explainer of the current bundle and its variants for ``device``. The reference runs the full model by it, too.
 
         A model that takes one image at a time runs on one thread: where quantisation rounds its sums, ONNX Runtime's output
         depends on the number of threads, and workers have one each. A small model does, too: to start workers would take longer.
         """
-        explainer = Explainer(self.folder, providers=("cpu",), graphs=True)
+        explainer = Explainer(self.folder, providers=("cpu",), graphs=True, compiled_for=device)
         if explainer.manifest.largest_batch == 1 or explainer.manifest.report.flops < SMALL_FLOPS:
-            explainer = Explainer(self.folder, providers=("cpu",), threads=1, graphs=True)
+            explainer = Explainer(self.folder, providers=("cpu",), threads=1, graphs=True, compiled_for=device)
         if self.reference is not None:
             self.reference.explainer = explainer
         return explainer

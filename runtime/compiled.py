@@ -13,7 +13,9 @@ from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.bundle.manifest import FULL, Manifest, read_manifest
 from kcompiler.runtime.bundle.targets import Targets
 from kcompiler.runtime.bundle.unaltered import Unaltered
+from kcompiler.runtime.bundle.variant import DeviceName
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.inference.cuda import CudaOptions
 from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.inference.full import USUAL, FullInference, Order
 from kcompiler.runtime.inference.sessions import Machine
@@ -34,6 +36,8 @@ class CompiledModel:
         memory: int = MEMORY,
         owner: object = None,
         graphs: bool = False,
+        compiled_for: DeviceName | None = None,
+        cuda: CudaOptions | None = None,
     ) -> None:
         """Reads the manifest and verifies the bundle's checksums.
 
@@ -44,6 +48,9 @@ class CompiledModel:
             memory: bytes that all concurrent batches of positions together may take, beside cached activations and weights (if
                 the weights are small, each concurrent batch has a copy).
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
+            compiled_for: device whose variants are run; None is that of the providers. Variants for other devices run on the CPU,
+                too, more slowly: to verify them.
+            cuda: how sessions use CUDA, where they run there.
             owner: an object that removes the folder when it is garbage-collected; referenced as long as this object lives.
 
         Raises:
@@ -58,7 +65,8 @@ class CompiledModel:
         self._files = Unaltered(folder, self.manifest.files)
         if isinstance(providers, str):
             raise UsageError(f"providers is {providers!r}, expected a list of names")
-        self.machine = Machine(tuple(providers) if providers is not None else None, threads)
+        self.machine = Machine(tuple(providers) if providers is not None else None, threads, cuda or CudaOptions())
+        self._variants = self.manifest.variants_on(compiled_for or self.machine.device)
         self._memory = memory
         self.engines = self._make_engines()
         """Engines by variant name; the exact variant's first."""
@@ -67,7 +75,7 @@ class CompiledModel:
         full = cache(partial(_full_inference, self._files, self.manifest))  # one session per machine, opened on first use
         return {
             variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
-            for variant in self.manifest.variants
+            for variant in self._variants
         }
 
     @property

@@ -23,10 +23,11 @@ from kcompiler.passes.rewriting import baseline
 from kcompiler.passes.rewriting.rewrite import incremental_graph
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.pipeline import analyse
-from kcompiler.runtime.bundle.manifest import BASELINE, FILL, FULL, INCREMENTAL, MANIFEST
+from kcompiler.runtime.bundle.manifest import FILL, FULL, MANIFEST
 from kcompiler.runtime.exactness.compare import compare
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.inference.engine import Baseline, Engine
+from kcompiler.runtime.inference.baseline import Baseline
+from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.inference.full import side_by_side
 from kcompiler.runtime.inference.sessions import Machine, open_session
 from kcompiler.runtime.inputs.images import cover, fill_image
@@ -132,7 +133,7 @@ def _written(analysed: Analysed, options: Options, folder: Path) -> Explainer:
     folder.mkdir()
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
-        variant = write_variant(analysed, "exact", (BASELINE, INCREMENTAL), options, folder, weights)
+        variant = write_variant(analysed, "exact", options, folder, weights)
     shape = analysed.graph.outputs[0].shape
     manifest = manifest_of(analysed, options, variant, int(np.prod(shape[1:])), folder)
     (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")

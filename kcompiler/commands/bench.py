@@ -50,14 +50,18 @@ def bench_models(
     reading: Reading = AS_DECLARED,
     provider: options.Provider = None,
     threads: options.Threads = None,
+    compiled_for: options.CompiledFor = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Time the compiled path against full inference at its best batch size, in one run."""
     patches, strides = patch or ["16"], stride or [4]
     if min(*strides, positions, rounds) < 1:
         raise UsageError("--stride, --positions and --rounds are numbers of at least 1")
+    from kcompiler.passes.choosing.calibrate import measured_rates
+
     rivals = _rivals(against, module)
-    peak = _gemm_peak(provider, threads)
+    machine = Machine(tuple(provider) if provider else None, threads)
+    peak = measured_rates(machine).products
     results: list[Benchmark] = []
     extra: list[dict[str, float]] = []
     for path, size in product(models, patches):
@@ -71,9 +75,14 @@ def bench_models(
         if not path.is_dir():
             tell("compiling")
             bundle = kcompiler.compile(
-                path, patch=options.patch_size(size), calibrate=calibrate, threads=threads, **reading.arguments
+                path,
+                patch=options.patch_size(size),
+                device=compiled_for or machine.device,
+                calibrate=calibrate,
+                threads=threads,
+                **reading.arguments,
             )
-        explainer = kcompiler.load(bundle, providers=provider, threads=threads)
+        explainer = kcompiler.load(bundle, providers=provider, threads=threads, compiled_for=compiled_for)
         for step in strides:
             results.append(benchmark(explainer, stride=step, sample=positions, rounds=rounds, memory=memory, tell=tell))
             extra.append({name: seconds(explainer, threads) for name, seconds in rivals.items()})
@@ -118,12 +127,6 @@ def _rivals(against: str, module_name: str | None) -> dict[str, Callable[[Explai
         return captum_seconds(module, random_image(explainer.manifest.shape, 0), explainer.manifest.patch, threads)
 
     return {name: {"torch": by_torch, "captum": by_captum}[name] for name in names}
-
-
-def _gemm_peak(provider: list[str] | None, threads: int | None) -> float:
-    from kcompiler.passes.choosing.calibrate import measured_rates
-
-    return measured_rates(Machine(tuple(provider) if provider else None, threads)).products
 
 
 def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:

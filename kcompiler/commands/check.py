@@ -18,15 +18,18 @@ def check_bundle(
     seed: Annotated[int, typer.Option(help="Of the random image and positions.")] = 0,
     provider: options.Provider = None,
     threads: options.Threads = None,
+    compiled_for: options.CompiledFor = None,
 ) -> None:
     """Compare a compiled bundle with full inference, after checking its files against their checksums."""
     if positions < 1:
         raise UsageError(f"--positions is {positions}, expected at least 1")
-    explainer = kcompiler.load(bundle, providers=provider, threads=threads)
+    explainer = kcompiler.load(bundle, providers=provider, threads=threads, compiled_for=compiled_for)
     manifest = explainer.manifest
     sample = sample_positions(manifest.shape[1:], manifest.patch, positions, seed)
     comparison = check(explainer, sample, seed=seed)
-    figures = f"{len(sample)} positions on {explainer.device}, largest error {comparison.largest_error:.3g}"
+    device = explainer.exact.variant.device
+    variants = f" by the variant for {device}" if device != explainer.device else ""
+    figures = f"{len(sample)} positions on {explainer.device}{variants}, largest error {comparison.largest_error:.3g}"
     if not comparison.agrees:
         raise CheckFailed(f"{bundle}: disagrees with full inference: {comparison.reason} ({figures})")
     typer.echo(f"OK {bundle}: {figures}, largest map error {comparison.map_error:.0%} of what is allowed")

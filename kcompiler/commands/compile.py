@@ -42,6 +42,12 @@ def compile_model(
     freeze_gates: Annotated[
         bool, typer.Option("--freeze-gates", help="Add variants that keep squeeze-and-excite gates as for the uncovered image.")
     ] = False,
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="Add variants for CUDA to those for the CPU; needs no GPU.")
+    ] = "cpu",
+    precision: Annotated[
+        Literal["float32", "tf32"], typer.Option(help="Of CUDA variants; tf32 adds approximate ones, in products of TF32.")
+    ] = "float32",
     calibrate: options.Calibrate = False,
     threads: options.Threads = None,
     preprocessing: Annotated[Path | None, typer.Option(help="JSON file: how pictures become inputs, and the labels.")] = None,
@@ -66,12 +72,17 @@ def compile_model(
         calibrate=calibrate,
         threads=threads,
         preprocessing=preprocessing,
+        device=device,
+        precision=precision,
     )
     if single_file:
         bundle.export(target, preprocess=preprocessing is not None, single_file=True, force=force)
     else:
         bundle.save(target, force=force)
     report = bundle.report
+    for variant in bundle.manifest.device_variants:
+        speed = f"batches of {variant.batch}, predicted speed-up {variant.predicted_speedup:.1f}x"
+        typer.echo(f"{target}: {variant.name} for {variant.device}: {'runs whole' if variant.whole else speed}")
     for note in report.notes:
         typer.echo(f"{model}: {note}")
     incremental = sum(node.incremental for node in report.nodes)

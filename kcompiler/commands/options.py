@@ -53,6 +53,10 @@ Patch = Annotated[str, typer.Option(metavar="P | HxW", help="Patch in pixels: a 
 Provider = Annotated[
     list[str] | None, typer.Option(help="ONNX Runtime provider (cpu, cuda, or its full name); repeat for several.")
 ]
+CompiledFor = Annotated[
+    Literal["cpu", "cuda"] | None,
+    typer.Option(help="Run the variants for this device, whatever the provider (default: the provider's device)."),
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads that work at once (default: one for each physical core).")]
 Calibrate = Annotated[bool, typer.Option("--calibrate", help="Measure the algorithms on this machine, to choose the fastest.")]
 ScoreOption = Annotated[

@@ -16,25 +16,25 @@ import onnx_graphsurgeon as gs
 
 from kcompiler.passes import assumed
 from kcompiler.passes.choosing.costs import flops
+from kcompiler.passes.choosing.devices import CPU, Device
 from kcompiler.passes.choosing.layouts import Placement
 from kcompiler.passes.choosing.prices import Priced, Prices, predicted
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.layout import Layouts
 from kcompiler.passes.lowering.select import LOWERINGS
 from kcompiler.passes.lowering.table import Lowering
-from kcompiler.passes.lowering.work import DEFAULT_RATES, Rates
+from kcompiler.passes.lowering.work import Rates
 from kcompiler.passes.plan import Plan, plan_for, whole_plan
 from kcompiler.passes.regions.propagate import EXACT, Thresholds, mean_share, propagate
 from kcompiler.runtime.arrays import IntArray
 from kcompiler.runtime.inference.schedule import Extents, schedule
 from kcompiler.runtime.inputs.positions import make_grid
 
-BATCHES = (16, 32, 64, 128)
 ALIKE = 1.05
 """The smallest batch size whose time is at most this times the best is taken: memory grows with the batch size."""
-SMALL_BATCH, SMALL_GAIN = 8, 0.985
-"""A smaller batch size, and the fraction of the time of the best of ``BATCHES`` that it must be predicted to take at most: the
-time to start operators is only roughly known."""
+SMALL_GAIN = 0.985
+"""Fraction of the time of the best of a device's ``batches`` that its ``small_batch`` must be predicted to take at most: the time
+to start operators is only roughly known."""
 WHOLE_BATCH = 8
 """Batch size of a model that runs whole."""
 FEW = 4
@@ -111,7 +111,8 @@ class Chooser:
         prefer: Mapping[str, str],
         direct: bool,
         dense: str = "",
-        rates: Rates = DEFAULT_RATES,
+        device: Device = CPU,
+        rates: Rates | None = None,
         thresholds: Thresholds = EXACT,
         integers: bool = False,
     ) -> None:
@@ -123,12 +124,14 @@ class Chooser:
             prefer: name of a lowering by operator or node name, used where it applies.
             direct: whether to exclude lowerings in a transformed domain (Winograd).
             dense: the reason to run the model whole; empty if regions may be recomputed.
-            rates: of the machine.
+            device: that the model runs on.
+            rates: of the machine; None takes those assumed of ``device``.
             thresholds: caps on the extent of regions.
             integers: whether lowerings that multiply 8-bit integers are allowed.
         """
         self.thresholds, self.integers = thresholds, integers
-        self.graph, self.patch, self.rates, self.prefer, self.direct, self.dense = graph, patch, rates, prefer, direct, dense
+        self.graph, self.patch, self.prefer, self.direct, self.dense = graph, patch, prefer, direct, dense
+        self.device, self.rates = device, rates or device.rates
         self.prices: Prices = predicted
         self._priced_sizes: dict[int, Priced] = {}
         self.propagation = propagate(graph, patch, thresholds)
@@ -138,7 +141,7 @@ class Chooser:
         step = max(1, len(positions) // SAMPLED_POSITIONS) | 1  # odd, so that every alignment to the strides is sampled
         self.positions: IntArray = positions[::step]
         self.extents = Extents.of(geometries(graph, self.everything), patch)
-        self._placement = Placement(graph, self.everything, self._allowed)
+        self._placement = Placement(graph, self.everything, self._allowed, blocked_layout=device.blocked_layout)
 
     @cached_property
     def _plans(self) -> list[Plan]:
@@ -148,7 +151,11 @@ class Chooser:
         return list({plan.incremental: plan for plan in reversed(plans)}.values())[::-1]
 
     def batches(self, size: int) -> list[IntArray]:
-        """A sample of the scheduler's batches of ``size`` positions: each int64 [N, 2] as (y, x)."""
+        """A sample of the scheduler's batches of ``size`` positions: each int64 [N, 2] as (y, x).
+
+        For a device with classes of extents, all positions of a class stand for any batch of it, since they share its extents.
+        """
+        size = max(size, -(-len(self.positions) // self.device.classes)) if self.device.classes else size
         parts = schedule(self.positions, self.extents, size)
         whole = [part for part in parts if len(part) == size] or parts
         numbers = np.unique(np.linspace(0, len(whole) - 1, min(len(whole), SAMPLED_BATCHES)).round().astype(int))
@@ -176,10 +183,11 @@ class Chooser:
 
     def _best_batch(self, budget: float, dense_share: float | None) -> Choice:
         """The choice at the best batch size, where the cost model places activations in caches or memory by the batch size."""
-        choices = {size: self._for_batch(size, budget, dense_share) for size in (SMALL_BATCH, *BATCHES)}
+        sizes, small = self.device.batches, self.device.small_batch
+        choices = {size: self._for_batch(size, budget, dense_share) for size in (small, *sizes)}
         seconds = {size: self._at(size, caches=True).seconds(choice.plan, choice.layouts) for size, choice in choices.items()}
-        best = next(size for size in BATCHES if seconds[size] <= ALIKE * min(seconds[other] for other in BATCHES))
-        return choices[SMALL_BATCH if seconds[SMALL_BATCH] <= SMALL_GAIN * seconds[best] else best]
+        best = next(size for size in sizes if seconds[size] <= ALIKE * min(seconds[other] for other in sizes))
+        return choices[small if seconds[small] <= SMALL_GAIN * seconds[best] else best]
 
     def _parts(self, choice: Choice) -> tuple[float, float]:
         """Fixed seconds of a batch (weights read, operators started) and seconds per position: a line through two batch sizes."""
@@ -205,7 +213,7 @@ class Chooser:
 
     def _like(self, prefer: Mapping[str, str], dense: str) -> Chooser:
         other = Chooser(
-            self.graph, self.patch, prefer=prefer, direct=self.direct, dense=dense, rates=self.rates,
+            self.graph, self.patch, prefer=prefer, direct=self.direct, dense=dense, device=self.device, rates=self.rates,
             thresholds=self.thresholds, integers=self.integers,
         )  # fmt: skip
         other.prices = self.prices

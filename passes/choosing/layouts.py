@@ -26,8 +26,12 @@ Allowed = Callable[[gs.Node], Sequence[Lowering]]
 class Placement:
     """Layouts for one graph and its regions, for any plan and any choice of lowerings."""
 
-    def __init__(self, graph: gs.Graph, everything: Plan, allowed: Allowed | None = None) -> None:
-        """For ``graph`` and the regions of ``everything``; without ``allowed``, no lowering is replaced by its ``on_maps``."""
+    def __init__(self, graph: gs.Graph, everything: Plan, allowed: Allowed | None = None, *, blocked_layout: bool = True) -> None:
+        """For ``graph`` and the regions of ``everything``; without ``allowed``, no lowering is replaced by its ``on_maps``.
+
+        ``blocked_layout`` is whether ONNX Runtime convolves in NCHWc (on CPUs), for which micro-batches and blocked pastes are.
+        """
+        self._blocked_layout = blocked_layout
         self._graph, self._regions, self._allowed = graph, everything.regions, allowed
         self._tensors = graph.tensors()
         self._cells = {name: _cells(region) for name, region in everything.regions.items()}
@@ -44,9 +48,10 @@ class Placement:
         values, final = {plan.image: ROWS}, dict(lowerings)
         for node in nodes:
             final[node.name], values[node.outputs[0].name] = self._settled(node, values, lowerings[node.name])
-        chains = {chain.nodes[0]: chain for node in nodes for chain in self._microbatches(node, values, plan, batch)}
+        chained = nodes if self._blocked_layout else []
+        chains = {chain.nodes[0]: chain for node in chained for chain in self._microbatches(node, values, plan, batch)}
         conversions = {node.name: self._transitions(node, final[node.name], values, plan, batch) for node in nodes}
-        blocked = frozenset(name for name in values if self._better_blocked(name, plan))
+        blocked = frozenset(name for name in values if self._blocked_layout and self._better_blocked(name, plan))
         return Layouts(final, values, conversions, chains, blocked)
 
     def alone(self, node: gs.Node, lowering: str, batch: int) -> Layouts:

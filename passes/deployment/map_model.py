@@ -21,7 +21,8 @@ from kcompiler.passes.deployment.renamed import rename_tensors
 from kcompiler.passes.rewriting.store import WeightsFile, external_tensor
 from kcompiler.runtime import deployed
 from kcompiler.runtime.arrays import DoubleArray, IntArray
-from kcompiler.runtime.bundle.manifest import TABLE, Manifest, Variant
+from kcompiler.runtime.bundle.manifest import TABLE, Manifest
+from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 

@@ -53,12 +53,16 @@ class Places:
     A request returns a tensor at once; :meth:`finish` emits the nodes that compute all of them.
     """
 
-    def __init__(self, emit: Emitter, positions: gs.Tensor, before: int, count: int, extents: str) -> None:
+    def __init__(
+        self, emit: Emitter, positions: gs.Tensor, before: int, count: int, extents: str, sizing: gs.Tensor | None = None
+    ) -> None:
         """For ``positions`` (int64 [batch]) out of ``count``, of which the first ``before`` are negative.
 
-        Regions have the extent of the largest at any position if ``extents`` is "static", in the batch if it is "tight".
+        Regions have the extent of the largest at any position if ``extents`` is "static", in the batch if it is "tight", and at
+        the positions ``sizing`` (int64 [any number]) if it is "classes".
         """
         self._emit, self._positions, self._before, self._count, self._extents = emit, positions, before, count, extents
+        self._sizing = positions if sizing is None else sizing
         self._spans: list[Spans] = []
         self._numbers: dict[object, int] = {}
         self._requested: dict[object, gs.Variable] = {}
@@ -110,26 +114,29 @@ class Places:
 
     def finish(self) -> None:
         """Emits the nodes that compute all requested tensors."""
-        emit = self._emit
-        places = emit("Add", self._positions, emit.int64(self._before))
+        emit, before = self._emit, self._emit.int64(self._before)
+        places, sizing = emit("Add", self._positions, before), emit("Add", self._sizing, before)
         for rank, origins in self._origins.items():
-            columns = self._moved_inward([origin for origin, _ in origins], places)
+            columns = self._moved_inward([origin for origin, _ in origins], places, sizing)
             self._hand_out(columns, rank, [value for _, value in origins])
         for rank, pairs in self._differences.items():
-            both = (self._moved_inward([pair[side] for pair in pairs], places) for side in (0, 1))
+            both = (self._moved_inward([pair[side] for pair in pairs], places, sizing) for side in (0, 1))
             self._hand_out(emit("Sub", *both), rank, [value for _, _, value in pairs])
         if self._largest:
-            counts = emit("Gather", emit.int32(np.stack([count for count, _ in self._largest], axis=1)), places, axis=0)
+            counts = emit("Gather", emit.int32(np.stack([count for count, _ in self._largest], axis=1)), sizing, axis=0)
             self._split(emit("ReduceMax", counts, emit.int64([0]), keepdims=0), 0, [value for _, value in self._largest])
 
-    def _moved_inward(self, origins: Sequence[_Origins], places: gs.Tensor) -> gs.Variable:
-        """The origins at ``places`` (indices into the tables, int64 [batch]): int32 [batch, origins]."""
+    def _moved_inward(self, origins: Sequence[_Origins], places: gs.Tensor, sizing: gs.Tensor) -> gs.Variable:
+        """The origins at ``places`` (indices into the tables, int64 [batch]): int32 [batch, origins].
+
+        ``sizing`` are indices of the positions that determine the extents.
+        """
         emit = self._emit
         start, length = (np.stack(columns, axis=1) for columns in ([o.start for o in origins], [o.length for o in origins]))
         bound = np.array([o.bound for o in origins])
         if self._extents == "static":
             return emit("Gather", emit.int32(np.minimum(start, bound - length.max(axis=0))), places, axis=0)
-        lengths = emit("ReduceMax", emit("Gather", emit.int32(length), places, axis=0), emit.int64([0]), keepdims=0)
+        lengths = emit("ReduceMax", emit("Gather", emit.int32(length), sizing, axis=0), emit.int64([0]), keepdims=0)
         return emit("Min", emit("Gather", emit.int32(start), places, axis=0), emit("Sub", emit.int32(bound), lengths))
 
     def _hand_out(self, columns: gs.Tensor, rank: int, values: list[gs.Variable]) -> None:

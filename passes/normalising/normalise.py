@@ -33,7 +33,7 @@ from kcompiler.passes.normalising.unblock import unblock
 from kcompiler.passes.normalising.unfuse import FUSED, unfuse
 from kcompiler.passes.source.inputs import element_type
 from kcompiler.passes.source.load import Source
-from kcompiler.runtime.bundle.manifest import OWN_NAMES, TABLE
+from kcompiler.runtime.bundle.manifest import OWN_NAMES, PREFIXES
 from kcompiler.runtime.errors import ModelError
 
 ROWS = "/rows"
@@ -125,7 +125,7 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
 def _free_names(graph: gs.Graph) -> None:
     """Renames tensors that have a name reserved for inputs of compiled models."""
     for tensor in (*graph.tensors().values(), *graph.inputs, *graph.outputs):
-        if tensor.name in OWN_NAMES or tensor.name.startswith(TABLE):
+        if tensor.name in OWN_NAMES or tensor.name.startswith(PREFIXES):
             tensor.name = f"source/{tensor.name}"
 
 

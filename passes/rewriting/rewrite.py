@@ -27,7 +27,7 @@ from kcompiler.passes.regions.geometry import Window
 from kcompiler.passes.regions.region import Region
 from kcompiler.passes.rewriting.baseline import table_shape, table_type
 from kcompiler.passes.rewriting.microbatch import at_least, batch_size, join_at_once, joined, microbatches
-from kcompiler.runtime.bundle.manifest import FILL, POSITIONS, TABLE
+from kcompiler.runtime.bundle.manifest import COLUMNS, FILL, POSITIONS, ROWS, TABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,11 @@ class _Rewriter:
         self.positions = at_least(self.emit, self.requested, parts) if parts else self.requested
         self.positions_y = self.emit("Gather", self.positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", self.positions, self.emit.int64(1), axis=1)
-        image = plan.regions[plan.image]
+        image, by_class = plan.regions[plan.image], extents == "classes"
+        sizing = [self.emit.input(name, np.int64, [name]) if by_class else None for name in (ROWS, COLUMNS)]
         self.places = tuple(
-            Places(self.emit, along, spans.before, len(spans.start), extents)
-            for spans, along in ((image.y, self.positions_y), (image.x, self.positions_x))
+            Places(self.emit, along, spans.before, len(spans.start), extents, positions)
+            for spans, along, positions in zip((image.y, image.x), (self.positions_y, self.positions_x), sizing, strict=True)
         )
         self.source_tensors = source.tensors()
         self.updated: dict[str, Updated] = {}
@@ -271,7 +272,11 @@ class _Rewriter:
 
 
 def incremental_graph(source: gs.Graph, plan: Plan, extents: str, layouts: Layouts) -> Rewritten:
-    """Rewrites ``source`` (normalised) by ``plan`` and ``layouts``. The batch axis is that of its image: free, or 1."""
+    """Rewrites ``source`` (normalised) by ``plan`` and ``layouts``. The batch axis is that of its image: free, or 1.
+
+    The extents of regions are constant ("static"), or those of the largest in a batch ("tight"), or of the largest at the rows
+    and columns of the patch that two more inputs give ("classes").
+    """
     if plan.all_dense:
         return _Rewriter(source, plan, extents, layouts, Emitter(source.copy())).run_whole()
     empty = gs.Graph(name="incremental", opset=source.opset, import_domains=source.import_domains)

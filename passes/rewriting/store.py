@@ -17,6 +17,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from kcompiler.passes import assumed
 from kcompiler.passes.graphs.batch import subgraphs
 from kcompiler.runtime.bundle.manifest import WEIGHTS
+from kcompiler.runtime.bundle.stored import StoredWeight
 
 INLINE_BYTES = 1024
 
@@ -58,11 +59,13 @@ class WeightsFile:
         return self._places[key], data.nbytes
 
 
-def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Mapping[str, str] | None = None) -> int:
+def write_model(
+    graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Mapping[str, str] | None = None
+) -> dict[str, StoredWeight]:
     """Writes ``graph`` to ``path``, its weights to the shared file beside it, and runs the ONNX checker on the result.
 
     Returns:
-        bytes of its weights in that file.
+        the weights in that file, by name.
     """
     constants = {  # by identity: the bodies of If and Loop share constants of the enclosing graph
         id(tensor): tensor
@@ -70,13 +73,15 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
         for tensor in scope.tensors().values()
         if isinstance(tensor, gs.Constant)
     }
-    replaced = []
+    replaced, stored = [], {}
     try:
         for tensor in constants.values():
             values = tensor.values
             if values.nbytes >= _inline(values.dtype):
                 replaced.append((tensor, values))
-                tensor.values = LazyValues(external_tensor("", values, *weights.add(values)))
+                offset, length = weights.add(values)
+                stored[tensor.name] = StoredWeight(str(values.dtype), tuple(values.shape), offset)
+                tensor.values = LazyValues(external_tensor("", values, offset, length))
         model = gs.export_onnx(graph, do_type_check=False, ir_version=10)
     finally:
         for tensor, values in replaced:
@@ -86,7 +91,7 @@ def write_model(graph: gs.Graph, path: Path, weights: WeightsFile, metadata: Map
     weights.flush()
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(path)
-    return sum(values.nbytes for _, values in replaced)
+    return stored
 
 
 def _inline(dtype: np.dtype) -> int:

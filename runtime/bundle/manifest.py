@@ -16,6 +16,7 @@ from kcompiler.runtime.bundle.formats import check_format, what_is_wrong
 from kcompiler.runtime.bundle.plans import Tuned
 from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.bundle.report import Report
+from kcompiler.runtime.bundle.variant import DeviceName, Variant
 from kcompiler.runtime.errors import BundleError
 from kcompiler.runtime.exactness.squashing import Squashing
 from kcompiler.runtime.inputs.elements import Element, ElementName
@@ -37,13 +38,20 @@ FILL = "fill"
 PATCH_KEY = "kcompiler.patch"
 """Metadata key of the incremental model: the patch that its constants are computed for."""
 LARGEST_BATCH = 1 << 16
-OWN_NAMES = (POSITIONS, FILL)
-"""Inputs of the incremental model beside the cached activations."""
+ROWS, COLUMNS = "class/rows", "class/columns"
+"""Inputs of a device's index model: rows and columns of the patch whose regions give a class its extents."""
+OWN_NAMES = (POSITIONS, FILL, ROWS, COLUMNS)
+"""Inputs of the compiled models beside the cached activations."""
 TABLE = "table/"
 """Prefix of the names of cached activations, which are outputs of the baseline model and inputs of the incremental model."""
+INDEX, SHAPE = "index/", "shape/"
+"""Prefixes of the names of what the index model computes for the incremental model: tensors on the device, and shapes, which
+ONNX Runtime reads on the host."""
+PREFIXES = (TABLE, INDEX, SHAPE)
+"""Prefixes that no other tensor of a compiled model has."""
 
-VARIANT_FILE = re.compile(r"(baseline|incremental)-[a-z0-9.]{1,40}\.onnx")
-"""File names of the approximate variants' models."""
+VARIANT_FILE = re.compile(r"(baseline|incremental|index)-[a-z0-9.]{1,40}\.onnx")
+"""File names of the models of variants other than the first."""
 
 
 class FileRecord(Record):
@@ -56,57 +64,6 @@ class FileRecord(Record):
 
     bytes: int
     sha256: str
-
-
-class Geometry(Record):
-    """The extents of the regions of some activations, by patch position; the scheduler groups positions by them.
-
-    Attributes:
-        work: FLOPs per cell, summed over the nodes that compute these activations.
-        heights: height of the region in cells, by the patch's row.
-        widths: width of the region in cells, by the patch's column.
-    """
-
-    work: float
-    heights: tuple[Positive, ...]
-    widths: tuple[Positive, ...]
-
-
-class Variant(Record):
-    """A compiled form of the model. The first variant of a bundle is exact.
-
-    Attributes:
-        name: "exact", or a name made of the approximations.
-        threshold: largest share of a feature map's height and width that is recomputed (the paper's tau); 1 is exact.
-        node_thresholds: thresholds of single nodes, by node name, in place of ``threshold``.
-        integers: whether some matrix products use 8-bit integers.
-        frozen_gates: number of gates (a number per channel, computed from a whole map) that keep the uncovered image's values.
-        whole: whether no node is incremental; full inference then evaluates positions.
-        baseline, incremental: file names of the two models.
-        batch: batch size, in positions, that was predicted fastest.
-        few: number of positions per image below which full inference is predicted to take less time.
-        weight_bytes: size of the incremental model's weights.
-        bytes_per_position: estimated bytes per position of a batch, of the largest tensors alive at the same time.
-        bytes_per_batch: bytes of a batch beside that, whatever its size: a copy of the largest cached activation.
-        predicted_speedup: over full inference, on the machine that the compiler chose lowerings for.
-        geometries: extents of the recomputed regions.
-    """
-
-    name: str
-    threshold: Annotated[float, Field(gt=0, le=1)]
-    node_thresholds: Mapping[str, Annotated[float, Field(gt=0, le=1)]]
-    integers: bool
-    frozen_gates: NotNegative
-    whole: bool
-    baseline: str
-    incremental: str
-    batch: Positive
-    few: NotNegative
-    weight_bytes: NotNegative
-    bytes_per_position: Positive
-    bytes_per_batch: NotNegative
-    predicted_speedup: float
-    geometries: Annotated[tuple[Geometry, ...], Field(min_length=1)]
 
 
 class Bound(Record):
@@ -165,6 +122,7 @@ class Manifest(Record):
         largest_batch: largest batch size of the models; 1 where the source's batch size could not be made free.
         patch: (height, width) in pixels.
         variants: compiled forms of the model, the exact one first.
+        device_variants: the same for other devices than the CPU; for each device the exact one first.
         calibration: measured speeds; None where lowerings were chosen by predicted times.
         tuned: plans for approximate maps; empty until the bundle is tuned.
         extents: whether regions have the extent of the largest in a batch ("tight"), or of the largest there is ("static").
@@ -192,6 +150,7 @@ class Manifest(Record):
     largest_batch: Positive
     patch: tuple[Positive, Positive]
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    device_variants: tuple[Variant, ...] = ()
     calibration: Calibration | None
     tuned: tuple[Tuned, ...]
     extents: Literal["tight", "static"]
@@ -203,6 +162,10 @@ class Manifest(Record):
     @property
     def exact(self) -> Variant:
         return self.variants[0]
+
+    def variants_on(self, device: DeviceName) -> tuple[Variant, ...]:
+        """The variants that run on a device, the exact one first: those compiled for it, else the CPU's."""
+        return tuple(variant for variant in self.device_variants if variant.device == device) or self.variants
 
     @property
     def image_element(self) -> Element:
@@ -280,7 +243,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise BundleError(f"{path}: {what_is_wrong(error, content)}; compile the model again") from error
-    expected = {*FILES, *(name for variant in manifest.variants for name in (variant.baseline, variant.incremental))}
+    expected = {*FILES, *(name for variant in (*manifest.variants, *manifest.device_variants) for name in variant.files)}
     if set(manifest.files) != expected or not all(map(is_own_file, expected)):
         raise BundleError(
             f"{path}: lists the files {sorted(manifest.files)}, expected {sorted(expected)}; compile the model again"

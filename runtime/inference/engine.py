@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
-from kcompiler.runtime.bundle.manifest import FILL, PATCH_KEY, POSITIONS, Manifest, Variant, patch_text
+from kcompiler.runtime.bundle.manifest import PATCH_KEY, POSITIONS, Manifest, patch_text
 from kcompiler.runtime.bundle.unaltered import Unaltered
+from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.errors import BundleError, UsageError
+from kcompiler.runtime.inference.baseline import Baseline, BaselinePass
+from kcompiler.runtime.inference.classes import Classes
 from kcompiler.runtime.inference.full import FullInference, side_by_side
+from kcompiler.runtime.inference.indexed import Indexed
 from kcompiler.runtime.inference.schedule import Extents, schedule
-from kcompiler.runtime.inference.sessions import Machine, onnxruntime
-from kcompiler.runtime.inference.variant_sessions import VariantSessions
+from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.runtime.inference.variant_sessions import sessions_of
 from kcompiler.runtime.inference.workers import Workers
 from kcompiler.runtime.inputs.fills import PatchFill, apart, collage
 from kcompiler.runtime.inputs.images import Fill, cover, covering
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
-
 
 SMALL_BATCH = 8
 """Positions that each concurrent batch must have memory for; with less memory, fewer batches run concurrently."""
@@ -42,25 +40,6 @@ def extents_of(variant: Variant, patch: tuple[int, int]) -> Extents:
     """The extents of a variant's regions, by which its positions are scheduled."""
     geometries = [(geometry.work, geometry.heights, geometry.widths) for geometry in variant.geometries]
     return Extents.of(geometries, patch)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Baseline:
-    """The result of a baseline pass; the cached activations stay on the device.
-
-    Attributes:
-        image: float32 [1, C, H, W], uncovered.
-        fill: float32 [C, H, W], the picture that shows through the patch.
-        patches: makes a patch for each position; None if ``fill`` covers at all positions.
-        feeds: cached activations and fill by input name of the incremental model; empty where full inference evaluates positions.
-        mask: bool [K, cells], the cells of each class in the uncovered image; None unless the driver reduces outputs over them.
-    """
-
-    image: FloatArray
-    fill: FloatArray
-    feeds: dict[str, ort.OrtValue]
-    patches: PatchFill | None = None
-    mask: BoolArray | None = None
 
 
 class Engine:
@@ -89,15 +68,22 @@ class Engine:
             UsageError: the memory does not suffice for one position.
             ProviderError: ONNX Runtime, or a requested provider, is absent.
         """
-        self.folder, self.manifest, self.variant, self.machine = files.folder, manifest, variant, machine
+        self.folder, self.manifest, self.variant = files.folder, manifest, variant
+        self.machine = machine = machine.for_variant(variant)
         self._full, self._graphs = full, graphs
         small_batch = min(variant.batch, manifest.largest_batch, SMALL_BATCH)
         bytes_per_small_batch = variant.bytes_per_batch + variant.bytes_per_position * small_batch
         count, self._share = machine.divided(max(memory // bytes_per_small_batch, 1))
         self.workers = Workers(count)
-        self.sessions = VariantSessions(files, variant, machine, self._share, count)
+        self.sessions = sessions_of(files, variant, machine, self._share, count)
+        self._indexed = self._by_index(variant) if variant.index is not None else None
+        self._pass = BaselinePass(self.sessions, manifest.image, same_memory=self._indexed is not None)
         batch = _batch_within(manifest, variant, memory // count)
         self.batch = min(batch, SIDE_BY_SIDE) if count > 1 and variant.whole and not graphs else batch
+
+    def _by_index(self, variant: Variant) -> Indexed:
+        capturing = self.machine.cuda.graphs and self.machine.device == "cuda"
+        return Indexed(self.sessions, Classes(variant.classes, self._extents), capturing=capturing)
 
     @property
     def device(self) -> str:
@@ -129,35 +115,19 @@ class Engine:
         patches = covered_by if isinstance(covered_by, PatchFill) else None
         picture = image[0] if isinstance(covered_by, PatchFill) else covered_by
         few = not self._graphs and positions is not None and positions < self.variant.few
+        baseline = Baseline(image, picture, patches, self._mask(image), {})
         if few or (self.variant.whole and not self._graphs):
-            return Baseline(image, picture, {}, patches, self._mask(image))
-        session = self.sessions.baseline
-        binding = session.io_binding()
-        binding.bind_cpu_input(self.manifest.image, image)
-        names = [value.name for value in session.get_outputs()]
-        for name in names:
-            binding.bind_output(name, self.device)
-        session.run_with_iobinding(binding)
-        values = dict(zip(names, binding.get_outputs(), strict=True))
-        return self._covered_by(picture, Baseline(image, picture, values, patches, self._mask(image)))
+            return baseline
+        return self._pass.run(baseline)
 
     def _mask(self, image: FloatArray) -> BoolArray | None:
         """The cells of each class, by full inference: rounding in the incremental model would move cells between classes."""
         reduction = self.manifest.reduction
         return self._full(self.machine).mask(image) if reduction is not None and reduction.by_driver else None
 
-    def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
-        """``baseline`` with ``picture``, float32 [C, H, W], as its fill."""
-        if not baseline.feeds:
-            return replace(baseline, fill=picture)
-        rows = np.ascontiguousarray(picture.reshape(len(picture), -1).T)
-        feeds = {**baseline.feeds, FILL: onnxruntime().OrtValue.ortvalue_from_numpy(rows, self.device, 0)}
-        inputs = self.sessions.inputs
-        return replace(baseline, fill=picture, feeds={name: value for name, value in feeds.items() if name in inputs})
-
     def unoccluded(self, baseline: Baseline, *outputs: str) -> FloatArray:
         """The model's outputs for the uncovered image, float32 [K], computed as a position whose fill is the image itself."""
-        own_pixels = self._covered_by(baseline.image[0], baseline)
+        own_pixels = self._pass.covered_by(baseline.image[0], baseline)
         alone = not self._runs_concurrently(own_pixels)
         scores: FloatArray = self._evaluate(own_pixels, np.zeros((1, 2), np.int64), *outputs, alone=alone)[0]
         return scores
@@ -183,11 +153,14 @@ class Engine:
             covered = cover(baseline.image, baseline.fill, positions, self.manifest.patch)
             return self._full(self.machine if alone else self._share).raw(covered, *outputs)
         session = self.sessions.alone if alone else self.sessions.of_worker() if by_worker else self.sessions.incremental
+        names = outputs or (self.manifest.output,)
+        if self._indexed is not None:
+            return side_by_side(self._indexed.run(session, baseline.feeds, positions, names), len(positions))
         binding = session.io_binding()
         for name, value in baseline.feeds.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_cpu_input(POSITIONS, np.ascontiguousarray(positions))
-        for name in outputs or (self.manifest.output,):
+        for name in names:
             binding.bind_output(name, "cpu")
         session.run_with_iobinding(binding)
         return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
@@ -206,6 +179,8 @@ class Engine:
         Batches are smaller than ``self.batch`` where some workers would otherwise be idle in the last round. Positions fewer
         than a batch stay together and run on all threads: the fixed cost of a batch outweighs what splitting would gain.
         """
+        if self._indexed is not None:
+            return self._indexed.classes.batches(positions, size or self.batch)
         if size is not None:
             return schedule(positions, self._extents, size)
         if len(positions) < self.batch:
@@ -270,7 +245,7 @@ class Engine:
             for sample in range(patches.samples):
                 drawn = self.manifest.image_element.fitted(patches.patches(image, group, patch, sample))
                 picture = collage(image, drawn, group)
-                covered = self._covered_by(picture, baseline)
+                covered = self._pass.covered_by(picture, baseline)
                 for number, scores in enumerate(self.evaluate_batches(covered, [group[part] for part in parts], *outputs)):
                     totals[number] = totals[number] + keep(scores)
             for part, total in zip(parts, totals, strict=True):

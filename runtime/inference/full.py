@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.reduction import Reduction
-from kcompiler.runtime.inference.sessions import Machine, open_session
+from kcompiler.runtime.bundle.variant import DeviceName
+from kcompiler.runtime.inference.sessions import Machine, onnxruntime, open_session
 from kcompiler.runtime.inputs.images import cover
 from kcompiler.runtime.inputs.positions import batches
 
@@ -72,7 +73,7 @@ class FullInference:
         """
         self._reduction = reduction if reduction is not None and reduction.by_driver else None
         self._largest_batch = 1 if order.one_by_one else largest_batch
-        machine = replace(machine, threads=1) if order.one_thread else machine
+        self._machine = machine = replace(machine, threads=1) if order.one_thread else machine
         self._session = open_session(model, machine, optimise=order.optimise, pack=order.pack)
         self._image = self._session.get_inputs()[0].name
         self._output = output
@@ -101,6 +102,19 @@ class FullInference:
             values = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
             rows.append(side_by_side(values, part.stop - part.start))
         return np.concatenate(rows)
+
+    @property
+    def device(self) -> DeviceName:
+        """The device that runs it."""
+        return self._machine.device
+
+    def ready(self, images: FloatArray) -> Callable[[], object]:
+        """A function that runs images [N, C, H, W], N at most the largest batch, which lie on the device: to be timed."""
+        binding = self._session.io_binding()
+        device = self._machine.device
+        binding.bind_ortvalue_input(self._image, onnxruntime().OrtValue.ortvalue_from_numpy(images, device, 0))
+        binding.bind_output(self._output, "cpu")
+        return lambda: self._session.run_with_iobinding(binding)
 
     def outputs(
         self,

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kcompiler.runtime.bundle.variant import DeviceName, Variant
 from kcompiler.runtime.errors import BundleError, ProviderError, UsageError
 from kcompiler.runtime.foreign import foreign
+from kcompiler.runtime.inference import cuda
+from kcompiler.runtime.inference.cuda import CudaOptions
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 MOST_THREADS = 1024
-SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": cuda.NAME}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,12 @@ class Machine:
         providers: ONNX Runtime execution providers in order of preference, "cpu" and "cuda" for short; None takes CUDA
             where this build of ONNX Runtime has it and it starts, and the CPU otherwise.
         threads: CPU threads; None is as many as physical cores that this process may use.
+        cuda: how sessions use CUDA, where they run there.
     """
 
     providers: tuple[str, ...] | None = None
     threads: int | None = None
+    cuda: CudaOptions = field(default_factory=CudaOptions)
 
     def __post_init__(self) -> None:
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
@@ -54,12 +59,29 @@ class Machine:
         Raises:
             ProviderError: ONNX Runtime, or a requested provider, is absent.
         """
-        first = provider_names(self.providers, onnxruntime().get_available_providers())[0]
-        if first != SHORT_NAMES["cpu"]:
+        if self.names[0] != SHORT_NAMES["cpu"]:
             return 1, self
         threads = self.threads or _cores()
         count = min(threads, most)
         return count, replace(self, threads=threads - count + 1) if count > 1 else self
+
+    @property
+    def names(self) -> list[str]:
+        """Full names of the providers, in order of preference.
+
+        Raises:
+            ProviderError: ONNX Runtime, or a requested provider, is absent, or CUDA was asked for and does not start.
+        """
+        return provider_names(self.providers, onnxruntime())
+
+    @property
+    def device(self) -> DeviceName:
+        """The device whose variants of a model this machine runs."""
+        return "cuda" if self.names[0] == cuda.NAME else "cpu"
+
+    def for_variant(self, variant: Variant) -> Machine:
+        """This machine, with products in TF32 if ``variant`` has them."""
+        return replace(self, cuda=replace(self.cuda, tf32=variant.tf32)) if variant.tf32 != self.cuda.tf32 else self
 
     def shared_out(self, count: int) -> Machine:
         """The share of each batch in a machine that :meth:`divided` returned beside ``count``, if each has its own session."""
@@ -96,6 +118,7 @@ def open_session(
     pack: bool = True,
     profile: Path | None = None,
     weights: Path | None = None,
+    shared: Mapping[str, ort.OrtValue] | None = None,
 ) -> ort.InferenceSession:
     """Opens a session on ``model``.
 
@@ -106,6 +129,8 @@ def open_session(
         pack: False does not pack the weights of matrix products, so these add up in another order.
         profile: prefix of the file that ONNX Runtime writes its profile to; None does not profile.
         weights: folder of the external weights, if ``model`` is the content of a file.
+        shared: initializers by name, on the machine's device, that other sessions have, too (:func:`cuda.shareable`). Such
+            sessions also share the memory of their activations, unless they capture runs as CUDA graphs. Others capture nothing.
 
     Raises:
         BundleError: ONNX Runtime cannot load the model.
@@ -123,14 +148,22 @@ def open_session(
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve()))
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    providers = provider_names(machine.providers, ort.get_available_providers())
+    providers = machine.names
     if machine.threads is not None or providers[0] == SHORT_NAMES["cpu"]:
         options.intra_op_num_threads = machine.threads or _cores()
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     name = "a model in memory" if isinstance(model, bytes) else model
+    if shared is not None:
+        for key, value in shared.items():
+            options.add_initializer(key, value)
+        if not machine.cuda.graphs:
+            cuda.share_arena(ort)
+            options.add_session_config_entry("session.use_env_allocators", "1")
+    capturing = machine.cuda if shared is not None else replace(machine.cuda, graphs=False)
+    asked = [(name, capturing.provider_options) if name == cuda.NAME else name for name in providers]
     with foreign(lambda why: BundleError(f"{name}: ONNX Runtime cannot load it: {why}")):
-        session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=providers)
+        session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=asked)
     if machine.providers is not None:
         for name in providers:
             if name not in session.get_providers():
@@ -141,16 +174,15 @@ def open_session(
     return session
 
 
-def provider_names(asked: Sequence[str] | None, available: Sequence[str]) -> list[str]:
-    """Full names of the providers to use; the CPU is last, for operators that the others lack.
+def provider_names(asked: Sequence[str] | None, ort: Any) -> list[str]:
+    """Full names of the providers of ``ort`` (onnxruntime) to use; the CPU is last, for operators that the others lack.
 
     Raises:
-        ProviderError: a provider in ``asked`` is not in ``available``.
+        ProviderError: ``ort`` does not have a provider in ``asked``, or CUDA does not start on this machine.
     """
-    cpu = SHORT_NAMES["cpu"]
+    cpu, available = SHORT_NAMES["cpu"], ort.get_available_providers()
     if asked is None:
-        cuda = SHORT_NAMES["cuda"]
-        return [cuda, cpu] if cuda in available else [cpu]
+        return [cuda.NAME, cpu] if cuda.starts(ort) else [cpu]
     names = [SHORT_NAMES.get(name, name) for name in asked]
     for name in names:
         if name not in available:
@@ -158,9 +190,21 @@ def provider_names(asked: Sequence[str] | None, available: Sequence[str]) -> lis
                 f"execution provider {name} was asked for but this ONNX Runtime has only {', '.join(available)}; "
                 "install kcompiler[gpu] for CUDA, or ask for cpu"
             )
+    if cuda.NAME in names and not cuda.starts(ort):
+        raise ProviderError(f"{cuda.NAME} was asked for but does not start on this machine: {cuda.why_not()}; or ask for cpu")
     return names if cpu in names else [*names, cpu]
 
 
-def device_of(session: ort.InferenceSession) -> str:
-    """The device that holds the session's tensors: "cuda" or "cpu"."""
-    return "cuda" if session.get_providers()[0] == SHORT_NAMES["cuda"] else "cpu"
+def bind_output(binding: ort.IOBinding, name: str, device: str, value: ort.OrtValue | None) -> None:
+    """Binds an output to memory on ``device``: that of ``value`` if there is one, else new memory."""
+    if value is None:
+        binding.bind_output(name, device)
+    else:
+        binding.bind_ortvalue_output(name, value)
+
+
+def captured_as(number: int) -> ort.RunOptions:
+    """The options of a run that is captured as CUDA graph ``number``, or replays it if it was; -1 does neither."""
+    options = onnxruntime().RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(number))
+    return options

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kcompiler.runtime.bundle.manifest import Variant
+import numpy as np
+
+from kcompiler.runtime.bundle.stored import WEIGHTS_KEY, stored_weights
 from kcompiler.runtime.bundle.unaltered import Unaltered
-from kcompiler.runtime.inference.sessions import Machine, device_of, open_session
+from kcompiler.runtime.bundle.variant import DeviceName, Variant
+from kcompiler.runtime.inference import cuda
+from kcompiler.runtime.inference.sessions import Machine, onnxruntime, open_session
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -38,6 +43,12 @@ class VariantSessions:
     @cached_property
     def baseline(self) -> ort.InferenceSession:
         return self._open(self._variant.baseline, self._machine)
+
+    @cached_property
+    def index(self) -> ort.InferenceSession:
+        """The session of the model that computes indices from positions, on the CPU."""
+        assert self._variant.index is not None, "only asked for where there is one"
+        return self._open(self._variant.index, Machine(("cpu",), self._machine.threads))
 
     @cached_property
     def incremental(self) -> ort.InferenceSession:
@@ -77,8 +88,19 @@ class VariantSessions:
         machine = self._machine if alone else share
         return self._open(self._variant.incremental, machine, profile=profile)
 
-    def _open(self, name: str, machine: Machine, *, profile: Path | None = None) -> ort.InferenceSession:
-        session = open_session(self._files.folder / name, machine, profile=profile)
+    def of_class(self, number: int) -> ort.InferenceSession | None:
+        """The incremental model's session for batches of a class of extents; None if one session runs all classes."""
+        return None
+
+    def _open(
+        self,
+        name: str,
+        machine: Machine,
+        *,
+        profile: Path | None = None,
+        shared: Mapping[str, ort.OrtValue] | None = None,
+    ) -> ort.InferenceSession:
+        session = open_session(self._files.folder / name, machine, profile=profile, shared=shared)
         self._files.check()
         return session
 
@@ -88,6 +110,48 @@ class VariantSessions:
         return frozenset(value.name for value in self.incremental.get_inputs())
 
     @property
-    def device(self) -> str:
-        """The device that holds the cached activations: "cuda" or "cpu"."""
-        return device_of(self.incremental)
+    def device(self) -> DeviceName:
+        """The device that holds the cached activations."""
+        return self._machine.device
+
+
+class ClassSessions(VariantSessions):
+    """Sessions on CUDA: one of the incremental model for each class of extents. They share weights and activations' memory.
+
+    cuDNN's plan of a convolution holds for one shape, and ONNX Runtime keeps only the last: a session whose shapes alternate
+    would make all plans anew in every batch.
+    """
+
+    def __init__(self, files: Unaltered, variant: Variant, machine: Machine) -> None:
+        """Opens no session yet; see :class:`VariantSessions`."""
+        super().__init__(files, variant, machine, machine, 1)
+        self._of_class: dict[int, ort.InferenceSession] = {}
+
+    @cached_property
+    def _shared(self) -> dict[str, ort.OrtValue]:
+        """The weights on the device, by name."""
+        text = self.index.get_modelmeta().custom_metadata_map[WEIGHTS_KEY]
+        weights = stored_weights(self._files.folder, text)
+        return {name: cuda.shareable(onnxruntime(), np.ascontiguousarray(values)) for name, values in weights}
+
+    def open_incremental(self, profile: Path | None = None, *, alone: bool = False) -> ort.InferenceSession:
+        return self._open(self._variant.incremental, self._machine, profile=profile, shared=self._shared)
+
+    def of_worker(self) -> ort.InferenceSession:
+        return self.incremental
+
+    def of_class(self, number: int) -> ort.InferenceSession:
+        """The class's session, opened on first use; that of the last class is :attr:`incremental`."""
+        if number == len(self._variant.classes) - 1:
+            return self.incremental
+        with self._opening:
+            if number not in self._of_class:
+                self._of_class[number] = self.open_incremental()
+            return self._of_class[number]
+
+
+def sessions_of(files: Unaltered, variant: Variant, machine: Machine, share: Machine, workers: int) -> VariantSessions:
+    """The sessions of a variant on a machine; see :class:`VariantSessions`."""
+    if machine.device == "cuda" and variant.index is not None:
+        return ClassSessions(files, variant, machine)
+    return VariantSessions(files, variant, machine, share, workers)

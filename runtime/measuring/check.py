@@ -10,7 +10,8 @@ import numpy as np
 from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.exactness.compare import Comparison, compare, worst
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.inference.engine import Baseline, Engine
+from kcompiler.runtime.inference.baseline import Baseline
+from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.inference.full import REORDERINGS, FullInference
 from kcompiler.runtime.inputs.elements import FLOAT32, Element
 from kcompiler.runtime.inputs.images import Numbers, fill_image

@@ -13,7 +13,7 @@ import numpy as np
 from kcompiler.runtime.arrays import IntArray
 from kcompiler.runtime.bundle.plans import EVERYTHING
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.inference.engine import Baseline
+from kcompiler.runtime.inference.baseline import Baseline
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,20 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.inference.engine import Baseline
+from kcompiler.runtime.inference.baseline import Baseline
 from kcompiler.runtime.inference.full import FullInference
 from kcompiler.runtime.inference.workers import Workers
 from kcompiler.runtime.inputs.images import cover
 
-FULL_BATCHES = (1, 2, 4, 8, 16)
+FULL_BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 8, 32, 64, 128, 256)}
+"""Batch sizes of full inference to measure, by device."""
 FILL = 0.5
 
 
@@ -48,19 +50,26 @@ class TimedFull:
     workers: Workers
 
     def seconds(self, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int]) -> float:
-        """Seconds per position, over at least 16 positions; includes covering the images."""
-        runs = -(-16 // (self.batch * self.workers.count)) * self.workers.count
-        parts = [np.arange(first, first + self.batch) % len(positions) for first in range(0, runs * self.batch, self.batch)]
+        """Seconds per position, over at least 16; includes covering the images on CPUs. On other devices the images lie there."""
+        count = -(-16 // (self.batch * self.workers.count)) * self.workers.count
+        parts = [np.arange(first, first + self.batch) % len(positions) for first in range(0, count * self.batch, self.batch)]
+        if self.full.device == "cpu":
+            runs = [partial(self._covered, image, fill, positions[part], patch) for part in parts]
+        else:
+            runs = [self.full.ready(cover(image, fill, positions[part], patch)) for part in parts]
         start = time.perf_counter()
-        for _ in self.workers.map(lambda part: self.full.run(cover(image, fill, positions[part], patch)), parts):
+        for _ in self.workers.map(lambda run: run(), runs):
             pass
-        return (time.perf_counter() - start) / (runs * self.batch)
+        return (time.perf_counter() - start) / (count * self.batch)
+
+    def _covered(self, image: FloatArray, fill: FloatArray, positions: IntArray, patch: tuple[int, int]) -> FloatArray:
+        return self.full.run(cover(image, fill, positions, patch))
 
 
 def ways_of_full(explainer: Explainer) -> list[list[TimedFull]]:
     """Full inference at each batch size: with all threads on one batch; then with concurrent batches, if the engine has such."""
     full, workers = explainer.full_inference(), explainer.exact.workers
-    sizes = [size for size in FULL_BATCHES if size <= explainer.manifest.largest_batch]
+    sizes = [size for size in FULL_BATCHES[full.device] if size <= explainer.manifest.largest_batch]
     ways = [[TimedFull(full, size, Workers(1)) for size in sizes]]
     if workers.count > 1:
         share = explainer.full_inference(machine=explainer.machine.divided(workers.count)[1])

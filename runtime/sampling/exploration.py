@@ -11,7 +11,8 @@ from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.plans import SamplingPlan
 from kcompiler.runtime.bundle.targets import Column
 from kcompiler.runtime.errors import UsageError
-from kcompiler.runtime.inference.engine import Baseline, Engine
+from kcompiler.runtime.inference.baseline import Baseline
+from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.inputs.images import Fill
 from kcompiler.runtime.inputs.positions import Grid
 from kcompiler.runtime.sampling.sampling import make_sampler

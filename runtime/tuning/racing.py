@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kcompiler.runtime.arrays import FloatArray, IntArray
-from kcompiler.runtime.bundle.manifest import Variant
+from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.tuning.simulation import Family

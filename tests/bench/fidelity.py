@@ -74,7 +74,7 @@ class Clock:
         self.positions = make_grid(manifest.shape[1:], manifest.patch, STRIDE).positions
         self.chosen = spread(explainer, self.positions, SAMPLED)
         self.ticks: list[float] = []
-        sizes = [size for size in FULL_BATCHES if size <= manifest.largest_batch] or [1]
+        sizes = [size for size in FULL_BATCHES["cpu"] if size <= manifest.largest_batch] or [1]
         times = {size: [self._full(size) for _ in range(3)] for size in sizes}  # the first of the three is for warming up
         self.size = min(sizes, key=lambda size: min(times[size][1:]))
         time_compiled(explainer, explainer.exact.baseline(image, FILL), self.chosen)

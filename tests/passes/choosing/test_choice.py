@@ -192,8 +192,8 @@ def test_compilation_falls_back_until_verification_is_content(tmp_path, monkeypa
     seen = []
 
     class Strict(verified.Verifier):
-        def compared(self):
-            found = super().compared()
+        def compared(self, device="cpu"):
+            found = super().compared(device)
             seen.append(found)
             direct = len(seen) == len(analysed.ERROR_BUDGETS)
             return found if direct else replace(found, output_error=2.0, agrees=False, reason="as told")
@@ -216,9 +216,9 @@ def test_transforms_that_do_not_use_up_the_margin_are_written_again(tmp_path, mo
     usual = compile_file(model, Options(patch=(8, 8)))
 
     class Flat(verified.Verifier):
-        def compared(self):
-            seen.append(lowerings(self._explainer().manifest))
-            return replace(super().compared(), output_error=0.1, map_error=0.9)
+        def compared(self, device="cpu"):
+            seen.append(lowerings(self._explainer(device).manifest))
+            return replace(super().compared(device), output_error=0.1, map_error=0.9)
 
     monkeypatch.setattr(verified, "Verifier", Flat)
     bundle = compile_file(model, Options(patch=(8, 8)))
@@ -237,10 +237,10 @@ def test_a_quick_look_that_leaves_it_open_is_followed_by_a_close_one(tmp_path, m
     seen = []
 
     class Doubtful(verified.Verifier):
-        def compared(self):
-            found = super().compared()
+        def compared(self, device="cpu"):
+            found = super().compared(device)
             seen.append(self.count)
-            direct = lowerings(self._explainer().manifest) <= {"gemm", "regions"}
+            direct = lowerings(self._explainer(device).manifest) <= {"gemm", "regions"}
             error = closely if self.count == verified.VERIFIED_CLOSELY else 0.6
             return replace(found, output_error=0.1 if direct else error, map_error=0.0)
 

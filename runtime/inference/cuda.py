@@ -1,0 +1,111 @@
+"""CUDA: the options of ONNX Runtime's execution provider, and whether it starts on this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import threading
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from kcompiler.runtime.arrays import AnyArray
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+NAME = "CUDAExecutionProvider"
+LIBRARIES = (
+    ("libcuda.so.1", "the NVIDIA driver"),
+    ("libcudart.so.13", "the CUDA 13 runtime"),
+    ("libcublas.so.13", "cuBLAS"),
+    ("libcublasLt.so.13", "cuBLAS"),
+    ("libcufft.so.12", "cuFFT"),
+    ("libcurand.so.10", "cuRAND"),
+    ("libcudnn.so.9", "cuDNN 9"),
+)
+"""What ONNX Runtime's CUDA provider loads on Linux, and what each library belongs to."""
+PROBE = bytes.fromhex(
+    "08083a370a100a017812017922084964656e746974791201705a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a0208014204"
+    "0a001012"
+)
+"""The smallest model that a session opens on: Identity of float32 [1], opset 18. This package writes no ONNX."""
+RUNNING = threading.Lock()
+"""Held while a session runs whose activations lie in memory that it shares with other sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class CudaOptions:
+    """How sessions use CUDA.
+
+    Attributes:
+        tf32: whether float32 products round their operands to TF32. ONNX Runtime's own default is that they do.
+        graphs: whether batches of the same shapes and addresses are captured as CUDA graphs and replayed.
+        search: how cuDNN's convolution algorithms are chosen.
+        channels_last: whether convolutions run on channels-last tensors.
+    """
+
+    tf32: bool = False
+    graphs: bool = False
+    search: Literal["DEFAULT", "HEURISTIC", "EXHAUSTIVE"] = "HEURISTIC"
+    channels_last: bool = False
+
+    @property
+    def provider_options(self) -> dict[str, str]:
+        """The options of the execution provider, by their names in ONNX Runtime."""
+        return {
+            "use_tf32": str(int(self.tf32)),
+            "enable_cuda_graph": str(int(self.graphs)),
+            "cudnn_conv_algo_search": self.search,
+            "cudnn_conv_use_max_workspace": "1",
+            "prefer_nhwc": str(int(self.channels_last)),
+        }
+
+
+@cache
+def starts(ort: Any) -> bool:
+    """Whether the CUDA provider of the module ``ort`` (onnxruntime) starts on this machine."""
+    if NAME not in ort.get_available_providers():
+        return False
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN as installed by pip, if they are
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return NAME in ort.InferenceSession(PROBE, options, providers=[NAME, "CPUExecutionProvider"]).get_providers()
+
+
+def why_not() -> str:
+    """The reason that CUDA does not start, as far as it can be told, and what to do."""
+    missing = [f"{library} ({what})" for library, what in LIBRARIES if not _loads(library)]
+    if not missing:
+        return "all its libraries load; the driver may be too old for them, or show no GPU to this process (nvidia-smi)"
+    if missing[0].startswith("libcuda."):
+        return f"{missing[0]} cannot be loaded: this machine has no NVIDIA GPU, or no driver for it"
+    return f"{', '.join(missing)} cannot be loaded; pip install 'onnxruntime-gpu[cuda,cudnn]' brings what is not the driver's"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def share_arena(ort: Any) -> None:
+    """Lets sessions that ask for it allocate activations from one pool of this process.
+
+    Runs of such sessions must not overlap (:data:`RUNNING`): ONNX Runtime frees memory when it has enqueued its last use.
+    """
+    memory = ort.OrtMemoryInfo("Cuda", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    arena = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state").OrtArenaCfg({})
+    ort.create_and_register_allocator_v2(NAME, memory, {}, arena)
+
+
+def shareable(module: Any, values: AnyArray) -> ort.OrtValue:
+    """``values`` on the device, as several sessions can have them as an initializer: its memory must not be the value's own."""
+    owned = module.OrtValue.ortvalue_from_numpy(values, "cuda", 0)._ortvalue
+    return module.OrtValue(type(owned).from_dlpack(owned.to_dlpack(), values.dtype == np.bool_))
