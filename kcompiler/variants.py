@@ -88,6 +88,9 @@ def write_variant(analysed: Analysed, name: str, options: Options, folder: Path,
     patch = {PATCH_KEY: patch_text(options.patch)}
     write_model(baseline_graph(analysed.graph, plan, rewritten.cached), folder / baseline, weights)
     regions = geometries(analysed.graph, plan)
+    if options.extents == "classes":  # which are of all regions, those that are no work, too: the patch itself
+        image = plan.regions[plan.image]
+        regions.append((0.0, tuple(image.y.lengths.tolist()), tuple(image.x.lengths.tolist())))
     by_class = options.extents == "classes"
     parts = separated(rewritten) if by_class else None
     stored = write_model(parts.incremental if parts else rewritten.graph, folder / incremental, weights, patch)

@@ -149,7 +149,8 @@ def _for_device(
 
     def write(attempt: Analysed) -> Manifest:
         weights.rewind(mark)
-        if attempt.plan.all_dense:  # nothing of the device's own is written: full inference evaluates positions
+        if not any(decision.incremental for decision in attempt.plan.decisions):
+            # Nothing of the device's own is written: full inference evaluates positions.
             whole = {"device": device.name, "whole": True, "batch": attempt.choice.batch, "predicted_speedup": 1.0}
             variant = manifest.exact.model_copy(update=whole)
         else:

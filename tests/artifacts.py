@@ -58,7 +58,7 @@ def models_of(*folders: Path) -> Models:
 def tiny(name: str, folder: Path, **options: object) -> Models:
     b = Builder()
     onnx.save(b.model(NETWORKS[name](b), *SIZE, batch="N"), folder / "model.onnx")
-    return compiled(folder, folder / "model.onnx", exported=True, **options)
+    return compiled(folder, folder / "model.onnx", exported=True, device="cuda", **options)
 
 
 def quantised(network, operators: bool, folder: Path) -> Models:
@@ -117,7 +117,7 @@ def microbatches(folder: Path) -> Models:
 def torch_exported(name: str, folder: Path) -> Models:
     export = pytest.importorskip("models.export", reason="exports need PyTorch")
     assert export.main([name, "-o", str(folder / "model.onnx")]) == 0
-    return compiled(folder, folder / "model.onnx", exported=True, patch=(16, 16))
+    return compiled(folder, folder / "model.onnx", exported=True, patch=(16, 16), device="cuda")
 
 
 RULES = rules()
@@ -130,7 +130,7 @@ QUICK = {
     "static extents": partial(tiny, "concat", extents="static"), "approximate": approximate,
     **{f"{name} pictures, drill-down": partial(pictures, name) for name in ("bilinear", "bicubic", "lanczos")},
     "whole": partial(tiny, "chain", dense_share=0.0),
-    "demo": lambda folder: compiled(folder, ROOT / "models/demo/demo.onnx", exported=True, patch=(16, 16)),
+    "demo": lambda folder: compiled(folder, ROOT / "models/demo/demo.onnx", exported=True, patch=(16, 16), device="cuda"),
 }  # fmt: skip
 
 

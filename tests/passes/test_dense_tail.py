@@ -30,7 +30,9 @@ def tail(path: Path, reader: str, channels: int) -> Path:
     [("Add", 16, 1), ("Concat", 32, 1), ("Mul", 16, 1), ("Add", 12, 0), ("Conv", 16, 0), ("Max", 16, 0)],
 )
 def test_pasted_maps_enter_the_blocked_layout_where_what_reads_them_goes_on_in_it(reader, channels, expected, tmp_path):
-    explainer = assert_exact_everywhere(tail(tmp_path / "model.onnx", reader, channels), Options(patch=(4, 6), dense_share=0.5))
+    explainer = assert_exact_everywhere(
+        tail(tmp_path / "model.onnx", reader, channels), Options(patch=(4, 6), dense_share=0.5, device="cuda")
+    )
     report = explainer.manifest.report
     assert [node.operator for node in report.nodes if node.incremental] == ["Conv", "Relu"]
     assert report.incremental_operators.get("AveragePool", 0) == expected

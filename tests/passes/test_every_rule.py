@@ -164,6 +164,6 @@ def test_operators_are_incremental_and_exact(operator, tmp_path):
     assert operator in {node.op_type for node in b.nodes}
     model = b.model(b.conv(y, 3, pads=[1, 1, 1, 1]), *SIZE, opset=OPSETS.get(operator, 20))
     onnx.save(model, tmp_path / "model.onnx")
-    explainer = assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=PATCH, dense_share=NEVER_DENSE))
+    explainer = assert_exact_everywhere(tmp_path / "model.onnx", Options(patch=PATCH, dense_share=NEVER_DENSE, device="cuda"))
     dense = {node.operator for node in explainer.manifest.report.nodes if not node.incremental}
     assert dense <= {"Flatten", "Gemm"}

@@ -20,13 +20,13 @@ PATCHES = [(1, 1), (5, 5), (4, 7)]
 IMAGES = [(20, 20), (17, 24)]
 
 
-@pytest.mark.parametrize("extents", ["tight", "static"])
+@pytest.mark.parametrize(("extents", "device"), [("tight", "cuda"), ("static", "cpu")])
 @pytest.mark.parametrize("image", IMAGES, ids=str)
 @pytest.mark.parametrize("patch", PATCHES, ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_position_equals_the_source_file(name, patch, image, extents, tmp_path):
+def test_every_position_equals_the_source_file(name, patch, image, extents, device, tmp_path):
     model = save(name, tmp_path / "model.onnx", *image)
-    assert_exact_everywhere(model, Options(patch=patch, extents=extents, dense_share=NEVER_DENSE))
+    assert_exact_everywhere(model, Options(patch=patch, extents=extents, dense_share=NEVER_DENSE, device=device))
 
 
 CHOICES = [
@@ -82,7 +82,7 @@ def test_reading_a_small_part_of_a_map_is_exact(name, tmp_path, monkeypatch):
     """As of maps that are large beside the regions, which tiny networks have none of."""
     monkeypatch.setattr(assumed, "COPIES", 0)
     model = save(name, tmp_path / "model.onnx", 20, 24)
-    assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, convolution="direct"))
+    assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, convolution="direct", device="cuda"))
 
 
 def test_tiles_of_a_small_part_of_a_map_are_exact(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -30,8 +31,10 @@ def equals_full_inference(model: onnx.ModelProto, patch: tuple[int, int], extent
     path = folder / "model.onnx"
     onnx.save(model, path)
     try:
-        bundle = compile_file(path, Options(patch=patch, extents=extents, dense_share=NEVER_DENSE))
-        explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True)
+        options = Options(patch=patch, dense_share=NEVER_DENSE)
+        options = replace(options, device="cuda") if extents == "classes" else replace(options, extents=extents)
+        bundle = compile_file(path, options)
+        explainer = Explainer(bundle.folder, providers=["cpu"], threads=1, graphs=True, compiled_for=options.device)
         positions = sample_positions(explainer.manifest.shape[1:], patch, CHECKED, seed=0)
         comparison = check(explainer, positions, seed=IMAGE_SEED)
         assert comparison.agrees, comparison.reason
@@ -55,7 +58,8 @@ def mutant_is_found(path: Path, options: Options, kind: str, number: int) -> Non
 
 
 PATCHES = st.tuples(st.integers(1, 7), st.integers(1, 7))
-EXTENTS = st.sampled_from(["tight", "static"])
+EXTENTS = st.sampled_from(["tight", "static", "classes"])
+"""The last of the variant for CUDA, the others of that for the CPU."""
 
 
 @settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=PATIENT, database=None, phases=PHASES)
@@ -71,5 +75,5 @@ def test_random_networks_equal_full_inference(model, patch, extents):
 def test_many_random_networks_equal_full_inference_and_their_mutants_do_not(model, patch, extents, kind, number):
     with tempfile.TemporaryDirectory() as folder:
         equals_full_inference(model, patch, extents, Path(folder))
-        options = Options(patch=patch, extents=extents, dense_share=NEVER_DENSE)
+        options = Options(patch=patch, extents="tight" if extents == "classes" else extents, dense_share=NEVER_DENSE)
         mutant_is_found(Path(folder) / "model.onnx", options, kind, number)
