@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -66,7 +67,14 @@ class CompiledModel:
         if isinstance(providers, str):
             raise UsageError(f"providers is {providers!r}, expected a list of names")
         self.machine = Machine(tuple(providers) if providers is not None else None, threads, cuda or CudaOptions())
-        self._variants = self.manifest.variants_on(compiled_for or self.machine.device)
+        self.variants = self.manifest.variants_on(compiled_for or self.machine.device)
+        """Those that run, the exact one first."""
+        if self.machine.device != "cpu" and compiled_for is None and self.variants[0].device == "cpu":
+            warnings.warn(
+                f"{folder}: compiled for the CPU alone, so it will be slow on {self.machine.device}; compile the model with "
+                f"--device {self.machine.device}",
+                stacklevel=3,
+            )
         self._memory = memory
         self.engines = self._make_engines()
         """Engines by variant name; the exact variant's first."""
@@ -75,7 +83,7 @@ class CompiledModel:
         full = cache(partial(_full_inference, self._files, self.manifest))  # one session per machine, opened on first use
         return {
             variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
-            for variant in self._variants
+            for variant in self.variants
         }
 
     @property

@@ -162,7 +162,7 @@ def _plan(model: CompiledModel, request: Request, *, anytime: bool) -> tuple[Tun
         raise UsageError(f"quality {quality!r} at stride {request.stride}: plans are tuned for one stride along y and x")
     fill = described_fill(request.fill, model.manifest.shape)
     target = model.targets.index(request.target) if request.target is not None else None
-    tuned = find_tuned(model.manifest, quality, y, base, fill, target)
+    tuned = find_tuned(model.manifest, quality, y, base, fill, target, model.exact.variant.device)
     return tuned, _checked(model, tuned.plan)
 
 

@@ -198,7 +198,7 @@ def add_tuned(folder: Path, tuned: Tuned) -> Manifest:
     manifest = read_manifest(folder)
 
     def settings(plan: Tuned) -> tuple[object, ...]:
-        return plan.ssim, plan.share, plan.confidence, plan.stride, plan.score, plan.fill, plan.target
+        return plan.ssim, plan.share, plan.confidence, plan.stride, plan.score, plan.fill, plan.target, plan.device
 
     others = tuple(plan for plan in manifest.tuned if settings(plan) != settings(tuned))
     manifest = manifest.model_copy(update={"tuned": (*others, tuned)})

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kcompiler.runtime.bundle.variant import DeviceName
 from kcompiler.runtime.records import NotNegative, Positive, Record
 
 
@@ -97,6 +98,7 @@ class Tuned(Record):
         target: index of the output; None is each image's largest.
         plan: the fastest plan that reached the SSIM.
         evidence: results on the calibration images.
+        device: whose variants the plan was tuned with; those for another device may recompute other regions.
     """
 
     ssim: Annotated[float, Field(gt=0, le=1)]
@@ -109,3 +111,4 @@ class Tuned(Record):
     target: NotNegative | None
     plan: SamplingPlan
     evidence: Evidence
+    device: DeviceName = "cpu"

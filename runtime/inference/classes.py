@@ -27,8 +27,8 @@ class Classes:
         x = np.stack([extents.x[np.array(one.columns) - first_x].max(axis=0) for one in classes])
         self.work: DoubleArray = (y * x) @ extents.weights
         """Work per position of each class, in arbitrary units."""
-        self._covers_row = (extents.y[:, None] <= y).all(axis=2)
-        self._covers_column = (extents.x[:, None] <= x).all(axis=2)
+        self._covers_row: BoolArray = np.all(extents.y[:, None] <= y, axis=2)
+        self._covers_column: BoolArray = np.all(extents.x[:, None] <= x, axis=2)
 
     def covering(self, positions: IntArray) -> BoolArray:
         """Whether each class has the extents that each position, int64 [N, 2], needs: bool [N, classes]."""
@@ -47,7 +47,7 @@ class Classes:
         """
         if len(positions) < LEAST:
             return len(self.classes) - 1
-        return int(self.cheapest(self.covering(positions).all(axis=0)[None])[0])
+        return int(self.cheapest(np.all(self.covering(positions), axis=0, keepdims=True))[0])
 
     def batches(self, positions: IntArray, size: int) -> list[IntArray]:
         """Splits positions, int64 [N, 2], into batches of one class each: arrays of at most ``size`` indices. Deterministic."""

@@ -53,6 +53,7 @@ class TimedFull:
         """Seconds per position, over at least 16; includes covering the images on CPUs. On other devices the images lie there."""
         count = -(-16 // (self.batch * self.workers.count)) * self.workers.count
         parts = [np.arange(first, first + self.batch) % len(positions) for first in range(0, count * self.batch, self.batch)]
+        runs: list[Callable[[], object]]
         if self.full.device == "cpu":
             runs = [partial(self._covered, image, fill, positions[part], patch) for part in parts]
         else:

@@ -9,6 +9,7 @@ import numpy as np
 from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.manifest import Manifest
 from kcompiler.runtime.bundle.plans import Tuned
+from kcompiler.runtime.bundle.variant import DeviceName
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.inputs.fills import PatchFill
@@ -26,8 +27,11 @@ Description = tuple[float, ...] | str | None
 """Description of a fill, see :class:`Tuned`."""
 
 
-def find_tuned(manifest: Manifest, quality: object, stride: int, score: str, fill: Description, target: int | None) -> Tuned:
-    """The best tuned plan for SSIM ``quality`` at a stride and score.
+def find_tuned(
+    manifest: Manifest, quality: object, stride: int, score: str, fill: Description, target: int | None,
+    device: DeviceName = "cpu",
+) -> Tuned:  # fmt: skip
+    """The best plan for SSIM ``quality`` at a stride and score that was tuned with the variants for ``device``.
 
     Prefers, in this order, plans that were tuned with the same fill, for the same target (None: each image's largest), plans
     that are promised, and faster plans.
@@ -37,9 +41,12 @@ def find_tuned(manifest: Manifest, quality: object, stride: int, score: str, fil
     """
     if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 < quality <= 1:
         raise UsageError(f"quality is {quality!r}, expected 'exact', an SSIM above 0 and up to 1, or a sampling plan")
-    fitting = [plan for plan in manifest.tuned if plan.ssim >= quality and (plan.stride, plan.score) == (stride, score)]
+    wanted = stride, score, device
+    fitting = [plan for plan in manifest.tuned if plan.ssim >= quality and (plan.stride, plan.score, plan.device) == wanted]
     if not fitting:
-        listed = ", ".join(f"SSIM {plan.ssim:g} of the {plan.score} at stride {plan.stride}" for plan in manifest.tuned)
+        listed = ", ".join(
+            f"SSIM {plan.ssim:g} of the {plan.score} at stride {plan.stride}{_elsewhere(plan, device)}" for plan in manifest.tuned
+        )
         raise UsageError(
             f"quality {quality:g} of the {score} at stride {stride}: the bundle is tuned for {listed or 'nothing'}; "
             "run 'kcompiler tune'"
@@ -48,6 +55,10 @@ def find_tuned(manifest: Manifest, quality: object, stride: int, score: str, fil
         fitting,
         key=lambda plan: (not _same(fill, plan.fill), target != plan.target, not plan.promised, plan.evidence.seconds),
     )
+
+
+def _elsewhere(plan: Tuned, device: DeviceName) -> str:
+    return "" if plan.device == device else f" by the variants for {plan.device}"
 
 
 def _same(first: Description, second: Description) -> bool:

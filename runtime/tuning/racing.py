@@ -84,6 +84,7 @@ def milder(variant: Variant, other: Variant) -> bool:
         all(mild >= strong for mild, strong in thresholds)
         and variant.integers <= other.integers
         and variant.frozen_gates <= other.frozen_gates
+        and variant.tf32 <= other.tf32
     )
 
 

@@ -81,8 +81,10 @@ def tune(
         deadline: time (of ``time.perf_counter``) after which no samples are read, beyond one for choosing and one for judging.
 
     Raises:
-        UsageError: fewer than two samples, or a map that is not finite.
+        UsageError: fewer than two samples, a map that is not finite, or a plan for export that would be tuned on another device.
     """
+    if goal.for_export and explainer.exact.variant.device != "cpu":
+        raise UsageError("map models are made of the variants for the CPU: tune plans for export with the provider cpu")
     if len(samples) < LEAST_IMAGES:
         raise UsageError(f"{len(samples)} calibration images, expected at least {LEAST_IMAGES}")
     first, second = split(len(samples), goal)
@@ -115,7 +117,7 @@ def _trials(
     if template is None:
         return trials
     plan, start = template[0].family.plans[0], max(0, template[1] - MORE_CAREFUL)
-    variants = worthwhile(explainer.manifest.variants, costs)
+    variants = worthwhile(explainer.variants, costs)
     approximate = [kriging(name, plan.step, plan.correlation, EXPECTED[start:]) for name in variants]
     return trials + race(explainer, approximate, choosing, goal, costs, tell)
 
@@ -124,7 +126,7 @@ def _trials_for_export(
     explainer: Explainer, choosing: Mapping[int, Sample], goal: Goal, costs: Mapping[str, Costs], tell: Tell
 ) -> list[Trial]:
     """Trials of the families that a map model carries out."""
-    return race(explainer, families_for_export(worthwhile(explainer.manifest.variants, costs)), choosing, goal, costs, tell)
+    return race(explainer, families_for_export(worthwhile(explainer.variants, costs)), choosing, goal, costs, tell)
 
 
 def _read(
@@ -179,6 +181,7 @@ def _tuned(
             spot_error=max(result.spot_error for result in served.values()),
             candidates=tuple(_candidate(trial, goal, list(choosing)) for trial in trials),
         ),
+        device=explainer.exact.variant.device,
     )  # fmt: skip
 
 

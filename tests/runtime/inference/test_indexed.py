@@ -15,11 +15,15 @@ import kcompiler
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.regions.propagate import Thresholds
 from kcompiler.pipeline import compile_file
+from kcompiler.runtime.bundle.plans import Evidence, SamplingPlan, Tuned
 from kcompiler.runtime.inference.buffers import Pool
 from kcompiler.runtime.inference.cuda import PROBE
 from kcompiler.runtime.inference.indexed import Captures
 from kcompiler.runtime.inference.sessions import captured_as
 from kcompiler.runtime.inputs.positions import make_grid
+from kcompiler.runtime.sampling.tuned import find_tuned
+from kcompiler.runtime.tuning.trials import Goal
+from kcompiler.runtime.tuning.tuner import tune
 
 SIZE, PATCH = (24, 28), (4, 6)
 
@@ -183,3 +187,22 @@ def test_a_model_that_runs_whole_there_has_no_files_of_its_own(tmp_path):
 def test_the_probe_is_a_model_that_opens():
     session = onnxruntime.InferenceSession(PROBE, providers=["CPUExecutionProvider"])
     assert session.run(None, {"x": np.array([3.0], np.float32)})[0].tolist() == [3.0]
+
+
+def test_plans_are_tuned_for_a_device(bundle):
+    """Another device's variants may recompute other regions."""
+    tuned = Tuned(
+        ssim=0.9, share=0.8, confidence=0.9, promised=True, stride=2, score="output", fill=None, target=None,
+        plan=SamplingPlan(step=2, share=0.5, expected_ssim=0.9), device="cuda",
+        evidence=Evidence(given=2, images=2, held_out=1, kept=1, least_share=0.1, ssim=(0.95,), pearson=1.0, top_overlap=1.0,
+                          rendered_ssim=1.0, evaluated=0.5, seconds=1.0, exact_seconds=2.0, spot_error=0.1, candidates=()),
+    )  # fmt: skip
+    manifest = bundle.manifest.model_copy(update={"tuned": (tuned,)})
+    assert find_tuned(manifest, 0.9, 2, "output", None, None, "cuda") is tuned
+    with pytest.raises(kcompiler.UsageError, match=r"SSIM 0\.9 of the output at stride 2 by the variants for cuda; run"):
+        find_tuned(manifest, 0.9, 2, "output", None, None)
+
+
+def test_plans_for_export_are_tuned_with_the_variants_for_the_cpu(explainer):
+    with pytest.raises(kcompiler.UsageError, match="with the provider cpu"):
+        tune(explainer, [], Goal(for_export=True))

@@ -14,8 +14,10 @@ from kcompiler.runtime.tuning.simulation import Family, Outcome
 from kcompiler.runtime.tuning.trials import Costs, Goal, Trial
 
 
-def variant(name, threshold=1.0, integers=False, gates=0, **node_thresholds):
-    return SimpleNamespace(name=name, threshold=threshold, integers=integers, frozen_gates=gates, node_thresholds=node_thresholds)
+def variant(name, threshold=1.0, integers=False, gates=0, tf32=False, **node_thresholds):
+    return SimpleNamespace(
+        name=name, threshold=threshold, integers=integers, frozen_gates=gates, tf32=tf32, node_thresholds=node_thresholds
+    )
 
 
 def taking(seconds):
@@ -37,6 +39,8 @@ EXACT = variant("exact")
         (variant("a", 0.5), variant("b", 0.6, first=0.4), False),
         (variant("a", 0.5, gates=3), variant("b", 0.4), False),
         (EXACT, variant("b", gates=3), True),
+        (EXACT, variant("b", tf32=True), True),
+        (variant("a", 0.6, tf32=True), variant("b", 0.5), False),
     ],
 )
 def test_milder_variants_approximate_nothing_more(one, other, expected):
