@@ -2,108 +2,33 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-from collections import Counter
-from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import onnxruntime
 import pytest
+from cuda_graphs import BATCH, Compiled, compiled, indices, launched, network, proto
 from networks import NETWORKS, save
 from onnx import numpy_helper
 from source_file import NEVER_DENSE
 from stacks import asked_by, stack
 
-from kcompiler.analysed import Analysed, on_device
-from kcompiler.options import Options
-from kcompiler.passes.choosing.choice import geometries
-from kcompiler.passes.choosing.classes import extent_classes
-from kcompiler.passes.choosing.devices import CUDA
 from kcompiler.passes.graphs.batch import SHAPE_ONLY
-from kcompiler.passes.rewriting.baseline import baseline_graph
 from kcompiler.passes.rewriting.rewrite import Rewritten
-from kcompiler.passes.rewriting.separate import READ_BY_HOST, Separated, separated
-from kcompiler.pipeline import analyse
+from kcompiler.passes.rewriting.separate import READ_BY_HOST, separated
 from kcompiler.runtime.bundle.manifest import COLUMNS, INDEX, POSITIONS, ROWS, SHAPE, TABLE
-from kcompiler.runtime.bundle.variant import ExtentClass
-from kcompiler.runtime.inference.schedule import Extents
 
-ROOT = Path(__file__).parents[3]
-BATCH = 6
+pytest.importorskip("torch", reason="exports need PyTorch")
+
 LAUNCHES = {"demo": 70, "resnet18": 240, "vgg16": 180, "inception_v3": 420, "mobilenet_v2": 180}
 """Most kernels in a batch, those that ONNX Runtime fuses counted separately."""
-WITHOUT_KERNEL = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
-"""Operators that give memory another shape: nothing is launched."""
 SLOW = ("vgg16", "inception_v3")
 NAMED = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in LAUNCHES]
 
 
-@dataclass(frozen=True)
-class Compiled:
-    analysed: Analysed
-    parts: Separated
-    classes: tuple[ExtentClass, ...]
-
-    @property
-    def baseline(self) -> onnx.ModelProto:
-        rewritten = self.analysed.rewritten
-        return proto(baseline_graph(self.analysed.graph, self.analysed.plan, rewritten.cached))
-
-
-def proto(graph: gs.Graph) -> onnx.ModelProto:
-    return gs.export_onnx(graph, do_type_check=False, ir_version=10)
-
-
-def compiled(model: Path, folder: Path, patch: tuple[int, int], dense_share: float | None = None) -> Compiled:
-    """For CUDA, all but verification."""
-    options = Options(patch=patch, dense_share=dense_share, extents="classes", device="cuda")
-    found = on_device(analyse(model, replace(options, extents="tight"), folder), options, CUDA)
-    regions = geometries(found.graph, found.plan)
-    image = found.plan.regions[found.plan.image]
-    regions.append((0.0, tuple(image.y.lengths), tuple(image.x.lengths)))
-    height, width = found.source.shape[1:]
-    return Compiled(found, separated(found.rewritten), extent_classes(Extents.of(regions, patch), (height, width), patch, 4))
-
-
 def tiny(name: str, folder: Path) -> Compiled:
     return compiled(save(name, folder / "model.onnx", 20, 24), folder, (4, 6), NEVER_DENSE)
-
-
-@cache
-def network(name: str) -> Compiled:
-    """One of LAUNCHES, exported in a process of its own."""
-    folder = Path(network.scratch.name) / name  # type: ignore[attr-defined]
-    folder.mkdir()
-    path = ROOT / "models/demo/demo.onnx"
-    if name != "demo":
-        pytest.importorskip("torch")
-        path = folder / "model.onnx"
-        command = [sys.executable, "-m", "models.export", name, "-o", str(path)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-    return compiled(path, folder, (8, 8) if name == "demo" else (16, 16))
-
-
-network.scratch = tempfile.TemporaryDirectory()  # type: ignore[attr-defined]
-
-
-def indices(given: Compiled, number: int, batch: int = BATCH) -> dict[str, np.ndarray]:
-    """What the index graph computes for a batch of a class, by name."""
-    one = given.classes[number]
-    session = onnxruntime.InferenceSession(proto(given.parts.index).SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-    feeds = {
-        POSITIONS: np.tile([one.rows[0], one.columns[0]], (batch, 1)).astype(np.int64),
-        ROWS: np.array(one.rows, np.int64), COLUMNS: np.array(one.columns, np.int64),
-    }  # fmt: skip
-    taken = {value.name for value in session.get_inputs()}
-    return dict(zip(names, session.run(names, {name: value for name, value in feeds.items() if name in taken}), strict=True))
 
 
 def with_known_inputs(model: onnx.ModelProto, values: dict[str, np.ndarray]) -> onnx.ModelProto:
@@ -127,18 +52,6 @@ def shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
         value.name: [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.value_info, *model.graph.output)
     }
-
-
-def launched(graph: gs.Graph) -> Counter[str]:
-    """Operators of the nodes that launch a kernel in every batch: those on constants are folded when the session opens."""
-    constant = {name for name, value in graph.tensors().items() if isinstance(value, gs.Constant)}
-    found: Counter[str] = Counter()
-    for node in graph.nodes:
-        if all(value.name in constant for value in node.inputs if not value.is_empty()):
-            constant |= {value.name for value in node.outputs}
-        elif node.op not in WITHOUT_KERNEL:
-            found[node.op] += 1
-    return found
 
 
 @pytest.mark.parametrize("name", NAMED)
