@@ -10,7 +10,7 @@ import numpy as np
 from kcompiler.runtime.arrays import BoolArray, FloatArray
 from kcompiler.runtime.bundle.manifest import FILL
 from kcompiler.runtime.inference.buffers import Lease, Pool
-from kcompiler.runtime.inference.sessions import bind_output, onnxruntime
+from kcompiler.runtime.inference.sessions import bind_output, onnxruntime, run_bound
 from kcompiler.runtime.inference.variant_sessions import VariantSessions
 from kcompiler.runtime.inputs.fills import PatchFill
 
@@ -58,7 +58,7 @@ class BaselinePass:
         names, earlier = [value.name for value in session.get_outputs()], self._tables.taken()
         for name in names:
             bind_output(binding, name, device, earlier.get(name))
-        session.run_with_iobinding(binding)
+        run_bound(session, binding, device)
         values = earlier or dict(zip(names, binding.get_outputs(), strict=True))
         leases = (self._tables.leased(values),) if self._same_memory else ()
         return self.covered_by(baseline.fill, replace(baseline, feeds=dict(values), leases=leases))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kcompiler.runtime.arrays import AnyArray
+from kcompiler.runtime.errors import ProviderError
+from kcompiler.runtime.foreign import ForeignFailure, foreign
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -109,3 +113,28 @@ def shareable(module: Any, values: AnyArray) -> ort.OrtValue:
     """``values`` on the device, as several sessions can have them as an initializer: its memory must not be the value's own."""
     owned = module.OrtValue.ortvalue_from_numpy(values, "cuda", 0)._ortvalue
     return module.OrtValue(type(owned).from_dlpack(owned.to_dlpack(), values.dtype == np.bool_))
+
+
+ADVICE = (
+    (("no kernel image", "cudaErrorNoKernelImageForDevice"), "this ONNX Runtime has no code for this GPU's architecture"),
+    (
+        ("out of memory", "Failed to allocate memory", "BFCArena"),
+        "the device's memory does not suffice; allow less, see 'memory'",
+    ),
+    (("CUDNN", "CUBLAS", "CUDA"), "update the driver, or ask for cpu"),
+)
+"""What to do about a failure whose text has one of these words."""
+
+
+@contextmanager
+def failures(device: str) -> Iterator[None]:
+    """Raises failures of ONNX Runtime on ``device`` "cuda" as :class:`ProviderError`, with advice; others pass."""
+    try:
+        with foreign():
+            yield
+    except ForeignFailure as failure:
+        why = str(failure)
+        advice = next((advice for words, advice in ADVICE if any(word in why for word in words)), None)
+        if device != "cuda" or advice is None:
+            raise failure.__cause__ or failure from None
+        raise ProviderError(f"CUDA failed: {why}: {advice}") from failure.__cause__

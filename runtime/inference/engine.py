@@ -18,7 +18,7 @@ from kcompiler.runtime.inference.classes import Classes
 from kcompiler.runtime.inference.full import FullInference, side_by_side
 from kcompiler.runtime.inference.indexed import Indexed
 from kcompiler.runtime.inference.schedule import Extents, schedule
-from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.runtime.inference.sessions import Machine, run_bound
 from kcompiler.runtime.inference.variant_sessions import sessions_of
 from kcompiler.runtime.inference.workers import Workers
 from kcompiler.runtime.inputs.fills import PatchFill, apart, collage
@@ -162,7 +162,7 @@ class Engine:
         binding.bind_cpu_input(POSITIONS, np.ascontiguousarray(positions))
         for name in names:
             binding.bind_output(name, "cpu")
-        session.run_with_iobinding(binding)
+        run_bound(session, binding, self.device)
         return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
 
     def _runs_concurrently(self, baseline: Baseline) -> bool:

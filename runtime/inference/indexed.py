@@ -19,7 +19,7 @@ from kcompiler.runtime.arrays import AnyArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.manifest import COLUMNS, POSITIONS, ROWS, SHAPE
 from kcompiler.runtime.inference import cuda
 from kcompiler.runtime.inference.classes import Classes, filled_up
-from kcompiler.runtime.inference.sessions import bind_output, captured_as, onnxruntime
+from kcompiler.runtime.inference.sessions import bind_output, captured_as, onnxruntime, run_bound
 from kcompiler.runtime.inference.variant_sessions import VariantSessions
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ class Indexed:
             for name in names:
                 binding.bind_output(name, "cpu")
             with cuda.RUNNING if device == "cuda" else nullcontext():
-                session.run_with_iobinding(binding)
+                run_bound(session, binding, device)
             return [output[: placed.count] for output in binding.copy_outputs_to_cpu()]
         for name in names:
             bind_output(binding, name, device, placed.results.get(name))
         addresses = [value.data_ptr() for value in (*feeds.values(), *(placed.results.get(name) for name in names)) if value]
-        session.run_with_iobinding(binding, captured_as(self._captures.number(tuple(addresses))))
+        run_bound(session, binding, device, captured_as(self._captures.number(tuple(addresses))))
         placed.results.update(zip(names, binding.get_outputs(), strict=True))
         return [output[: placed.count] for output in binding.copy_outputs_to_cpu()]
 

@@ -162,7 +162,7 @@ def open_session(
             options.add_session_config_entry("session.use_env_allocators", "1")
     capturing = machine.cuda if shared is not None else replace(machine.cuda, graphs=False)
     asked = [(name, capturing.provider_options) if name == cuda.NAME else name for name in providers]
-    with foreign(lambda why: BundleError(f"{name}: ONNX Runtime cannot load it: {why}")):
+    with foreign(lambda why: BundleError(f"{name}: ONNX Runtime cannot load it: {why}")), cuda.failures(machine.device):
         session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=asked)
     if machine.providers is not None:
         for name in providers:
@@ -193,6 +193,16 @@ def provider_names(asked: Sequence[str] | None, ort: Any) -> list[str]:
     if cuda.NAME in names and not cuda.starts(ort):
         raise ProviderError(f"{cuda.NAME} was asked for but does not start on this machine: {cuda.why_not()}; or ask for cpu")
     return names if cpu in names else [*names, cpu]
+
+
+def run_bound(session: ort.InferenceSession, binding: ort.IOBinding, device: str, options: ort.RunOptions | None = None) -> None:
+    """Runs a session on what is bound.
+
+    Raises:
+        ProviderError: CUDA failed.
+    """
+    with cuda.failures(device):
+        session.run_with_iobinding(binding, options)
 
 
 def bind_output(binding: ort.IOBinding, name: str, device: str, value: ort.OrtValue | None) -> None:
