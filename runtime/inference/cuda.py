@@ -119,7 +119,7 @@ ADVICE = (
     (("no kernel image", "cudaErrorNoKernelImageForDevice"), "this ONNX Runtime has no code for this GPU's architecture"),
     (
         ("out of memory", "Failed to allocate memory", "BFCArena"),
-        "the device's memory does not suffice; allow less, see 'memory'",
+        "the device's memory does not suffice: allow less, see 'memory'",
     ),
     (("CUDNN", "CUBLAS", "CUDA"), "update the driver, or ask for cpu"),
 )

@@ -37,11 +37,14 @@ def export(folder, name, exporter, head):
 @pytest.mark.parametrize(("name", "exporter", "head"), CASES)
 def test_64_positions_equal_full_inference(name, exporter, head, tmp_path):
     path = export(tmp_path, name, exporter, head)
-    bundle = kcompiler.compile(path, patch=16)
-    explainer = kcompiler.load(bundle, providers=["cpu"])
-    positions = sample_positions(explainer.manifest.shape[1:], (16, 16), 64, seed=1)
-    comparison = check(explainer, positions, seed=1)
-    assert comparison.agrees, comparison.reason
+    device = "cuda" if exporter == "torchscript" else "cpu"
+    bundle = kcompiler.compile(path, patch=16, device=device)
+    for compiled_for in {"cpu", device}:
+        explainer = kcompiler.load(bundle, providers=["cpu"], compiled_for=compiled_for)
+        assert (explainer.exact.variant.device, explainer.exact.variant.whole) == (compiled_for, False)
+        positions = sample_positions(explainer.manifest.shape[1:], (16, 16), 64, seed=1)
+        comparison = check(explainer, positions, seed=1)
+        assert comparison.agrees, f"{compiled_for}: {comparison.reason}"
     convolutions = [node for node in bundle.report.nodes if node.operator == "Conv"]
     assert sum(node.incremental for node in convolutions) > len(convolutions) / 3
     counted = {one.patch: one.paper for one in bundle.report.redundancies}  # as inspect prints it
