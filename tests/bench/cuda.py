@@ -5,8 +5,8 @@ python tests/bench/cuda.py [NETWORK | MODEL.onnx ...] [--seconds S] [--output FO
 Runs from a checkout, whether kcompiler is installed or not. Networks have random weights; they are exported and compiled on cores
 that the measurements leave idle. The most important figures come first, each section has a time limit, and what the rest of the
 budget does not hold is skipped. Each result is printed when it is measured, and stands in FOLDER/cuda.json after its section. The
-table is printed last, and is in FOLDER/cuda.txt. With ``--cpu`` everything runs on the CPU at tiny sizes: a rehearsal, whose
-figures mean nothing.
+table is printed last, and is in FOLDER/cuda.txt; what libraries print is in FOLDER/cuda.log. With ``--cpu`` everything runs on
+the CPU at tiny sizes: a rehearsal, whose figures mean nothing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models = [str(Path(name).resolve()) if name.endswith(".onnx") else name for name in options.models or scale.networks]
     outcomes: dict[str, Outcome] = {section.name: Outcome() for section in sections(scale, models)}
     options.output.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="kcompiler-cuda-", ignore_cleanup_errors=True) as scratch:
         try:
             _run(Path(scratch), scale, models, budget, outcomes, options.output)
@@ -99,7 +100,7 @@ def sections(scale: Scale, models: Sequence[str]) -> Iterator[Section]:
     yield sized("torch", 18, own=True)
     for name in ablated[1:]:
         yield sized(f"ablations {name}", 60, name, f"{name}.ablations.kc")
-    yield sized("torch.compile", 40, own=True)
+    yield sized("torch.compile", 40, own=True, last=True)
 
 
 def _run(scratch: Path, scale: Scale, models: Sequence[str], budget: Budget, outcomes: dict[str, Outcome], output: Path) -> None:
@@ -110,7 +111,9 @@ def _run(scratch: Path, scale: Scale, models: Sequence[str], budget: Budget, out
     importable(links)
     variables = environment(links)
     jobs = {Path(model).stem: [model, *(scale.classes if Path(model).stem in scale.ablated else ())] for model in models}
-    workers = {own: Worker(variables, [scale.provider, bundles]) for own in (False, True)}
+    log = output / "cuda.log"
+    log.unlink(missing_ok=True)
+    workers = {own: Worker(variables, [scale.provider, bundles], log) for own in (False, True)}
     preparations = Preparations(bundles, jobs, variables)
     waiting = list(sections(scale, models))
     try:

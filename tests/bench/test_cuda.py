@@ -1,6 +1,7 @@
 """The script for a machine with a GPU runs to its end on the CPU, and keeps to its time."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -72,8 +73,22 @@ def test_a_run_without_time_says_what_it_leaves_out(tmp_path):
         assert record["sections"][name]["why"] in done.stdout
 
 
+def test_an_interrupted_run_prints_what_there_is(tmp_path):
+    command = [sys.executable, SCRIPT, "--cpu", "--output", tmp_path, "residual"]
+    run = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
+    while "rates | gemm" not in (line := run.stdout.readline()):
+        assert line, "the run ended before it was interrupted"
+    run.send_signal(signal.SIGINT)
+    printed, _ = run.communicate(timeout=60)
+    assert (tmp_path / "cuda.txt").read_text() in printed
+    sections = json.loads((tmp_path / "cuda.json").read_text())["sections"]
+    assert sections["environment"]["state"] == "done"
+    assert sections["rates"]["values"]["gemm"]["value"] > 0
+    assert sections["torch.compile"]["state"] == "skipped"
+
+
 def test_a_network_that_cannot_be_had_fails_alone(tmp_path):
-    record, _, done = measured(tmp_path, str(tmp_path / "missing.onnx"), "--seconds", "60")
+    record, _, done = measured(tmp_path, str(tmp_path / "missing.onnx"), "--seconds", "8")
     assert done.returncode == 1
     states = {name.split()[0]: section["state"] for name, section in record["sections"].items()}
     assert states["speed"] == "failed"

@@ -7,7 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).resolve().parents[3]
+"""Of the checkout, also for processes that read this file through a link."""
 INNER = {"passes": "passes", "runtime": "runtime", "demo": "models/demo"}
 """Subpackages of kcompiler whose folders lie elsewhere in the checkout."""
 BESIDE = {"models": "models", "bench": "tests/bench", "networks.py": "tests/networks.py"}

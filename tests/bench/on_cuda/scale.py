@@ -60,6 +60,6 @@ GPU = Scale(
 CPU = Scale(
     "cpu", ("residual", "chain"), ablated=("residual",), stride=8, checked=8, full=(1, 4), rounds=2, gemm=128,
     convolution=(1, 8, 16), regions=(4, 8, 6), floats=1 << 14, chains=(1, 3), launches=(20, 60), batches=(16, 64), classes=(1, 4),
-    torch=(("resnet18",), 32, (1, 2)), share=0.4,
+    torch=(("resnet18",), 32, (1, 2)), share=0.2,
 )  # fmt: skip
 SCALES = {scale.provider: scale for scale in (GPU, CPU)}

@@ -65,9 +65,9 @@ class Outcome:
 class Worker:
     """The process that measures, started with the first section and anew after one that did not end well."""
 
-    def __init__(self, environment: Mapping[str, str], arguments: Sequence[object]) -> None:
-        """``arguments`` are those of the worker's command line beside its connection."""
-        self._environment, self._arguments = environment, arguments
+    def __init__(self, environment: Mapping[str, str], arguments: Sequence[object], log: Path) -> None:
+        """``arguments`` are those of the worker's command line beside its connection; what it prints is added to ``log``."""
+        self._environment, self._arguments, self._log = environment, arguments, log
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -92,14 +92,14 @@ class Worker:
                     return Outcome(kind, *rest[:1], traceback="".join(rest[1:]))
         except (EOFError, OSError):
             code = self._process.wait(5) if self._process is not None else None
-            return Outcome("failed", f"the process died (exit status {code})")
+            return Outcome("failed", f"the process died (exit status {code})", traceback=_end_of(self._log))
         return Outcome("partial", "stopped at its time limit")
 
     def _started(self) -> Connection:
         if self._connection is None:
             self._connection, theirs = Pipe()
             line = command("worker", theirs.fileno(), *self._arguments)
-            self._process = _begun(line, self._environment, pass_fds=[theirs.fileno()])
+            self._process = _begun(line, self._environment, log=self._log, pass_fds=[theirs.fileno()])
             theirs.close()
         return self._connection
 
@@ -149,7 +149,7 @@ class Preparations:
         if (self.folder / result).exists():
             return True
         if name in self._ended and not (self.folder / result).exists():
-            said = self.log(name).read_text(errors="replace").strip().splitlines()
+            said = _end_of(self.log(name)).strip().splitlines()
             raise RuntimeError(f"{result} was not prepared: {said[-1] if said else f'exit status {self._ended[name]}'}")
         return False
 
@@ -180,9 +180,14 @@ def _begun(
 ) -> subprocess.Popen[bytes]:
     """A process in a session of its own, so that Ctrl-C reaches only its parent, which ends it."""
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(log.open("wb")) if log is not None else None
+        stream = stack.enter_context(log.open("ab")) if log is not None else None
         settings: dict[str, Any] = {"stdout": stream, "stderr": stream, "stdin": subprocess.DEVNULL}
         return subprocess.Popen(line, env=environment, pass_fds=pass_fds, start_new_session=True, **settings)
+
+
+def _end_of(log: Path, most: int = 4000) -> str:
+    """The last characters of a file."""
+    return log.read_text(encoding="utf-8", errors="replace")[-most:]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

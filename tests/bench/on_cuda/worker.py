@@ -27,6 +27,10 @@ SECTIONS = {
 """The function of each kind of section, by module of this package."""
 
 
+ERRORS = 3
+"""ONNX Runtime's level of messages."""
+
+
 class OutOfTimeError(Exception):
     """The section's time does not suffice for what is left of it."""
 
@@ -72,8 +76,11 @@ def summary(error: BaseException) -> str:
 
 
 def main() -> None:
+    import onnxruntime
+
     descriptor, provider, folder = sys.argv[1:]
     end_with_parent()
+    onnxruntime.set_default_logger_severity(ERRORS)  # the slow choices of algorithms warn at every convolution
     connection = Connection(int(descriptor))
     run = Run(SCALES[provider], Path(folder), connection)
     while True:
