@@ -31,6 +31,8 @@ from bench.on_cuda.table import table, write
 
 ESTIMATES = {"resnet18": 30.0, "vgg16": 40.0, "demo": 15.0, "inception_v3": 45.0, "mobilenet_v2": 30.0}
 OTHER_NETWORK = 30.0
+SHORTEST = 5.0
+"""Seconds that must be left to go on with a section that failed."""
 LIMIT, LEAST_LIMIT = 2.0, 15.0
 """Time limit of a section over its estimate, and the least in seconds: a process may take long to start."""
 CLOSING = 1.0
@@ -47,6 +49,7 @@ class Section:
         job: the preparation that it needs, and ``result`` the file of it; empty if it needs none.
         own: whether it has a process of its own.
         last: whether it waits for all sections before it.
+        resumed: whether it goes on, in another process, after a result that ended its process or failed the device.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Section:
     result: str = ""
     own: bool = False
     last: bool = False
+    resumed: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,21 +89,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def sections(scale: Scale, models: Sequence[str]) -> Iterator[Section]:
     """All sections, the most important first."""
 
-    def sized(name: str, estimate: float, job: str = "", result: str = "", *, own: bool = False, last: bool = False) -> Section:
-        return Section(name, estimate * scale.share, job, result, own, last)
+    def sized(name: str, estimate: float, result: str = "", **others: bool) -> Section:
+        job = result.removesuffix(".kc").removesuffix(".ablations")
+        return Section(name, estimate * scale.share, job, result, **others)
 
     names = [Path(model).stem for model in models]
     yield sized("environment", 4)
     yield sized("rates", 20)
     for name in names:
-        yield sized(f"speed {name}", ESTIMATES.get(name, OTHER_NETWORK), name, f"{name}.kc")
+        yield sized(f"speed {name}", ESTIMATES.get(name, OTHER_NETWORK), f"{name}.kc")
     yield sized(f"kernels {' '.join(names)}", 20, last=True)
-    ablated = [name for name in names if name in scale.ablated]
-    for name in ablated[:1]:
-        yield sized(f"ablations {name}", 60, name, f"{name}.ablations.kc")
+    ablated = [sized(f"ablations {name}", 60, f"{name}.ablations.kc", resumed=True) for name in names if name in scale.ablated]
+    yield from ablated[:1]
     yield sized("torch", 18, own=True)
-    for name in ablated[1:]:
-        yield sized(f"ablations {name}", 60, name, f"{name}.ablations.kc")
+    yield from ablated[1:]
     yield sized("torch.compile", 40, own=True, last=True)
 
 
@@ -134,19 +137,21 @@ def _next(waiting: list[Section], preparations: Preparations, budget: Budget, ou
     """Takes the first section whose preparation is done; ends those that cannot run; waits a moment if none can."""
     for section in list(waiting):
         outcome, left = outcomes[section.name], budget.left - CLOSING
-        if section.estimate > left:
-            outcome.state, outcome.why = "skipped", f"{max(left, 0):.1f} s were left, its estimate is {section.estimate:.1f} s"
+        try:
+            ready = not section.job or preparations.ready(section.job, section.result)
+        except RuntimeError as why:
+            outcome.state, outcome.why = "failed", str(why)
         else:
-            try:
-                if section.last and section is not waiting[0]:
-                    continue
-                if not section.job or preparations.ready(section.job, section.result):
+            if section.estimate <= left:
+                if ready and not (section.last and section is not waiting[0]):
                     waiting.remove(section)
                     return section
-                outcome.why = f"{section.result} was not ready"
                 continue
-            except RuntimeError as why:
-                outcome.state, outcome.why = "failed", str(why)
+            late = "" if ready else f", and {section.result} was not ready"
+            outcome.state, outcome.why = (
+                "skipped",
+                f"{max(left, 0):.1f} s were left{late}, its estimate is {section.estimate:.1f} s",
+            )
         print(f"{section.name}: {outcome.state}: {outcome.why}", flush=True)
         waiting.remove(section)
     time.sleep(0.1)
@@ -160,9 +165,15 @@ def _measure(section: Section, worker: Worker, budget: Budget, outcomes: dict[st
         outcome.values[key], outcome.texts[key] = value, text
         print(f"{budget.used:6.1f} s | {section.name} | {key} | {text}", flush=True)
 
-    outcome.state, outcome.why = "partial", "interrupted"
-    ended = worker.run(section.name, min(max(LIMIT * section.estimate, LEAST_LIMIT), budget.left - CLOSING), hear)
-    outcome.state, outcome.why, outcome.seconds, outcome.traceback = ended.state, ended.why, ended.seconds, ended.traceback
+    outcome.state, outcome.why, before = "partial", "interrupted", budget.used
+    limit = min(max(LIMIT * section.estimate, LEAST_LIMIT), budget.left - CLOSING)
+    ended = worker.run(section.name, limit, hear)
+    while ended.state == "failed" and section.resumed and (left := limit - (budget.used - before)) > SHORTEST:
+        if "failed at" not in ended.why:
+            hear(f"number {len(outcome.values) + 1}", {"failed": ended.traceback}, f"failed: {ended.why}")
+        ended = worker.run(f"{section.name} {len(outcome.values)}", left, hear)
+    outcome.state, outcome.why, outcome.traceback = ended.state, ended.why, ended.traceback
+    outcome.seconds = budget.used - before
     print(f"{budget.used:6.1f} s | {section.name} | {ended.state}{': ' if ended.why else ''}{ended.why}", flush=True)
 
 

@@ -31,15 +31,15 @@ Other = tuple[Subject, Engine]
 """What is timed: a subject, and the engine that makes its map."""
 
 
-def ablations(run: Run, network: str) -> None:
-    """All ablations of a network, the most telling first."""
+def ablations(run: Run, network: str, done: str = "0") -> None:
+    """All ablations of a network but the first ``done``, the most telling first."""
     base = run.kept.get(network) or Subject.of(run, f"{network}.kc")
     base.map(run.end)
-    for name, other in _all(run, network, base):
-        run.attempt(name, partial(_ablation, run, name, base, other))
+    whole = [(name, partial(_ablation, run, name, base, other)) for name, other in _all(run, network, base)]
+    part = [(name, partial(_sampled, run, name, base, plan)) for name, plan in PLANS.items()]
+    for name, measure in [*whole, *part][int(done) :]:
+        run.attempt(name, measure)
         gc.collect()  # explainers hold memory of the device until then
-    for name, plan in PLANS.items():
-        run.attempt(name, partial(_sampled, run, name, base, plan))
 
 
 def _all(run: Run, network: str, base: Subject) -> Iterator[tuple[str, Callable[[], Other]]]:

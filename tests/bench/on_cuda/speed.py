@@ -33,8 +33,8 @@ SEED = 2019
 OPTIONS = {
     "channels last": CudaOptions(channels_last=True),
     "exhaustive search": CudaOptions(search="EXHAUSTIVE"),
-    "CUDA graph": CudaOptions(graphs=True),
     "TF32": CudaOptions(tf32=True),
+    "CUDA graph": CudaOptions(graphs=True),
 }
 """Other ways to run full inference. All but TF32 keep float32."""
 PREDICTED_BY = {"products": "gemm", "convolved": "conv of regions", "moved": "copy", "node": "launch"}

@@ -77,7 +77,7 @@ class Worker:
         connection = self._started()
         outcome = self._heard(connection, start + limit, hear, lambda: connection.send((section, _soft(limit))))
         outcome.seconds = time.monotonic() - start
-        if outcome.state == "failed" or outcome.why.startswith("stopped"):
+        if outcome.why:
             self.stop()  # a device that failed once fails all later runs of a process
         return outcome
 

@@ -68,6 +68,17 @@ class Run:
             raise
         except Exception as error:
             self.tell(key, {"failed": traceback.format_exc()}, f"failed: {summary(error)}")
+            self._check_device(key)
+
+    def _check_device(self, key: str) -> None:
+        """Ends the section if the device fails: after an illegal access it does until the process ends."""
+        import numpy as np
+        import onnxruntime
+
+        try:
+            onnxruntime.OrtValue.ortvalue_from_numpy(np.ones(1, np.float32), self.scale.provider, 0).numpy()
+        except Exception as error:
+            raise RuntimeError(f"the device failed at {key}: {summary(error)}") from error
 
 
 def summary(error: BaseException) -> str:
