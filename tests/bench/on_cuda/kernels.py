@@ -82,10 +82,7 @@ def enqueued(subject: Subject, batch: IntArray, rounds: int) -> tuple[float, flo
     """Median seconds until a batch is enqueued, and until it is computed."""
     engine = subject.engine
     baseline = engine.baseline(subject.image, subject.fill)
-    placed = engine._indexed.placed(batch)  # type: ignore[union-attr]
-    session = engine.sessions.of_class(placed.number)
-    assert session is not None, "every class has a session on CUDA"
-    binding = _bound(session, {**baseline.feeds, **placed.feeds}, engine.manifest.output)
+    binding = _bound(session := engine.sessions.incremental, engine.feeds(baseline, batch), engine.manifest.output)
     options = onnxruntime().RunOptions()
     options.add_run_config_entry(ASYNCHRONOUS, "1")
     times: list[tuple[float, float]] = []
