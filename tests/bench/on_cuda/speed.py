@@ -30,6 +30,8 @@ from kcompiler.runtime.measuring.timing import FILL, in_turn
 MEMORY = 32 << 30
 """Bytes for a batch of positions: batch sizes are not to be limited by the default."""
 SEED = 2019
+SHARE_OF_ROUNDS = 0.6
+"""Share of the rest of a section's time that the interleaved rounds may take, if that holds more than one."""
 OPTIONS = {
     "channels last": CudaOptions(channels_last=True),
     "exhaustive search": CudaOptions(search="EXHAUSTIVE"),
@@ -113,7 +115,7 @@ def speed(run: Run, network: str) -> None:
         "opened", {"seconds": took, "batch": subject.engine.batch, "classes": len(variant.classes), "whole": variant.whole},
         f"{took:.2f} s; batch {subject.engine.batch}, {len(variant.classes)} classes{', runs whole' if variant.whole else ''}",
     )  # fmt: skip
-    _exactness(run, subject)
+    run.attempt("exactness", partial(_exactness, run, subject))
     full = _full(run, subject)
     maps = _maps(run, subject, full)
     _predicted(run, subject, network, full, maps)
@@ -167,11 +169,11 @@ def _maps(run: Run, subject: Subject, full: Mapping[str, float]) -> float:
     maps: list[Phases] = []
 
     def one_map() -> float:
-        run.check(second.total)
         maps.append(subject.map(run.end))
         return maps[-1].total / count
 
-    of_full, of_map = in_turn([lambda: whole() / size, one_map], run.scale.rounds)
+    rounds = int(SHARE_OF_ROUNDS * (run.end - time.perf_counter()) / (whole() + second.total)) - 1
+    of_full, of_map = in_turn([lambda: whole() / size, one_map], min(max(rounds, 1), run.scale.rounds))
     typical = Phases(
         *(statistics.median(getattr(one, name) for one in maps[1:]) for name in ("baseline", "unoccluded", "batches"))
     )
