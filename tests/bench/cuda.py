@@ -33,10 +33,8 @@ ESTIMATES = {"resnet18": 30.0, "vgg16": 40.0, "demo": 15.0, "inception_v3": 45.0
 OTHER_NETWORK = 30.0
 SHORTEST = 5.0
 """Seconds that must be left to go on with a section that failed."""
-LIMIT, LEAST_LIMIT = 2.0, 15.0
+LIMIT, LIMIT_IF_RESUMED, LEAST_LIMIT = 2.0, 1.25, 15.0
 """Time limit of a section over its estimate, and the least in seconds: a process may take long to start."""
-CLOSING = 1.0
-"""Seconds that the end of the run takes: processes are ended, files written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,7 @@ def _run(scratch: Path, scale: Scale, models: Sequence[str], budget: Budget, out
 def _next(waiting: list[Section], preparations: Preparations, budget: Budget, outcomes: Mapping[str, Outcome]) -> Section | None:
     """Takes the first section whose preparation is done; ends those that cannot run; waits a moment if none can."""
     for section in list(waiting):
-        outcome, left = outcomes[section.name], budget.left - CLOSING
+        outcome, left = outcomes[section.name], budget.left
         try:
             ready = not section.job or preparations.ready(section.job, section.result)
         except RuntimeError as why:
@@ -166,7 +164,8 @@ def _measure(section: Section, worker: Worker, budget: Budget, outcomes: dict[st
         print(f"{budget.used:6.1f} s | {section.name} | {key} | {text}", flush=True)
 
     outcome.state, outcome.why, before = "partial", "interrupted", budget.used
-    limit = min(max(LIMIT * section.estimate, LEAST_LIMIT), budget.left - CLOSING)
+    most = (LIMIT_IF_RESUMED if section.resumed else LIMIT) * section.estimate
+    limit = min(max(most, LEAST_LIMIT), budget.left)
     ended = worker.run(section.name, limit, hear)
     while ended.state == "failed" and section.resumed and (left := limit - (budget.used - before)) > SHORTEST:
         if "failed at" not in ended.why:

@@ -20,6 +20,8 @@ Hear = Callable[[str, object, str], None]
 """Called with each result of a section: its key, its value and a text of it."""
 SLOWEST_END = 1.5
 """Seconds before the limit of a section at which it is asked to end by itself, at most."""
+LEAST_CLOSING, CLOSING_SHARE = 1.0, 0.012
+"""Seconds that the end of the run takes at least, and the share of the budget: runs with more time hold more memory."""
 RESERVED = 2
 """Cores that preparation leaves to the process that measures."""
 HEAVY = ("vgg16", "inception_v3")
@@ -38,7 +40,8 @@ class Budget:
 
     @property
     def left(self) -> float:
-        return self.seconds - self.used
+        """Without what the end of the run takes: processes give back their memory, files are written."""
+        return self.seconds - self.used - max(LEAST_CLOSING, CLOSING_SHARE * self.seconds)
 
 
 @dataclass(slots=True)
