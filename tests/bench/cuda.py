@@ -33,8 +33,8 @@ ESTIMATES = {"resnet18": 30.0, "vgg16": 40.0, "demo": 15.0, "inception_v3": 45.0
 OTHER_NETWORK = 30.0
 SHORTEST = 5.0
 """Seconds that must be left to go on with a section that failed."""
-LIMIT, LIMIT_IF_RESUMED, LEAST_LIMIT = 2.0, 1.25, 15.0
-"""Time limit of a section over its estimate, and the least in seconds: a process may take long to start."""
+LIMIT, LIMIT_IF_RESUMED, LEAST_LIMIT = 2.0, 3.0, 15.0
+"""Time limit of a section over its estimate, more for one of many parts, and the least in seconds: processes start slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def sections(scale: Scale, models: Sequence[str]) -> Iterator[Section]:
     for name in names:
         yield sized(f"speed {name}", ESTIMATES.get(name, OTHER_NETWORK), f"{name}.kc")
     yield sized(f"kernels {' '.join(names)}", 20, last=True)
-    ablated = [sized(f"ablations {name}", 60, f"{name}.ablations.kc", resumed=True) for name in names if name in scale.ablated]
+    ablated = [sized(f"ablations {name}", 25, f"{name}.ablations.kc", resumed=True) for name in names if name in scale.ablated]
     yield from ablated[:1]
     yield sized("torch", 18, own=True)
     yield from ablated[1:]
