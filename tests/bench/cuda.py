@@ -33,8 +33,8 @@ ESTIMATES = {"resnet18": 30.0, "vgg16": 40.0, "demo": 15.0, "inception_v3": 45.0
 OTHER_NETWORK = 30.0
 SHORTEST = 5.0
 """Seconds that must be left to go on with a section that failed."""
-LIMIT, LIMIT_IF_RESUMED, LEAST_LIMIT = 2.0, 3.0, 15.0
-"""Time limit of a section over its estimate, more for one of many parts, and the least in seconds: processes start slowly."""
+LIMIT, LIMIT_IF_RESUMED = 2.0, 3.0
+"""Time limit of a section over its estimate, and of one of many parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Section:
     Attributes:
         name: its kind and arguments, as the worker takes them.
         estimate: seconds that it is expected to take.
+        limit: seconds that it may take.
         job: the preparation that it needs, and ``result`` the file of it; empty if it needs none.
         own: whether it has a process of its own.
         last: whether it waits for all sections before it.
@@ -52,6 +53,7 @@ class Section:
 
     name: str
     estimate: float
+    limit: float
     job: str = ""
     result: str = ""
     own: bool = False
@@ -89,7 +91,8 @@ def sections(scale: Scale, models: Sequence[str]) -> Iterator[Section]:
 
     def sized(name: str, estimate: float, result: str = "", **others: bool) -> Section:
         job = result.removesuffix(".kc").removesuffix(".ablations")
-        return Section(name, estimate * scale.share, job, result, **others)
+        limit = (LIMIT_IF_RESUMED if others.get("resumed") else LIMIT) * estimate * scale.share
+        return Section(name, estimate * scale.share, max(limit, scale.least_limit), job, result, **others)
 
     names = [Path(model).stem for model in models]
     yield sized("environment", 4)
@@ -164,8 +167,7 @@ def _measure(section: Section, worker: Worker, budget: Budget, outcomes: dict[st
         print(f"{budget.used:6.1f} s | {section.name} | {key} | {text}", flush=True)
 
     outcome.state, outcome.why, before = "partial", "interrupted", budget.used
-    most = (LIMIT_IF_RESUMED if section.resumed else LIMIT) * section.estimate
-    limit = min(max(most, LEAST_LIMIT), budget.left)
+    limit = min(section.limit, budget.left)
     ended = worker.run(section.name, limit, hear)
     while ended.state == "failed" and section.resumed and (left := limit - (budget.used - before)) > SHORTEST:
         if "failed at" not in ended.why:

@@ -19,8 +19,6 @@ from kcompiler.runtime.measuring.check import Reference, sample_positions
 from kcompiler.runtime.measuring.timing import in_turn
 
 ROUNDS, WARM = 3, 2
-LONGEST = 12.0
-"""Seconds that an ablation may take."""
 PROBED = 12
 """Positions at which the variants that nothing verified are compared with full inference."""
 PLANS = {
@@ -94,7 +92,7 @@ def _all(run: Run, network: str, base: Subject) -> Iterator[tuple[str, Callable[
 
 def _ablation(run: Run, name: str, base: Subject, opened: Callable[[], Other]) -> None:
     """Times maps of ``opened`` and of ``base`` in turn."""
-    end = min(run.end, time.perf_counter() + LONGEST)
+    end = min(run.end, time.perf_counter() + run.scale.longest)
     subject, engine = opened()
     maps: list[Phases] = []
 
@@ -107,7 +105,9 @@ def _ablation(run: Run, name: str, base: Subject, opened: Callable[[], Other]) -
             one_map()
         of_base, of_other = in_turn([lambda: base.map(end).total, one_map], ROUNDS)
     except OutOfTimeError as why:
-        run.tell(name, {"failed": str(why), "maps": [asdict(one) for one in maps]}, f"did not fit {LONGEST:.0f} s: {why}")
+        run.tell(
+            name, {"failed": str(why), "maps": [asdict(one) for one in maps]}, f"did not fit {run.scale.longest:.0f} s: {why}"
+        )
         return
     ratio = statistics.median(before / after for before, after in zip(of_base, of_other, strict=True))
     median = statistics.median(of_other)
