@@ -88,7 +88,7 @@ def test_an_interrupted_run_prints_what_there_is(tmp_path):
 
 
 def test_a_network_that_cannot_be_had_fails_alone(tmp_path):
-    record, _, done = measured(tmp_path, str(tmp_path / "missing.onnx"), "--seconds", "16")
+    record, _, done = measured(tmp_path, str(tmp_path / "missing.onnx"), "--seconds", "60")
     assert done.returncode == 1
     states = {name.split()[0]: section["state"] for name, section in record["sections"].items()}
     assert states["speed"] == "failed"
