@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +19,14 @@ from kcompiler.runtime.inference.classes import Classes
 from kcompiler.runtime.inference.full import FullInference, side_by_side
 from kcompiler.runtime.inference.indexed import Indexed
 from kcompiler.runtime.inference.schedule import Extents, schedule
-from kcompiler.runtime.inference.sessions import Machine, run_bound
+from kcompiler.runtime.inference.sessions import Machine, onnxruntime, run_bound
 from kcompiler.runtime.inference.variant_sessions import sessions_of
 from kcompiler.runtime.inference.workers import Workers
 from kcompiler.runtime.inputs.fills import PatchFill, apart, collage
 from kcompiler.runtime.inputs.images import Fill, cover, covering
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 SMALL_BATCH = 8
 """Positions that each concurrent batch must have memory for; with less memory, fewer batches run concurrently."""
@@ -164,6 +168,12 @@ class Engine:
             binding.bind_output(name, "cpu")
         run_bound(session, binding, self.device)
         return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
+
+    def feeds(self, baseline: Baseline, positions: IntArray) -> dict[str, ort.OrtValue]:
+        """All inputs of the incremental model, by name, for a batch of positions, int64 [N, 2]."""
+        if self._indexed is not None:
+            return {**baseline.feeds, **self._indexed.placed(positions).feeds}
+        return {**baseline.feeds, POSITIONS: onnxruntime().OrtValue.ortvalue_from_numpy(np.ascontiguousarray(positions))}
 
     def _runs_concurrently(self, baseline: Baseline) -> bool:
         """Whether batches run concurrently: full inference of a few positions runs batch by batch, on all threads."""

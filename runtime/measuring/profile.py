@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from kcompiler.runtime.arrays import IntArray
 from kcompiler.runtime.bundle.plans import EVERYTHING
 from kcompiler.runtime.explainer import Explainer
@@ -36,12 +34,12 @@ class OperatorTime:
 def profile(explainer: Explainer, baseline: Baseline, batches: Sequence[IntArray]) -> list[OperatorTime]:
     """The operators of the incremental model over ``batches`` (positions, int64 [N, 2] each), slowest first."""
     with tempfile.TemporaryDirectory(prefix="kcompiler-profile-") as folder:
-        session = explainer.engines[EVERYTHING.variant].sessions.open_incremental(Path(folder, "run"))
-        binding = session.io_binding()
-        for name, value in baseline.feeds.items():
-            binding.bind_ortvalue_input(name, value)
+        engine = explainer.engines[EVERYTHING.variant]
+        session = engine.sessions.open_incremental(Path(folder, "run"))
         for batch in (*batches, *batches):  # the first pass is for warming up
-            binding.bind_cpu_input("positions", np.ascontiguousarray(batch))
+            binding = session.io_binding()
+            for name, value in engine.feeds(baseline, batch).items():
+                binding.bind_ortvalue_input(name, value)
             binding.bind_output(explainer.manifest.output, "cpu")
             session.run_with_iobinding(binding)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
