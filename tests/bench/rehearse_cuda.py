@@ -1,10 +1,11 @@
 """What bundles ask of a CUDA device, found without one: kernels, copies, waits, plans and graphs on the fake device.
 
-python tests/bench/rehearse_cuda.py BUNDLE... [--variant NAME] [--graphs] [--channels-last] [--images N] [--stride S] [--json FILE]
+python tests/bench/rehearse_cuda.py BUNDLE... [--variant NAME] [--graphs] [--channels-last] [--images N] [--stride S]
+                                    [--json FILE]
 
 The bundles are compiled for CUDA. The first run builds the fake device and downloads onnxruntime-gpu into a cache folder
-(``tests/fake_cuda/environment.py``). Nothing here is a time, and nothing depends on what the images show. In the table, figures of
-a batch are the largest among the batches of the last image; figures divided by slashes are those of the images in turn.
+(``tests/fake_cuda/environment.py``). Nothing here is a time, and nothing depends on what the images show. In the table, figures
+of a batch are the largest among the batches of the last image; figures divided by slashes are those of the images in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 import onnxruntime as ort
@@ -30,9 +33,10 @@ from kcompiler.runtime.measuring.check import random_image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fake_cuda.environment import Unavailable, environment  # noqa: E402 - the tests' own
-from fake_cuda.recorder import Counts, Event, Kind, Recorder  # noqa: E402
+from fake_cuda.environment import Unavailable, environment
+from fake_cuda.recorder import Counts, Event, Kind, Recorder
 
+T = TypeVar("T")
 FILL = 0.5
 INSIDE = "KCOMPILER_FAKE_CUDA"
 """Set in the process that has the fake device."""
@@ -70,7 +74,12 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where ONNX Runtime places the nodes of a model: operators that it leaves to the CPU, and copies that it adds between devices."""
+    """Where ONNX Runtime places the nodes of a model.
+
+    Attributes:
+        on_cpu: operators of the nodes that it leaves to the CPU.
+        copies: Memcpy nodes that it adds between the devices.
+    """
 
     on_cpu: tuple[str, ...]
     copies: int
@@ -116,23 +125,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class Watch:
+    """Runs work, and keeps what reached the device."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._recorder = Recorder()
+
+    def run(self, work: Callable[..., T], *arguments: object) -> tuple[T, list[Event]]:
+        """The result of ``work``, and its events."""
+        self._recorder.reset()
+        result = work(*arguments)
+        events = self._recorder.events()
+        self.events += events
+        return result, events
+
+
 def rehearsed(bundle: Path, options: argparse.Namespace) -> Rehearsal:
-    cuda = CudaOptions(graphs=options.graphs, channels_last=options.channels_last)
-    recorder, events = Recorder(), list[Event]()
-
-    def counted(work: Callable[[], object]) -> list[Event]:
-        recorder.reset()
-        work()
-        events.extend(found := recorder.events())
-        return found
-
-    explainers = []
-    opening = counted(lambda: explainers.append(kcompiler.load(bundle, providers=["cuda"], cuda=cuda)))
-    engine = explainers[0].engines[options.variant]
-    images = tuple(_image(engine, seed, options.stride, counted) for seed in range(options.images))
-    variant = engine.variant
-    placements = {name: placed(bundle / name, engine.machine.cuda) for name in (variant.baseline, variant.incremental)}
-    details = [event.detail for event in events if event.kind in (Kind.LIBRARY_CALL, Kind.PLAN)]
+    watch, cuda = Watch(), CudaOptions(graphs=options.graphs, channels_last=options.channels_last)
+    explainer, opening = watch.run(partial(kcompiler.load, bundle, providers=["cuda"], cuda=cuda))
+    engine = explainer.engines[options.variant]
+    images = tuple(_image(engine, watch, seed, options.stride) for seed in range(options.images))
+    placements = {
+        name: placed(bundle / name, engine.machine.cuda) for name in (engine.variant.baseline, engine.variant.incremental)
+    }
+    details = [event.detail for event in watch.events if event.kind in (Kind.LIBRARY_CALL, Kind.PLAN)]
     math = {detail.rpartition("math=")[2] for detail in details if "math=" in detail}
     return Rehearsal(
         bundle.stem, options.variant, options.graphs, options.channels_last, placements, Counts.of(opening), images,
@@ -140,17 +157,14 @@ def rehearsed(bundle: Path, options: argparse.Namespace) -> Rehearsal:
     )  # fmt: skip
 
 
-def _image(engine: Engine, seed: int, stride: int, counted: Callable[[Callable[[], object]], list[Event]]) -> Image:
-    shape, patch = engine.manifest.shape, engine.manifest.patch
-    positions = make_grid(shape[1:], patch, stride).positions
-    baselines = []
-    first = counted(lambda: baselines.append(engine.baseline(random_image(shape, seed), FILL)))
-    (baseline,) = baselines
-    second = counted(lambda: engine.unoccluded(baseline))
+def _image(engine: Engine, watch: Watch, seed: int, stride: int) -> Image:
+    shape = engine.manifest.shape
+    positions = make_grid(shape[1:], engine.manifest.patch, stride).positions
+    baseline, first = watch.run(engine.baseline, random_image(shape, seed), FILL)
+    _, second = watch.run(engine.unoccluded, baseline)
     batches = []
     for part in engine.batches(positions):
-        corners = positions[part]
-        events = counted(lambda corners=corners: engine.evaluate(baseline, corners))
+        _, events = watch.run(engine.evaluate, baseline, positions[part])
         batches.append(Batch(len(part), Counts.of(events), _early_waits(events)))
     return Image(Counts.of(first), Counts.of(second), tuple(batches))
 

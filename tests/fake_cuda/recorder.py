@@ -164,7 +164,6 @@ class Recorder:
         return [_event(record) for record in records]
 
 
-
 def _event(record: _Record) -> Event:
     kind, name = Kind(record.kind), (record.name or b"").decode()
     return Event(
