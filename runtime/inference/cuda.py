@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
+import io
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -78,7 +80,8 @@ def _failure(ort: Any) -> str | None:
     It starts without cuDNN, and on GPUs that it has no kernels for: either shows when a node runs.
     """
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN as installed by pip, if they are
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            ort.preload_dlls()  # CUDA and cuDNN as installed by pip, if they are
     options = ort.SessionOptions()
     options.log_severity_level = 4
     providers = [(NAME, CudaOptions().provider_options), "CPUExecutionProvider"]
