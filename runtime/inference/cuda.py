@@ -36,7 +36,9 @@ PROBE = bytes.fromhex(
 )
 """Conv(Relu(x), x) of float32 [1, 1, 1, 1], opset 18: a kernel of ONNX Runtime and one of cuDNN. This package writes no ONNX."""
 RUNNING = threading.Lock()
-"""Held while a session runs whose activations lie in memory that it shares with other sessions."""
+"""Held while a session runs whose activations lie in memory that it shares with other sessions. Where runs are captured as CUDA
+graphs, held while anything reaches the device: a capture forbids all threads to allocate, and results keep their place.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,6 @@ DEMO = ROOT / "models" / "demo"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.fake_cuda)
-
-
 @pytest.fixture(scope="session")
 def variables() -> dict[str, str]:
     """The environment of a process that has the fake device."""

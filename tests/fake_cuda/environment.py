@@ -2,7 +2,8 @@
 
 Both are kept in a cache folder, ``~/.cache/kcompiler-fake-cuda`` unless XDG_CACHE_HOME says otherwise: the libraries by a digest
 of their sources, onnxruntime-gpu by its version and Python's. It is put before the installed onnxruntime in the path of modules,
-so everything else is that of the running interpreter.
+so everything else is that of the running interpreter. CUDA's own libraries, where they are installed, are not found: ONNX Runtime
+looks for those of Python packages beside itself, and the stand-ins come first in the path of libraries.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "libraries"
@@ -28,7 +29,7 @@ LIBRARIES = {
     "libcufft.so.12": ("cufft.c",),
     "libcurand.so.10": ("curand.c",),
 }
-"""The sources of each library, by the name that the CUDA provider loads it by."""
+"""The sources of each library, by the name that the CUDA provider loads it by. The others are linked with the first."""
 VERSIONED = {CUDART, "libcublas.so.13", "libcublasLt.so.13"}
 """Libraries whose symbols carry the library's name as their version."""
 FLAGS = ("-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-Wall", "-Werror", "-Wl,-rpath,$ORIGIN")
@@ -82,33 +83,32 @@ def _cached(name: str, make: Callable[[Path], None]) -> Path:
             try:
                 made.rename(folder)
             except OSError:
-                if not folder.exists():
+                if not folder.exists():  # else another process was faster
                     raise
-                # another process was faster
     return folder
 
 
 def _build(folder: Path) -> None:
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise Unavailable("there is no C compiler (cc) to build the fake CUDA device with")
-    _run([compiler, *FLAGS, "-o", folder / RECORDER, f"-Wl,-soname,{RECORDER}", SOURCES / "recorder.c", "-lpthread"])
-    for name, sources in LIBRARIES.items():
-        linked = [f"-l:{other}" for other in (RECORDER, CUDART) if other != name]
-        command = [compiler, *FLAGS, "-o", folder / name, f"-Wl,-soname,{name}", *(SOURCES / source for source in sources)]
+    compiler = os.environ.get("CC", "cc")
+    if shutil.which(compiler) is None:
+        raise Unavailable(f"the C compiler {compiler} is not found; install one, or set CC")
+    for name, sources in {RECORDER: ("recorder.c",), **LIBRARIES}.items():
+        command = [compiler, *FLAGS, "-o", str(folder / name), f"-Wl,-soname,{name}"]
+        command += [str(SOURCES / source) for source in sources]
         if name in VERSIONED:
             versions = folder / f"{name}.map"
             versions.write_text(f"{name} {{ global: *; }};\n", encoding="utf-8")
             command.append(f"-Wl,--version-script={versions}")
-        _run([*command, f"-L{folder}", *linked, "-ldl", "-lpthread"])
+        others = [f"-l:{other}" for other in (RECORDER, CUDART) if (folder / other).exists()]
+        _run([*command, f"-L{folder}", *others, "-ldl", "-lpthread"], f"{compiler} cannot build {name}")
 
 
 def _install(folder: Path) -> None:
-    _run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, ONNXRUNTIME])
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), ONNXRUNTIME]
+    _run(command, f"pip cannot install {ONNXRUNTIME}")
 
 
-def _run(command: list[str | Path]) -> None:
-    done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def _run(command: Sequence[str], failure: str) -> None:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        said = done.stdout.strip().splitlines()[-3:]
-        raise Unavailable(f"{Path(command[0]).name} {' '.join(map(str, command[1:4]))} ..: {' / '.join(said)}")
+        raise Unavailable(f"{failure}: {' / '.join(done.stdout.strip().splitlines()[-3:])}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
+
+from fake_cuda.environment import Unavailable, libraries
+
+pytestmark = pytest.mark.fake_cuda
 
 SESSION = """
 import json
@@ -98,14 +101,29 @@ def test_cuda_is_preferred_where_it_computes(python, demo):
 
 
 @pytest.mark.parametrize("library", ["libcuda.so.1", "libcudart.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9"])
-def test_a_missing_library_is_named(library, python, demo, variables, tmp_path):
-    folder, _, rest = variables["LD_LIBRARY_PATH"].partition(":")
-    for path in Path(folder).glob("*.so*"):
-        if path.name != library:
-            (tmp_path / path.name).symlink_to(path)
-    search = f"{tmp_path}:{rest}"
+def test_a_library_that_cannot_be_loaded_is_named(library, python, demo, variables, tmp_path):
+    (tmp_path / library).touch()  # found first, and no library
+    search = f"{tmp_path}:{variables['LD_LIBRARY_PATH']}"
     assert library in python(LOAD, demo, "cuda", LD_LIBRARY_PATH=search).stdout
     assert python(LOAD, demo, LD_LIBRARY_PATH=search).stdout.strip() == "cpu"
+
+
+THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from fake_cuda.recorder import Counts, Recorder
+explainer = kcompiler.load(sys.argv[1], providers=["cuda"], cuda=kcompiler.CudaOptions(graphs=True))
+images = np.random.default_rng(0).standard_normal((18, 3, 224, 224), dtype=np.float32)
+with ThreadPoolExecutor(3) as pool:
+    assert len(list(pool.map(lambda image: explainer.explain(image, stride=8), images))) == 18
+counts = Counts.of(Recorder().events())
+assert counts.replays > 0
+assert counts.refusals == ()
+"""
+
+
+def test_threads_may_explain_images_while_runs_are_captured(python, demo):
+    python(THREADS, demo)
 
 
 def test_a_device_without_kernels_is_an_error_or_left_alone(python, demo):
@@ -114,3 +132,11 @@ def test_a_device_without_kernels_is_an_error_or_left_alone(python, demo):
     assert "no kernel image" in said
     assert "compute capability" in said
     assert python(LOAD, demo, FAKE_CUDA_COMPUTE_CAPABILITY="61").stdout.strip() == "cpu"
+
+
+def test_without_a_compiler_there_is_no_device(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(Unavailable, match="no-such-compiler is not found"):
+        libraries()
+    assert list((tmp_path / "kcompiler-fake-cuda").iterdir()) == [], "nothing half-made"

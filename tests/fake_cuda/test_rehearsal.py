@@ -14,6 +14,7 @@ import pytest
 
 import kcompiler
 
+pytestmark = pytest.mark.fake_cuda
 ROOT = Path(__file__).parents[2]
 IMAGE_BYTES = 4 * 3 * 224 * 224
 Figures = dict[str, Any]

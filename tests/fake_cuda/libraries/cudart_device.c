@@ -11,6 +11,7 @@
 
 #define VERSION 13000
 #define MULTIPROCESSORS 132
+#define WARP_THREADS 32
 #define REGISTERS 65536
 #define THREADS_PER_MULTIPROCESSOR 2048
 #define BLOCKS_PER_MULTIPROCESSOR 32
@@ -147,7 +148,7 @@ API int cudaGetDeviceProperties(struct properties *properties, int device)
         .total_memory = DEVICE_BYTES,
         .shared_bytes = SHARED_BYTES,
         .registers = REGISTERS,
-        .warp = 32,
+        .warp = WARP_THREADS,
         .pitch = INT32_MAX,
         .threads = MOST_THREADS,
         .block = {MOST_THREADS, MOST_THREADS, MOST_BLOCK_Z},
@@ -167,35 +168,41 @@ API int cudaGetDeviceProperties(struct properties *properties, int device)
     return SUCCESS;
 }
 
-API int cudaDeviceGetAttribute(int *value, int attribute, int device)
+/* cudaDeviceAttr */
+static int attribute_value(int attribute)
 {
     switch (attribute) {
-    case 1: *value = MOST_THREADS; break;
-    case 2: *value = MOST_THREADS; break; /* x of a block */
-    case 3: *value = MOST_THREADS; break; /* y of a block */
-    case 4: *value = MOST_BLOCK_Z; break;
-    case 5: *value = MOST_GRID_X; break;
-    case 6: *value = MOST_GRID; break; /* y of a grid */
-    case 7: *value = MOST_GRID; break; /* z of a grid */
-    case 8: *value = SHARED_BYTES; break;
-    case 9: *value = CONSTANT_BYTES; break;
-    case 10: *value = 32; break;        /* threads of a warp */
-    case 12: *value = REGISTERS; break; /* of a block */
-    case 16: *value = MULTIPROCESSORS; break;
-    case 31: *value = 1; break; /* concurrent kernels */
-    case 38: *value = L2_BYTES; break;
-    case 39: *value = THREADS_PER_MULTIPROCESSOR; break;
-    case 41: *value = 1; break; /* unified addressing */
-    case 75: *value = compute_capability() / 10; break;
-    case 76: *value = compute_capability() % 10; break;
-    case 81: *value = SHARED_BYTES_PER_MULTIPROCESSOR; break;
-    case 82: *value = REGISTERS; break; /* of a multiprocessor */
-    case 95: *value = 1; break;         /* cooperative launches */
-    case 97: *value = MOST_SHARED_BYTES; break;
-    case 106: *value = BLOCKS_PER_MULTIPROCESSOR; break;
-    case 115: *value = 1; break; /* memory pools */
-    default: *value = 0;
+    case 1: return MOST_THREADS;
+    case 2: return MOST_THREADS; /* x of a block */
+    case 3: return MOST_THREADS; /* y of a block */
+    case 4: return MOST_BLOCK_Z;
+    case 5: return MOST_GRID_X;
+    case 6: return MOST_GRID; /* y of a grid */
+    case 7: return MOST_GRID; /* z of a grid */
+    case 8: return SHARED_BYTES;
+    case 9: return CONSTANT_BYTES;
+    case 10: return WARP_THREADS;
+    case 12: return REGISTERS; /* of a block */
+    case 16: return MULTIPROCESSORS;
+    case 31: return 1; /* concurrent kernels */
+    case 38: return L2_BYTES;
+    case 39: return THREADS_PER_MULTIPROCESSOR;
+    case 41: return 1; /* unified addressing */
+    case 75: return compute_capability() / 10;
+    case 76: return compute_capability() % 10;
+    case 81: return SHARED_BYTES_PER_MULTIPROCESSOR;
+    case 82: return REGISTERS; /* of a multiprocessor */
+    case 95: return 1;         /* cooperative launches */
+    case 97: return MOST_SHARED_BYTES;
+    case 106: return BLOCKS_PER_MULTIPROCESSOR;
+    case 115: return 1; /* memory pools */
+    default: return 0;
     }
+}
+
+API int cudaDeviceGetAttribute(int *value, int attribute, int device)
+{
+    *value = attribute_value(attribute);
     return device ? fail(INVALID_DEVICE) : SUCCESS;
 }
 
