@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,12 +33,14 @@ LIBRARIES = (
 )
 """What ONNX Runtime's CUDA provider loads on Linux, and what each library belongs to."""
 PROBE = bytes.fromhex(
-    "08083a370a100a017812017922084964656e746974791201705a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a0208014204"
-    "0a001012"
+    "08083a5c0a0c0a0178120172220452656c750a0f0a01720a01781201792204436f6e761201705a1b0a017812160a14080112100a0208010a0208010a"
+    "0208010a020801621b0a017912160a14080112100a0208010a0208010a0208010a02080142040a001012"
 )
-"""The smallest model that a session opens on: Identity of float32 [1], opset 18. This package writes no ONNX."""
+"""Conv(Relu(x), x) of float32 [1, 1, 1, 1], opset 18: a kernel of ONNX Runtime and one of cuDNN. This package writes no ONNX."""
 RUNNING = threading.Lock()
-"""Held while a session runs whose activations lie in memory that it shares with other sessions."""
+"""Held while a session runs whose activations lie in memory that it shares with other sessions. Where runs are captured as CUDA
+graphs, held while anything reaches the device: a capture forbids all threads to allocate, and results keep their place.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +73,47 @@ class CudaOptions:
 
 @cache
 def starts(ort: Any) -> bool:
-    """Whether the CUDA provider of the module ``ort`` (onnxruntime) starts on this machine."""
-    if NAME not in ort.get_available_providers():
-        return False
+    """Whether the CUDA provider of the module ``ort`` (onnxruntime) starts on this machine, and computes."""
+    return NAME in ort.get_available_providers() and _failure(ort) is None
+
+
+@cache
+def _failure(ort: Any) -> str | None:
+    """What ONNX Runtime says as it runs a model on CUDA: "" if the provider does not start, None if all is well.
+
+    It starts without cuDNN, and on GPUs that it has no kernels for: either shows when a node runs.
+    """
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN as installed by pip, if they are
+        with redirect_stdout(io.StringIO()):  # it prints what it does not find
+            ort.preload_dlls()  # CUDA and cuDNN as installed by pip, if they are
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    return NAME in ort.InferenceSession(PROBE, options, providers=[NAME, "CPUExecutionProvider"]).get_providers()
+    providers = [(NAME, CudaOptions().provider_options), "CPUExecutionProvider"]
+    session = ort.InferenceSession(PROBE, options, providers=providers)
+    if NAME not in session.get_providers():
+        return ""
+    session.disable_fallback()  # to the CPU, on failure
+    try:
+        with foreign():
+            session.run(None, {"x": np.ones((1, 1, 1, 1), np.float32)})
+    except ForeignFailure as failure:
+        return str(failure)
+    return None
 
 
-def why_not() -> str:
+def why_not(ort: Any) -> str:
     """The reason that CUDA does not start, as far as it can be told, and what to do."""
     missing = [f"{library} ({what})" for library, what in LIBRARIES if not _loads(library)]
-    if not missing:
-        return "all its libraries load; the driver may be too old for them, or show no GPU to this process (nvidia-smi)"
-    if missing[0].startswith("libcuda."):
+    if missing and missing[0].startswith("libcuda."):
         return f"{missing[0]} cannot be loaded: this machine has no NVIDIA GPU, or no driver for it"
-    return f"{', '.join(missing)} cannot be loaded; pip install 'onnxruntime-gpu[cuda,cudnn]' brings what is not the driver's"
+    if missing:
+        return f"{', '.join(missing)} cannot be loaded; pip install 'onnxruntime-gpu[cuda,cudnn]' brings what is not the driver's"
+    if failure := _failure(ort):
+        return (
+            f"all its libraries load, but a model fails ({failure}): this ONNX Runtime may lack kernels for the GPU's compute "
+            "capability (nvidia-smi --query-gpu=compute_cap --format=csv), or the driver be too old"
+        )
+    return "all its libraries load; the driver may be too old for them, or show no GPU to this process (nvidia-smi)"
 
 
 def _loads(library: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from kcompiler.runtime.bundle.manifest import PATCH_KEY, POSITIONS, Manifest, pa
 from kcompiler.runtime.bundle.unaltered import Unaltered
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.errors import BundleError, UsageError
+from kcompiler.runtime.inference import cuda
 from kcompiler.runtime.inference.baseline import Baseline, BaselinePass
 from kcompiler.runtime.inference.classes import Classes
 from kcompiler.runtime.inference.full import FullInference, side_by_side
@@ -80,13 +82,14 @@ class Engine:
         count, self._share = machine.divided(max(memory // bytes_per_small_batch, 1))
         self.workers = Workers(count)
         self.sessions = sessions_of(files, variant, machine, self._share, count)
-        self._indexed = self._by_index(variant) if variant.index is not None else None
+        capturing = machine.cuda.graphs and machine.device == "cuda" and variant.index is not None
+        self._turn: AbstractContextManager[object] = cuda.RUNNING if capturing else nullcontext()
+        self._indexed = self._by_index(variant, capturing=capturing) if variant.index is not None else None
         self._pass = BaselinePass(self.sessions, manifest.image, same_memory=self._indexed is not None)
         batch = _batch_within(manifest, variant, memory // count)
         self.batch = min(batch, SIDE_BY_SIDE) if count > 1 and variant.whole and not graphs else batch
 
-    def _by_index(self, variant: Variant) -> Indexed:
-        capturing = self.machine.cuda.graphs and self.machine.device == "cuda"
+    def _by_index(self, variant: Variant, *, capturing: bool) -> Indexed:
         return Indexed(self.sessions, Classes(variant.classes, self._extents), capturing=capturing)
 
     @property
@@ -119,10 +122,15 @@ class Engine:
         patches = covered_by if isinstance(covered_by, PatchFill) else None
         picture = image[0] if isinstance(covered_by, PatchFill) else covered_by
         few = not self._graphs and positions is not None and positions < self.variant.few
-        baseline = Baseline(image, picture, patches, self._mask(image), {})
-        if few or (self.variant.whole and not self._graphs):
-            return baseline
-        return self._pass.run(baseline)
+        with self._turn:
+            baseline = Baseline(image, picture, patches, self._mask(image), {})
+            if few or (self.variant.whole and not self._graphs):
+                return baseline
+            return self._pass.run(baseline)
+
+    def _covered_by(self, picture: FloatArray, baseline: Baseline) -> Baseline:
+        with self._turn:
+            return self._pass.covered_by(picture, baseline)
 
     def _mask(self, image: FloatArray) -> BoolArray | None:
         """The cells of each class, by full inference: rounding in the incremental model would move cells between classes."""
@@ -131,7 +139,7 @@ class Engine:
 
     def unoccluded(self, baseline: Baseline, *outputs: str) -> FloatArray:
         """The model's outputs for the uncovered image, float32 [K], computed as a position whose fill is the image itself."""
-        own_pixels = self._pass.covered_by(baseline.image[0], baseline)
+        own_pixels = self._covered_by(baseline.image[0], baseline)
         alone = not self._runs_concurrently(own_pixels)
         scores: FloatArray = self._evaluate(own_pixels, np.zeros((1, 2), np.int64), *outputs, alone=alone)[0]
         return scores
@@ -147,7 +155,8 @@ class Engine:
     def _evaluate(
         self, baseline: Baseline, positions: IntArray, *outputs: str, alone: bool, by_worker: bool = False
     ) -> FloatArray:
-        raw = self._raw(baseline, positions, *outputs, alone=alone, by_worker=by_worker)
+        with self._turn:
+            raw = self._raw(baseline, positions, *outputs, alone=alone, by_worker=by_worker)
         reduction = self.manifest.reduction
         return raw if reduction is None or baseline.mask is None else reduction.apply(raw, baseline.mask)
 
@@ -255,7 +264,7 @@ class Engine:
             for sample in range(patches.samples):
                 drawn = self.manifest.image_element.fitted(patches.patches(image, group, patch, sample))
                 picture = collage(image, drawn, group)
-                covered = self._pass.covered_by(picture, baseline)
+                covered = self._covered_by(picture, baseline)
                 for number, scores in enumerate(self.evaluate_batches(covered, [group[part] for part in parts], *outputs)):
                     totals[number] = totals[number] + keep(scores)
             for part, total in zip(parts, totals, strict=True):

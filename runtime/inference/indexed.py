@@ -18,7 +18,7 @@ import numpy as np
 from kcompiler.runtime.arrays import AnyArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.manifest import COLUMNS, POSITIONS, ROWS, SHAPE
 from kcompiler.runtime.inference import cuda
-from kcompiler.runtime.inference.classes import Classes, filled_up
+from kcompiler.runtime.inference.classes import LEAST, Classes, filled_up
 from kcompiler.runtime.inference.sessions import bind_output, captured_as, onnxruntime, run_bound
 from kcompiler.runtime.inference.variant_sessions import VariantSessions
 
@@ -67,11 +67,12 @@ class Indexed:
     ) -> list[FloatArray]:
         """The outputs ``names`` at ``positions``, int64 [N, 2], from cached activations and fill (``feeds``): each [N, ..].
 
-        ``session`` runs it where no class has a session of its own. Where CUDA graphs are asked for, a run whose like was before
-        is captured or replayed.
+        ``session`` runs it where no class has a session of its own, and few positions: shapes that recur do not alternate with
+        theirs. Where CUDA graphs are asked for, a run whose like was before is captured or replayed.
         """
         placed, device = self.placed(positions), self._sessions.device
-        session = self._sessions.of_class(placed.number) or session
+        if placed.count >= LEAST:
+            session = self._sessions.of_class(placed.number) or session
         feeds, binding = {**feeds, **placed.feeds}, session.io_binding()
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)
@@ -83,9 +84,9 @@ class Indexed:
             return [output[: placed.count] for output in binding.copy_outputs_to_cpu()]
         for name in names:
             bind_output(binding, name, device, placed.results.get(name))
-        addresses = [value.data_ptr() for value in (*feeds.values(), *(placed.results.get(name) for name in names)) if value]
-        run_bound(session, binding, device, captured_as(self._captures.number(tuple(addresses))))
+        run_bound(session, binding, device, captured_as(self._captures.number(_addresses(feeds, placed.results, names))))
         placed.results.update(zip(names, binding.get_outputs(), strict=True))
+        self._captures.ran(_addresses(feeds, placed.results, names))
         return [output[: placed.count] for output in binding.copy_outputs_to_cpu()]
 
     def placed(self, positions: IntArray) -> Placed:
@@ -125,6 +126,11 @@ class Indexed:
         return dict(zip(names, results, strict=True))
 
 
+def _addresses(feeds: Mapping[str, ort.OrtValue], results: Mapping[str, ort.OrtValue], names: Sequence[str]) -> tuple[int, ...]:
+    """Where the inputs of a run lie, and those of its outputs ``names`` that have memory."""
+    return tuple(value.data_ptr() for value in (*feeds.values(), *(results[name] for name in names if name in results)))
+
+
 class Captures:
     """Which runs are captured as CUDA graphs: those whose inputs and outputs lie where those of an earlier run lay."""
 
@@ -138,5 +144,8 @@ class Captures:
         """ONNX Runtime's number of the graph of a run with these addresses; -1 to run it without, as the first time."""
         if addresses in self._seen and addresses not in self._numbers and len(self._numbers) < self._most:
             self._numbers[addresses] = len(self._numbers) + 1
-        self._seen.add(addresses)
         return self._numbers.get(addresses, -1)
+
+    def ran(self, addresses: tuple[int, ...]) -> None:
+        """Notes a run with these addresses, including those of outputs that it allocated itself."""
+        self._seen.add(addresses)

@@ -191,7 +191,7 @@ def provider_names(asked: Sequence[str] | None, ort: Any) -> list[str]:
                 "install kcompiler[gpu] for CUDA, or ask for cpu"
             )
     if cuda.NAME in names and not cuda.starts(ort):
-        raise ProviderError(f"{cuda.NAME} was asked for but does not start on this machine: {cuda.why_not()}; or ask for cpu")
+        raise ProviderError(f"{cuda.NAME} was asked for but does not start on this machine: {cuda.why_not(ort)}; or ask for cpu")
     return names if cpu in names else [*names, cpu]
 
 

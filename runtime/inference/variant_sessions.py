@@ -89,7 +89,7 @@ class VariantSessions:
         return self._open(self._variant.incremental, machine, profile=profile)
 
     def of_class(self, number: int) -> ort.InferenceSession | None:
-        """The incremental model's session for batches of a class of extents; None if one session runs all classes."""
+        """The incremental model's session for large batches of a class of extents; None if one session runs all classes."""
         return None
 
     def _open(
@@ -116,7 +116,8 @@ class VariantSessions:
 
 
 class ClassSessions(VariantSessions):
-    """Sessions on CUDA: one of the incremental model for each class of extents. They share weights and activations' memory.
+    """Sessions on CUDA: one of the incremental model for each class of extents, and one for few positions, of whatever class.
+    They share weights and activations' memory.
 
     cuDNN's plan of a convolution holds for one shape, and ONNX Runtime keeps only the last: a session whose shapes alternate
     would make all plans anew in every batch.
@@ -141,9 +142,7 @@ class ClassSessions(VariantSessions):
         return self.incremental
 
     def of_class(self, number: int) -> ort.InferenceSession:
-        """The class's session, opened on first use; that of the last class is :attr:`incremental`."""
-        if number == len(self._variant.classes) - 1:
-            return self.incremental
+        """The class's session, opened on first use; :attr:`incremental` is that for few positions."""
         with self._opening:
             if number not in self._of_class:
                 self._of_class[number] = self.open_incremental()

@@ -49,6 +49,6 @@ def test_other_failures_pass():
 
 def test_why_it_does_not_start_names_the_library(monkeypatch):
     monkeypatch.setattr(cuda, "_loads", lambda library: not library.startswith(("libcudnn", "libcublas.")))
-    assert "libcublas.so.13 (cuBLAS), libcudnn.so.9 (cuDNN 9) cannot be loaded" in cuda.why_not()
+    assert "libcublas.so.13 (cuBLAS), libcudnn.so.9 (cuDNN 9) cannot be loaded" in cuda.why_not(None)
     monkeypatch.setattr(cuda, "_loads", lambda library: False)
-    assert "libcuda.so.1 (the NVIDIA driver) cannot be loaded: this machine has no NVIDIA GPU" in cuda.why_not()
+    assert "libcuda.so.1 (the NVIDIA driver) cannot be loaded: this machine has no NVIDIA GPU" in cuda.why_not(None)
