@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from kcompiler.runtime.arrays import ByteArray, FloatArray
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.foreign import foreign
+from kcompiler.runtime.inputs.view import View
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 DEEP_RAW_MODES = frozenset(f"{mode};16{order}" for mode in ("RGB", "RGBA", "RGBX", "LA", "L") for order in ("B", "L", "N", ""))
@@ -105,12 +106,16 @@ class Picture:
     """A preprocessed picture.
 
     Attributes:
-        pixels: uint8 [H, W, 3], RGB, resized and cropped; heat maps are drawn over it.
+        pixels: uint8 [H, W, 3], RGB, resized and cropped: what the model sees.
         tensor: float32 [1, C, H, W], the model's input, in model units.
+        source: uint8 [height, width, 3], RGB, the whole picture at its own size, upright.
+        view: where ``pixels`` lie in ``source``.
     """
 
     pixels: ByteArray
     tensor: FloatArray
+    source: ByteArray
+    view: View
 
 
 def read_picture(path: Path, recipe: Preprocessing) -> Picture:
@@ -130,8 +135,26 @@ def read_picture(path: Path, recipe: Preprocessing) -> Picture:
     if recipe.channels == 3 and len(planes) == 1:
         planes = planes * 3
     resized = _resized(planes, recipe)
-    shown = np.clip(np.rint(np.broadcast_to(resized, (*resized.shape[:2], 3))), 0, 255).astype(np.uint8)
-    return Picture(shown, _input_of(resized, recipe))
+    height, width = planes[0].shape
+    return Picture(
+        _shown(resized), _input_of(resized, recipe), _shown(np.stack(planes, axis=-1)), view_of((height, width), recipe)
+    )
+
+
+def view_of(picture: tuple[int, int], recipe: Preprocessing) -> View:
+    """Where the model's pixels lie in a picture of (height, width) that ``recipe`` resizes."""
+    if recipe.resize == "stretch":
+        scale = picture[0] / recipe.size[0], picture[1] / recipe.size[1]
+        return View(picture, recipe.size, scale, (0.0, 0.0))
+    assert recipe.shorter_side is not None
+    factor = min(picture) / recipe.shorter_side  # pixels of the file per pixel of the scaled picture
+    top, left = ((whole - part * factor) / 2 for whole, part in zip(picture, recipe.size, strict=True))
+    return View(picture, recipe.size, (factor, factor), (top, left))
+
+
+def _shown(pixels: FloatArray) -> ByteArray:
+    """Pixels [H, W, C] of 0 to 255 as a picture, uint8 [H, W, 3]."""
+    return np.clip(np.rint(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), 0, 255).astype(np.uint8)
 
 
 def preprocessed(pixels: ByteArray, recipe: Preprocessing) -> FloatArray:
@@ -209,8 +232,6 @@ def _resize(plane: FloatArray, recipe: Preprocessing) -> FloatArray:
     resample = Image.Resampling[recipe.interpolation.upper()]
     if recipe.resize == "stretch":
         return np.asarray(image.resize((width, height), resample) if image.size != (width, height) else image)
-    assert recipe.shorter_side is not None
-    factor = min(image.size) / recipe.shorter_side  # pixels of the file per pixel of the scaled picture
-    left, top = (image.width - width * factor) / 2, (image.height - height * factor) / 2
-    box = (max(left, 0.0), max(top, 0.0), min(left + width * factor, image.width), min(top + height * factor, image.height))
+    top, left, bottom, right = view_of((image.height, image.width), recipe).seen
+    box = (left, top, right, bottom)
     return np.asarray(image.resize((width, height), resample, box=box))
