@@ -19,9 +19,11 @@ SIZES = 8
 class Classes:
     """The classes of extents of a variant, and the positions that belong to each."""
 
-    def __init__(self, classes: Sequence[ExtentClass], extents: Extents) -> None:
-        """For ``classes`` whose last covers all positions, and the extents of the variant's regions."""
+    def __init__(self, classes: Sequence[ExtentClass], extents: Extents, batch: int = LEAST) -> None:
+        """For ``classes``, the last of which covers all positions, the extents of the variant's regions, and the batch size."""
         self.classes, self._extents = tuple(classes), extents
+        self.least = min(LEAST, batch)
+        """Fewer positions take the last class."""
         first_y, first_x = extents.first
         y = np.stack([extents.y[np.array(one.rows) - first_y].max(axis=0) for one in classes])
         x = np.stack([extents.x[np.array(one.columns) - first_x].max(axis=0) for one in classes])
@@ -45,13 +47,13 @@ class Classes:
 
         Few positions, as a map is refined, have many sizes: those of larger batches, which recur, are not to alternate with them.
         """
-        if len(positions) < LEAST:
+        if len(positions) < self.least:
             return len(self.classes) - 1
         return int(self.cheapest(np.all(self.covering(positions), axis=0, keepdims=True))[0])
 
     def batches(self, positions: IntArray, size: int) -> list[IntArray]:
         """Splits positions, int64 [N, 2], into batches of one class each: arrays of at most ``size`` indices. Deterministic."""
-        chosen = self._assigned(self.covering(positions), min(LEAST, size))
+        chosen = self._assigned(self.covering(positions), min(self.least, size))
         parts = [np.flatnonzero(chosen == number) for number in range(len(self.classes))]
         return [piece for part in parts if len(part) for piece in np.array_split(part, -(-len(part) // size))]
 

@@ -84,13 +84,12 @@ class Engine:
         self.sessions = sessions_of(files, variant, machine, self._share, count)
         capturing = machine.cuda.graphs and machine.device == "cuda" and variant.index is not None
         self._turn: AbstractContextManager[object] = cuda.RUNNING if capturing else nullcontext()
-        self._indexed = self._by_index(variant, capturing=capturing) if variant.index is not None else None
-        self._pass = BaselinePass(self.sessions, manifest.image, same_memory=self._indexed is not None)
         batch = _batch_within(manifest, variant, memory // count)
+        self._indexed: Indexed | None = None
+        if variant.index is not None:
+            self._indexed = Indexed(self.sessions, Classes(variant.classes, self._extents, batch), capturing=capturing)
+        self._pass = BaselinePass(self.sessions, manifest.image, same_memory=self._indexed is not None)
         self.batch = min(batch, SIDE_BY_SIDE) if count > 1 and variant.whole and not graphs else batch
-
-    def _by_index(self, variant: Variant, *, capturing: bool) -> Indexed:
-        return Indexed(self.sessions, Classes(variant.classes, self._extents), capturing=capturing)
 
     @property
     def device(self) -> str:

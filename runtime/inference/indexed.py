@@ -18,7 +18,7 @@ import numpy as np
 from kcompiler.runtime.arrays import AnyArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.manifest import COLUMNS, POSITIONS, ROWS, SHAPE
 from kcompiler.runtime.inference import cuda
-from kcompiler.runtime.inference.classes import LEAST, Classes, filled_up
+from kcompiler.runtime.inference.classes import Classes, filled_up
 from kcompiler.runtime.inference.sessions import bind_output, captured_as, onnxruntime, run_bound
 from kcompiler.runtime.inference.variant_sessions import VariantSessions
 
@@ -71,7 +71,7 @@ class Indexed:
         theirs. Where CUDA graphs are asked for, a run whose like was before is captured or replayed.
         """
         placed, device = self.placed(positions), self._sessions.device
-        if placed.count >= LEAST:
+        if placed.count >= self.classes.least:
             session = self._sessions.of_class(placed.number) or session
         feeds, binding = {**feeds, **placed.feeds}, session.io_binding()
         for name, value in feeds.items():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kcompiler.verified import Tried, _settled
+from kcompiler.settled import Tried, kept_of
 
 DISAGREES = None
 
@@ -31,4 +31,4 @@ def test_the_fastest_stays_that_is_as_exact_as_any(shares, kept):
         )
         for number, share in enumerate(shares)
     ]
-    assert _settled(tried).choice.number == kept
+    assert kept_of(tried).choice.number == kept
