@@ -61,7 +61,7 @@ __all__ = [
 def compile(
     model: str | Path | onnx.ModelProto,
     *,
-    patch: int | tuple[int, int] = 16,
+    patch: int | tuple[int, int] | list[int | tuple[int, int]] = 16,
     input_shape: Sequence[int] | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
     bind: Mapping[str, bool | float | str | Sequence[Any] | AnyArray] | None = None,
@@ -86,7 +86,7 @@ def compile(
     Args:
         model: path of an ONNX file that ONNX Runtime runs, or the model itself. Its image is the input with four axes, of any
             numeric type; declared shapes are hints.
-        patch: side of the square patch, or (height, width), in pixels.
+        patch: side of the square patch, or (height, width), in pixels; a list compiles for each of several, weights once.
         input_shape: ([1,] channels, height, width) in the axis order of the model's input; needed where the model leaves sizes
             open.
         layout: layout of the image input, needed where it does not follow from Transposes or convolutions that read the image.
@@ -141,6 +141,7 @@ def load(
     providers: Sequence[str] | None = None,
     threads: int | None = None,
     memory: int = MEMORY,
+    patch: int | tuple[int, int] | None = None,
     cuda: CudaOptions | None = None,
     compiled_for: Literal["cpu", "cuda"] | None = None,
 ) -> Explainer:
@@ -152,6 +153,7 @@ def load(
             this ONNX Runtime has it and it starts, else the CPU.
         threads: CPU threads; None is as many as physical cores that this process may use.
         memory: bytes that all concurrent batches of positions together may take, beside weights and cached activations.
+        patch: side, or (height, width), of those that the bundle is compiled for; None is the first.
         cuda: how sessions use CUDA, where they run there; None is float32 without TF32, and no CUDA graphs.
         compiled_for: device whose variants are run; None is that of the providers. Variants for CUDA run on the CPU, too, more
             slowly: to verify them.
@@ -162,8 +164,9 @@ def load(
     """
     folder = Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder
     explainer = Explainer(
-        folder, providers=providers, threads=threads, memory=memory, cuda=cuda, compiled_for=compiled_for, owner=bundle
-    )
+        folder, providers=providers, threads=threads, memory=memory, patch=(patch, patch) if isinstance(patch, int) else patch,
+        cuda=cuda, compiled_for=compiled_for, owner=bundle,
+    )  # fmt: skip
     return explainer.open()
 
 
@@ -180,6 +183,7 @@ def export(
     quality: float | None = None,
     preprocess: bool = False,
     single_file: bool = False,
+    patch: int | tuple[int, int] | None = None,
     force: bool = False,
 ) -> Card:
     """Writes a bundle and a grid of positions as one ONNX model, image in, heat map out, for any program with ONNX Runtime.
@@ -194,6 +198,7 @@ def export(
         quality: SSIM of a plan that was tuned for export, which brings its own variant and drill-down.
         preprocess: whether the model takes pictures, uint8 [height, width, 3] of any size, and preprocesses them itself.
         single_file: whether weights stand in the model, which then takes at most 2 GB, not in a file beside it.
+        patch: side, or (height, width), of those that the bundle is compiled for; None is the first.
         force: replace an earlier export.
 
     Returns:
@@ -208,6 +213,6 @@ def export(
 
     settings = Deployment(
         stride=stride, region=region, edges=edges, score=score, variant=variant, drill_down=drill_down, quality=quality,
-        preprocess=preprocess, single_file=single_file,
+        preprocess=preprocess, single_file=single_file, patch=(patch, patch) if isinstance(patch, int) else patch,
     )  # fmt: skip
     return export_map(Path(bundle) if isinstance(bundle, (str, Path)) else bundle.folder, Path(out), settings, force=force)

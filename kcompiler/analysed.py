@@ -99,6 +99,16 @@ class Analysed:
         yield self.chooser.preferring({"Conv": SAME_SUMS}), 0.0, None
 
 
+def for_patch(analysed: Analysed, options: Options) -> Analysed:
+    """``analysed``, chosen and rewritten anew for the patch of ``options``."""
+    first = analysed.chooser
+    chooser = Chooser(
+        analysed.graph, options.patch, prefer=options.prefer, direct=first.direct, dense=first.dense, rates=first.rates
+    )
+    choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
+    return replace(analysed, chooser=chooser).by(choice, options)
+
+
 def on_device(analysed: Analysed, options: Options, device: Device) -> Analysed:
     """``analysed``, chosen and rewritten anew for ``device``, by the rates assumed of it."""
     exact = analysed.chooser

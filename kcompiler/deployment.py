@@ -51,6 +51,7 @@ class Deployment:
         quality: SSIM of a tuned plan, which gives variant and drill-down; None for the two above.
         preprocess: whether the model takes pictures, and preprocesses them itself.
         single_file: whether weights stand in the model, not in a file beside it.
+        patch: (height, width), of those that the bundle is compiled for; None is the first.
     """
 
     stride: Stride = 4
@@ -62,6 +63,7 @@ class Deployment:
     quality: float | None = None
     preprocess: bool = False
     single_file: bool = False
+    patch: tuple[int, int] | None = None
 
 
 def export_map(bundle: Path, out: Path, settings: Deployment | None = None, *, force: bool = False) -> Card:
@@ -79,7 +81,8 @@ def export_map(bundle: Path, out: Path, settings: Deployment | None = None, *, f
         CheckFailed: the model disagrees with the Python driver; nothing is written.
     """
     check_folder_replaceable(out, is_of_export, force=force)
-    exported = _exported(Explainer(bundle), settings or Deployment())
+    settings = settings or Deployment()
+    exported = _exported(Explainer(bundle, patch=settings.patch), settings)
     explainer = exported.explainer
     with tempfile.TemporaryDirectory(prefix="kcompiler-export-") as scratch:
         folder = Path(scratch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -72,6 +72,8 @@ class Options:
         prefer: preferred lowering by operator or node name, where it applies.
         device: what to compile for beside the CPU; "cpu" for nothing else.
         precision: "tf32" adds approximate variants for the device, whose products round their operands to TF32.
+        further: patches, (height, width) each, to compile for beside ``patch``.
+        is_further: whether ``patch`` is one of those, as their files are named by it.
     """
 
     patch: tuple[int, int]
@@ -90,6 +92,13 @@ class Options:
     prefer: Mapping[str, str] = field(default_factory=dict)
     device: DeviceName = "cpu"
     precision: Literal["float32", "tf32"] = "float32"
+    further: tuple[tuple[int, int], ...] = ()
+    is_further: bool = False
+
+    @property
+    def of_further(self) -> Iterator[Options]:
+        """These options for each of the further patches."""
+        return (replace(self, patch=patch, further=(), is_further=True) for patch in self.further)
 
 
 def check_options(source: Source, options: Options) -> None:
@@ -114,10 +123,14 @@ def check_options(source: Source, options: Options) -> None:
     if options.precision != "float32" and options.device == "cpu":
         raise UsageError(f"precision {options.precision} is of CUDA devices; add --device cuda")
     _, height, width = source.shape
-    if not (1 <= options.patch[0] <= height and 1 <= options.patch[1] <= width):
-        raise UsageError(
-            f"patch {list(options.patch)} does not fit the image {[height, width]} of {source.path}; expected 1 up to its size"
-        )
+    patches = (options.patch, *options.further)
+    for patch in patches:
+        if not (1 <= patch[0] <= height and 1 <= patch[1] <= width):
+            raise UsageError(
+                f"patch {list(patch)} does not fit the image {[height, width]} of {source.path}; expected 1 up to its size"
+            )
+    if len(set(patches)) < len(patches):
+        raise UsageError(f"patches {[list(patch) for patch in patches]}: one of them occurs twice")
     if options.preprocessing is not None:
         _check_recipe(source, options.preprocessing)
 
@@ -158,7 +171,7 @@ def check_labels(options: Options, classes: int, *, two_classes: bool = False) -
 
 def options_of(
     *,
-    patch: int | tuple[int, int],
+    patch: int | tuple[int, int] | list[int | tuple[int, int]],
     input_shape: Sequence[int] | None = None,
     bind: Mapping[str, Value] | None = None,
     reduce: How | None = None,
@@ -177,8 +190,12 @@ def options_of(
         UsageError: an argument is out of its range, or two do not go together.
     """
     recipe = Preprocessing.read(Path(preprocessing)) if isinstance(preprocessing, (str, Path)) else preprocessing
+    if isinstance(patch, list) and not patch:
+        raise UsageError("patch is an empty list, expected a side, (height, width), or several")
+    first, *further = map(_pair, patch) if isinstance(patch, list) else [_pair(patch)]
     return Options(
-        patch=_pair(patch),
+        patch=first,
+        further=tuple(further),
         input_shape=_whole_numbers("input_shape", input_shape) if input_shape is not None else None,
         bind=dict(bind or {}),
         reducing=reducing(reduce, reduce_over, reduce_box, class_axis),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from kcompiler.passes.rewriting.baseline import baseline_graph
 from kcompiler.passes.rewriting.separate import separated
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.source.inputs import bound_record
-from kcompiler.runtime.bundle.manifest import BASELINE, FILES, FORMAT, INCREMENTAL, PATCH_KEY, Manifest, file_record, patch_text
+from kcompiler.runtime.bundle.manifest import BASELINE, FORMAT, INCREMENTAL, PATCH_KEY, FileRecord, Manifest, PatchSet, patch_text
 from kcompiler.runtime.bundle.stored import WEIGHTS_KEY, stored_text
 from kcompiler.runtime.bundle.variant import DeviceName, Geometry, Variant
 from kcompiler.runtime.inference.schedule import Extents
@@ -65,11 +65,12 @@ def left_out(options: Options, device: DeviceName, written: Sequence[Variant]) -
     )
 
 
-def files_of(device: Device, name: str) -> tuple[str, str, str]:
-    """Names of the baseline, the incremental and the index model of a variant."""
-    if (device.name, name) == (CPU.name, "exact"):
+def files_of(device: Device, name: str, patch: tuple[int, int] | None) -> tuple[str, str, str]:
+    """Names of the baseline, the incremental and the index model of a variant; ``patch`` is None for the first of several."""
+    if (device.name, name, patch) == (CPU.name, "exact", None):
         return BASELINE, INCREMENTAL, ""
-    suffix = name if device.name == CPU.name else f"{device.name}.{name}"
+    parts = [f"p{patch_text(patch)}"] if patch is not None else []
+    suffix = ".".join([*parts, *([] if device.name == CPU.name else [device.name]), name])
     return f"baseline-{suffix}.onnx", f"incremental-{suffix}.onnx", f"index-{suffix}.onnx"
 
 
@@ -84,7 +85,7 @@ def write_variant(analysed: Analysed, name: str, options: Options, folder: Path,
     Where extents are those of classes, indices are computed by a model of their own.
     """
     choice, plan, rewritten, device = analysed.choice, analysed.plan, analysed.rewritten, analysed.chooser.device
-    baseline, incremental, index = files_of(device, name)
+    baseline, incremental, index = files_of(device, name, options.patch if options.is_further else None)
     patch = {PATCH_KEY: patch_text(options.patch)}
     write_model(baseline_graph(analysed.graph, plan, rewritten.cached), folder / baseline, weights)
     regions = geometries(analysed.graph, plan)
@@ -120,7 +121,11 @@ def write_variant(analysed: Analysed, name: str, options: Options, folder: Path,
     )
 
 
-def manifest_of(analysed: Analysed, options: Options, exact: Variant, classes: int, folder: Path) -> Manifest:
+def manifest_of(
+    analysed: Analysed, options: Options, classes: int, compiled: Sequence[PatchSet], files: Mapping[str, FileRecord]
+) -> Manifest:
+    """The manifest of a bundle with ``compiled`` for each patch, the first one first, and ``files``."""
+    first, *further = compiled
     return Manifest(
         format=FORMAT,
         versions={**{name: version(name) for name in ("kcompiler", "onnx", "numpy")}, "onnxruntime": onnxruntime().__version__},
@@ -138,13 +143,15 @@ def manifest_of(analysed: Analysed, options: Options, exact: Variant, classes: i
         classes=classes,
         two_classes=analysed.head.two_classes(classes),
         largest_batch=analysed.largest_batch,
-        patch=options.patch,
+        patch=first.patch,
         extents=options.extents,
         convolution=options.convolution,
-        variants=(exact,),
+        variants=first.variants,
+        device_variants=first.device_variants,
         calibration=analysed.calibration,
         tuned=(),
         preprocessing=options.preprocessing,
-        files={name: file_record(folder / name) for name in FILES},
-        report=analysed.report,
+        files=files,
+        report=first.report,
+        further=tuple(further),
     )

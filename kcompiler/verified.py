@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from kcompiler.analysed import Analysed, on_device
+from kcompiler.analysed import Analysed, for_patch, on_device
 from kcompiler.options import Options, check_labels
 from kcompiler.passes.choosing.devices import CPU, DEVICES
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
-from kcompiler.runtime.bundle.manifest import FILES, FULL, MANIFEST, WEIGHTS, Manifest, file_record
+from kcompiler.runtime.bundle.manifest import FILES, FULL, MANIFEST, FileRecord, Manifest, PatchSet, file_record
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.errors import CheckFailed
 from kcompiler.settled import DEFECT, Verifiers, given_up, kept_of, settled
@@ -37,24 +38,67 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             analysed.head.reduction,
         )  # fmt: skip
         check_labels(options, classes, two_classes=analysed.head.two_classes(classes))
-        verifiers = Verifiers(Verifier(folder, VERIFIED_POSITIONS), Verifier(folder, VERIFIED_CLOSELY))
-        mark = weights.mark()
+        growing = Growing(folder, weights, partial(manifest_of, analysed, options, classes))
+        manifest = _compiled(analysed, options, growing)
+        for others in options.of_further:
+            _compiled(for_patch(analysed, others), others, growing)
+        return growing.written() if options.further else manifest
 
-        def write(attempt: Analysed) -> Manifest:
-            weights.rewind(mark)
-            exact = write_variant(attempt, "exact", options, folder, weights)
-            manifest = manifest_of(attempt, options, exact, classes, folder)
-            _write(folder, manifest)
-            return manifest
 
-        analysed, manifest, tried = settled(analysed, options, write, verifiers, CPU.name)
-        approximate = _approximate(analysed, options, folder, weights)
-        device_variants, device_notes = _for_device(analysed, options, folder, weights, manifest, verifiers)
+@dataclass(slots=True)
+class Growing:
+    """A bundle that is being written: its manifest tells what is there.
+
+    Attributes:
+        folder: of the bundle.
+        weights: its file of weights.
+        manifest_of: the manifest of what is compiled for each patch, and the files.
+        compiled: what is there for each patch.
+    """
+
+    folder: Path
+    weights: WeightsFile
+    manifest_of: Callable[[Sequence[PatchSet], Mapping[str, FileRecord]], Manifest]
+    compiled: dict[tuple[int, int], PatchSet] = field(default_factory=dict)
+
+    def put(self, compiled: PatchSet) -> Manifest:
+        """Replaces what is there for a patch, and writes the manifest; returns it for that patch alone."""
+        self.compiled[compiled.patch] = compiled
+        return self.written().for_patch(compiled.patch)
+
+    def written(self) -> Manifest:
+        """The manifest, which is also written."""
+        self.weights.flush()
+        compiled = tuple(self.compiled.values())
+        variants = (variant for one in compiled for variant in (*one.variants, *one.device_variants))
+        names = {*FILES, *(name for variant in variants for name in variant.files)}
+        manifest = self.manifest_of(compiled, {name: file_record(self.folder / name) for name in sorted(names)})
+        (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        return manifest
+
+
+def _compiled(analysed: Analysed, options: Options, growing: Growing) -> Manifest:
+    """Writes and verifies what there is for a patch; returns the manifest for that patch alone.
+
+    Raises:
+        CheckFailed: see :func:`write_and_verify`.
+    """
+    folder, weights, patch = growing.folder, growing.weights, options.patch
+    verifiers = Verifiers(*(Verifier(folder, count, patch) for count in (VERIFIED_POSITIONS, VERIFIED_CLOSELY)))
+    mark = weights.mark()
+
+    def write(attempt: Analysed) -> Manifest:
+        weights.rewind(mark)
+        exact = write_variant(attempt, "exact", options, folder, weights)
+        return growing.put(PatchSet(patch=patch, variants=(exact,), report=attempt.report))
+
+    analysed, manifest, tried = settled(analysed, options, write, verifiers, CPU.name)
+    approximate = _approximate(analysed, options, folder, weights)
+    device_variants, device_notes = _for_device(analysed, options, growing, manifest, verifiers)
     notes = (*manifest.report.notes, *given_up(analysed, tried), *left_out(options, CPU.name, approximate), *device_notes)
     report = manifest.report.model_copy(update={"largest_error": kept_of(tried).comparison.largest_error, "notes": notes})
-    manifest = manifest.model_copy(update={"report": report, "variants": (*manifest.variants, *approximate)})
-    manifest = _complete(manifest, folder, device_variants)
-    _write(folder, manifest)
+    variants = (*manifest.variants, *approximate)
+    manifest = growing.put(PatchSet(patch=patch, variants=variants, device_variants=device_variants, report=report))
     if unsound := verifiers.quick.unsound(CPU.name):
         raise CheckFailed(DEFECT.format(f"{manifest.model}: an approximate variant is not sound ({unsound})"))
     return manifest
@@ -70,8 +114,8 @@ def _approximate(analysed: Analysed, options: Options, folder: Path, weights: We
 
 
 def _for_device(
-    analysed: Analysed, options: Options, folder: Path, weights: WeightsFile, manifest: Manifest, verifiers: Verifiers
-) -> tuple[list[Variant], tuple[str, ...]]:
+    analysed: Analysed, options: Options, growing: Growing, manifest: Manifest, verifiers: Verifiers
+) -> tuple[tuple[Variant, ...], tuple[str, ...]]:
     """Writes the variants for the device that ``options`` name beside the CPU, verified on the CPU; returns them, and notes.
 
     Raises:
@@ -79,44 +123,31 @@ def _for_device(
     """
     device = DEVICES[options.device]
     if device is CPU:
-        return [], ()
+        return (), ()
     options = replace(options, extents="classes")
-    mark = weights.mark()
+    folder, weights, mark = growing.folder, growing.weights, growing.weights.mark()
+
+    def put(*variants: Variant) -> Manifest:
+        exact = PatchSet(patch=options.patch, variants=manifest.variants, device_variants=variants, report=manifest.report)
+        return growing.put(exact)
 
     def write(attempt: Analysed) -> Manifest:
         weights.rewind(mark)
-        if not any(decision.incremental for decision in attempt.plan.decisions):
-            # Nothing of the device's own is written: full inference evaluates positions.
-            whole = {"device": device.name, "whole": True, "batch": attempt.choice.batch, "predicted_speedup": 1.0}
-            variant = manifest.exact.model_copy(update=whole)
-        else:
-            variant = write_variant(attempt, "exact", options, folder, weights)
-        written = _complete(manifest, folder, [variant])
-        _write(folder, written)
-        return written
+        if any(decision.incremental for decision in attempt.plan.decisions):
+            return put(write_variant(attempt, "exact", options, folder, weights))
+        # Nothing of the device's own is written: full inference evaluates positions.
+        whole = {"device": device.name, "whole": True, "batch": attempt.choice.batch, "predicted_speedup": 1.0}
+        return put(manifest.exact.model_copy(update=whole))
 
     chosen = on_device(analysed, options, device)
     if chosen.chooser.dense:
-        return list(write(chosen).device_variants), ()
+        return write(chosen).device_variants, ()
     chosen, written, tried = settled(chosen, options, write, verifiers, device.name)
     variants = [*written.device_variants, *_approximate(chosen, options, folder, weights)]
     notes = (*(f"{device.name}: {note}" for note in given_up(chosen, tried)), *left_out(options, device.name, variants))
     if options.precision == "tf32":
         variants += [variant.model_copy(update={"name": with_tf32(variant.name), "tf32": True}) for variant in variants]
-    _write(folder, _complete(manifest, folder, variants))
+    put(*variants)
     if unsound := verifiers.quick.unsound(device.name):
         raise CheckFailed(DEFECT.format(f"{manifest.model}: an approximate variant for {device.name} is not sound ({unsound})"))
-    return variants, notes
-
-
-def _complete(manifest: Manifest, folder: Path, device_variants: Sequence[Variant]) -> Manifest:
-    """``manifest`` with other variants for devices, and with records of all files of the bundle."""
-    variants = (*manifest.variants, *device_variants)
-    names = {*FILES, *(name for variant in variants for name in variant.files)}
-    known = {name: record for name, record in manifest.files.items() if name != WEIGHTS}
-    files = {name: known[name] if name in known else file_record(folder / name) for name in sorted(names)}
-    return manifest.model_copy(update={"device_variants": tuple(device_variants), "files": files})
-
-
-def _write(folder: Path, manifest: Manifest) -> None:
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    return tuple(variants), notes

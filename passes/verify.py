@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +115,9 @@ def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
 class Verifier:
     """Compares a bundle, also after it is rewritten, with full inference at positions that include the four corners."""
 
-    def __init__(self, folder: Path, count: int) -> None:
-        """For the bundle at ``folder``, at up to ``count`` positions. Its full model must not change between comparisons."""
-        self.folder, self.count = folder, count
+    def __init__(self, folder: Path, count: int, patch: tuple[int, int] | None = None) -> None:
+        """For the bundle at ``folder`` and a patch, at up to ``count`` positions. Its full model must not change in between."""
+        self.folder, self.count, self.patch = folder, count, patch
         self.reference: Reference | None = None
 
     def compared(self, device: DeviceName = "cpu") -> Comparison:
@@ -143,9 +144,10 @@ class Verifier:
         A model that takes one image at a time runs on one thread: where quantisation rounds its sums, ONNX Runtime's output
         depends on the number of threads, and workers have one each. A small model does, too: to start workers would take longer.
         """
-        explainer = Explainer(self.folder, providers=("cpu",), graphs=True, compiled_for=device)
+        opened = partial(Explainer, self.folder, providers=("cpu",), graphs=True, compiled_for=device, patch=self.patch)
+        explainer = opened()
         if explainer.manifest.largest_batch == 1 or explainer.manifest.report.flops < SMALL_FLOPS:
-            explainer = Explainer(self.folder, providers=("cpu",), threads=1, graphs=True, compiled_for=device)
+            explainer = opened(threads=1)
         if self.reference is not None:
             self.reference.explainer = explainer
         return explainer

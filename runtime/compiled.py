@@ -38,6 +38,7 @@ class CompiledModel:
         owner: object = None,
         graphs: bool = False,
         compiled_for: DeviceName | None = None,
+        patch: tuple[int, int] | None = None,
         cuda: CudaOptions | None = None,
     ) -> None:
         """Reads the manifest and verifies the bundle's checksums.
@@ -51,18 +52,22 @@ class CompiledModel:
             graphs: run the compiled graphs even where nothing in them is incremental, as other stacks do: to verify them.
             compiled_for: device whose variants are run; None is that of the providers. Variants for other devices run on the CPU,
                 too, more slowly: to verify them.
+            patch: (height, width), of those that the bundle is compiled for; None is the first.
             cuda: how sessions use CUDA, where they run there.
             owner: an object that removes the folder when it is garbage-collected; referenced as long as this object lives.
 
         Raises:
             BundleError: the bundle is incomplete, altered, or of another format version.
             ProviderError: ONNX Runtime or a provider is absent.
-            UsageError: the memory does not suffice for one position.
+            UsageError: the memory does not suffice for one position, or the bundle is not compiled for the patch.
         """
         self.folder = folder
         self._owner = owner
         self._graphs = graphs
-        self.manifest: Manifest = read_manifest(folder)
+        manifest = read_manifest(folder)
+        self.patches = manifest.patches
+        """The patches that the bundle is compiled for; the manifest is that of one."""
+        self.manifest: Manifest = manifest.for_patch(patch)
         self._files = Unaltered(folder, self.manifest.files)
         if isinstance(providers, str):
             raise UsageError(f"providers is {providers!r}, expected a list of names")

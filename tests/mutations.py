@@ -23,7 +23,7 @@ from kcompiler.passes.rewriting import baseline
 from kcompiler.passes.rewriting.rewrite import incremental_graph
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.pipeline import analyse
-from kcompiler.runtime.bundle.manifest import FILL, FULL, MANIFEST
+from kcompiler.runtime.bundle.manifest import FILL, FULL, PatchSet
 from kcompiler.runtime.exactness.compare import compare
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inference.baseline import Baseline
@@ -34,7 +34,7 @@ from kcompiler.runtime.inputs.images import cover, fill_image
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.check import Reference, sample_positions
 from kcompiler.variants import manifest_of, write_variant
-from kcompiler.verified import VERIFIED_POSITIONS
+from kcompiler.verified import VERIFIED_POSITIONS, Growing
 
 SEED = 2019
 HEAVIER = 1.001
@@ -134,9 +134,9 @@ def _written(analysed: Analysed, options: Options, folder: Path) -> Explainer:
     with WeightsFile(folder) as weights:
         write_model(analysed.normalised, folder / FULL, weights)
         variant = write_variant(analysed, "exact", options, folder, weights)
-    shape = analysed.graph.outputs[0].shape
-    manifest = manifest_of(analysed, options, variant, int(np.prod(shape[1:])), folder)
-    (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
+        classes = int(np.prod(analysed.graph.outputs[0].shape[1:]))
+        growing = Growing(folder, weights, partial(manifest_of, analysed, options, classes))
+        growing.put(PatchSet(patch=options.patch, variants=(variant,), report=analysed.report))
     return Explainer(folder, providers=("cpu",), threads=1, graphs=True)
 
 

@@ -19,11 +19,14 @@ def check_bundle(
     provider: options.Provider = None,
     threads: options.Threads = None,
     compiled_for: options.CompiledFor = None,
+    patch: options.OfPatch = None,
 ) -> None:
     """Compare a compiled bundle with full inference, after checking its files against their checksums."""
     if positions < 1:
         raise UsageError(f"--positions is {positions}, expected at least 1")
-    explainer = kcompiler.load(bundle, providers=provider, threads=threads, compiled_for=compiled_for)
+    explainer = kcompiler.load(
+        bundle, providers=provider, threads=threads, compiled_for=compiled_for, patch=options.of_patch(patch)
+    )
     manifest = explainer.manifest
     sample = sample_positions(manifest.shape[1:], manifest.patch, positions, seed)
     comparison = check(explainer, sample, seed=seed)

@@ -12,7 +12,7 @@ import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.runtime.bundle.files import check_folder_replaceable
-from kcompiler.runtime.bundle.manifest import is_own_file
+from kcompiler.runtime.bundle.manifest import is_own_file, patch_text
 from kcompiler.runtime.deployed import is_of_export
 
 TAUS = (0.6, 0.5, 0.4)
@@ -24,7 +24,10 @@ def compile_model(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Bundle to write; default is MODEL.kc (or .map) beside the model.")
     ] = None,
-    patch: options.Patch = "16",
+    patch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P | HxW", help="Patch in pixels: a side, or height x width; default 16; repeat for several."),
+    ] = None,
     reading: Reading = AS_DECLARED,
     extents: Annotated[
         Literal["tight", "static"], typer.Option(help="Regions as each batch needs, or in constant shapes.")
@@ -62,7 +65,7 @@ def compile_model(
     start = time.perf_counter()
     bundle = kcompiler.compile(
         model,
-        patch=options.patch_size(patch),
+        patch=[options.patch_size(text) for text in patch or ["16"]],
         **reading.arguments,
         extents=extents,
         convolution=convolution,
@@ -79,6 +82,12 @@ def compile_model(
         bundle.export(target, preprocess=preprocessing is not None, single_file=True, force=force)
     else:
         bundle.save(target, force=force)
+    for compiled in bundle.manifest.further:
+        found = compiled.report
+        typer.echo(
+            f"{target}: patch {patch_text(compiled.patch)}: redundancy R {found.redundancy_tight:.2f}, predicted speed-up "
+            f"{found.predicted_speedup:.1f}x, largest error {found.largest_error:.2g}"
+        )
     report = bundle.report
     for variant in bundle.manifest.device_variants:
         speed = f"batches of {variant.batch}, predicted speed-up {variant.predicted_speedup:.1f}x"

@@ -31,6 +31,7 @@ def export_model(
     quality: Annotated[float | None, typer.Option(help="SSIM of a plan from 'tune --for-export'.")] = None,
     preprocess: Annotated[bool, typer.Option("--preprocess", help="The model takes pictures of any size.")] = False,
     single_file: Annotated[bool, typer.Option("--single-file", help="Weights in the model, not beside it.")] = False,
+    patch: options.OfPatch = None,
     force: options.Force = False,
 ) -> None:
     """Write one ONNX model that takes an image and gives its heat map, for any program that has ONNX Runtime."""
@@ -46,6 +47,7 @@ def export_model(
         quality=quality,
         preprocess=preprocess,
         single_file=single_file,
+        patch=options.of_patch(patch),
         force=force,
     )
     megabytes = sum(record.bytes for record in card.files.values()) / 1e6

@@ -53,6 +53,10 @@ Patch = Annotated[str, typer.Option(metavar="P | HxW", help="Patch in pixels: a 
 Provider = Annotated[
     list[str] | None, typer.Option(help="ONNX Runtime provider (cpu, cuda, or its full name); repeat for several.")
 ]
+OfPatch = Annotated[
+    str | None,
+    typer.Option("--patch", metavar="P | HxW", help="Of those that the bundle is compiled for (default: the first)."),
+]
 CompiledFor = Annotated[
     Literal["cpu", "cuda"] | None,
     typer.Option(help="Run the variants for this device, whatever the provider (default: the provider's device)."),
@@ -104,6 +108,11 @@ def patch_size(text: str) -> tuple[int, int]:
     if len(numbers) > 2:
         raise UsageError(f"--patch is {text!r}, expected one number or height x width")
     return numbers[0], numbers[-1]
+
+
+def of_patch(text: str | None) -> tuple[int, int] | None:
+    """Parses a patch; None stays."""
+    return None if text is None else patch_size(text)
 
 
 def stride(text: str) -> tuple[int, int] | int:

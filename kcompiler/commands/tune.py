@@ -55,9 +55,10 @@ def tune_bundle(
     ] = False,
     provider: options.Provider = None,
     threads: options.Threads = None,
+    patch: options.OfPatch = None,
 ) -> None:
     """Find the fastest approximate plan that keeps an SSIM on a share of all images; 'explain --quality' then uses it."""
-    explainer = kcompiler.load(bundle, providers=provider, threads=threads)
+    explainer = kcompiler.load(bundle, providers=provider, threads=threads, patch=options.of_patch(patch))
     goal = Goal(
         ssim=ssim, share=share, confidence=confidence, stride=stride, score="auto" if score == "drop" else score,
         target=parse_target(explainer, target),
@@ -77,7 +78,7 @@ def tune_bundle(
         samples = Samples(explainer, inputs, goal, folder)
         tuned = tune(explainer, samples, goal, tell, deadline=np.inf if budget is None else time.perf_counter() + budget)
         tell.close()
-    add_tuned(bundle, tuned)
+    add_tuned(bundle, tuned, explainer.manifest.patch)
     _print(tuned, bundle, Console())
     if len(explainer.engines) == 1:
         typer.echo(f"{bundle}: has the exact variant only; 'kcompiler compile --approximate' adds others, which may be faster")

@@ -17,7 +17,7 @@ from kcompiler.runtime.bundle.plans import Tuned
 from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.bundle.variant import DeviceName, Variant
-from kcompiler.runtime.errors import BundleError
+from kcompiler.runtime.errors import BundleError, UsageError
 from kcompiler.runtime.exactness.squashing import Squashing
 from kcompiler.runtime.inputs.elements import Element, ElementName
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
@@ -100,6 +100,24 @@ class Calibration(Record):
     seconds: Mapping[str, Mapping[str, float]]
 
 
+class PatchSet(Record):
+    """What is compiled for a patch size.
+
+    Attributes:
+        patch: (height, width) in pixels.
+        variants: see :class:`Manifest`.
+        device_variants: see :class:`Manifest`.
+        tuned: see :class:`Manifest`.
+        report: see :class:`Manifest`.
+    """
+
+    patch: tuple[Positive, Positive]
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    device_variants: tuple[Variant, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
+    report: Report
+
+
 class Manifest(Record):
     """Everything about a bundle but the models and weights themselves.
 
@@ -130,6 +148,7 @@ class Manifest(Record):
         preprocessing: how pictures become images; None if that was not said at compile time.
         files: sizes and checksums of the files beside the manifest.
         report: how each node was compiled, and what that gives.
+        further: the same for further patch sizes; ``patch``, the variants, ``tuned`` and ``report`` are those of the first.
     """
 
     format: int
@@ -158,6 +177,31 @@ class Manifest(Record):
     preprocessing: Preprocessing | None
     files: Mapping[str, FileRecord]
     report: Report
+    further: tuple[PatchSet, ...] = ()
+
+    @property
+    def patches(self) -> tuple[tuple[int, int], ...]:
+        """The patch sizes that it is compiled for, the first one first."""
+        return (self.patch, *(compiled.patch for compiled in self.further))
+
+    def for_patch(self, patch: tuple[int, int] | None) -> Manifest:
+        """This manifest as that of a bundle for ``patch`` alone; None is the first patch.
+
+        Raises:
+            UsageError: the bundle is not compiled for that patch.
+        """
+        if patch is not None and patch not in self.patches:
+            listed = ", ".join(map(patch_text, self.patches))
+            raise UsageError(f"patch {patch_text(patch)}: the bundle is compiled for {listed}")
+        compiled = next((compiled for compiled in self.further if compiled.patch == patch), self)
+        fields = {name: getattr(compiled, name) for name in PatchSet.model_fields}
+        return self.model_copy(update={**fields, "further": ()})
+
+    @property
+    def all_variants(self) -> tuple[Variant, ...]:
+        """The variants for all patches and devices."""
+        sets: tuple[Manifest | PatchSet, ...] = (self, *self.further)
+        return tuple(variant for compiled in sets for variant in (*compiled.variants, *compiled.device_variants))
 
     @property
     def exact(self) -> Variant:
@@ -188,8 +232,8 @@ class Manifest(Record):
         return self.exact.few
 
 
-def add_tuned(folder: Path, tuned: Tuned) -> Manifest:
-    """Writes a tuned plan into the manifest of the bundle at ``folder``, replacing any plan for the same settings.
+def add_tuned(folder: Path, tuned: Tuned, patch: tuple[int, int] | None = None) -> Manifest:
+    """Writes a plan that was tuned for ``patch`` (None is the first) into a bundle, replacing any plan for the same settings.
 
     Raises:
         BundleError: ``folder`` is not an intact bundle.
@@ -200,8 +244,14 @@ def add_tuned(folder: Path, tuned: Tuned) -> Manifest:
     def settings(plan: Tuned) -> tuple[object, ...]:
         return plan.ssim, plan.share, plan.confidence, plan.stride, plan.score, plan.fill, plan.target, plan.device
 
-    others = tuple(plan for plan in manifest.tuned if settings(plan) != settings(tuned))
-    manifest = manifest.model_copy(update={"tuned": (*others, tuned)})
+    def added(plans: tuple[Tuned, ...]) -> dict[str, tuple[Tuned, ...]]:
+        return {"tuned": (*(plan for plan in plans if settings(plan) != settings(tuned)), tuned)}
+
+    if patch in (None, manifest.patch):
+        manifest = manifest.model_copy(update=added(manifest.tuned))
+    else:
+        further = (one.model_copy(update=added(one.tuned)) if one.patch == patch else one for one in manifest.further)
+        manifest = manifest.model_copy(update={"further": tuple(further)})
     replace_files(folder, {MANIFEST: manifest.model_dump_json(indent=1).encode()}, force=True)
     return manifest
 
@@ -243,7 +293,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise BundleError(f"{path}: {what_is_wrong(error, content)}; compile the model again") from error
-    expected = {*FILES, *(name for variant in (*manifest.variants, *manifest.device_variants) for name in variant.files)}
+    expected = {*FILES, *(name for variant in manifest.all_variants for name in variant.files)}
     if set(manifest.files) != expected or not all(map(is_own_file, expected)):
         raise BundleError(
             f"{path}: lists the files {sorted(manifest.files)}, expected {sorted(expected)}; compile the model again"
