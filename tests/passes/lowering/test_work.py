@@ -11,7 +11,8 @@ from onnx import save as save_onnx
 
 from kcompiler.passes import assumed
 from kcompiler.passes.choosing import choice
-from kcompiler.passes.choosing.choice import BATCHES, SMALL_BATCH, Chooser
+from kcompiler.passes.choosing.choice import Chooser
+from kcompiler.passes.choosing.devices import CPU
 from kcompiler.passes.choosing.prices import Priced
 from kcompiler.passes.lowering.conv import _gemm_work, _regions_work
 from kcompiler.passes.lowering.work import (
@@ -114,7 +115,7 @@ def chooser(path, tmp_path) -> Chooser:
 )
 def test_a_batch_other_than_the_usual_one_has_to_gain(seconds, batch, tmp_path, monkeypatch):
     found = chooser(save("residual", tmp_path / "model.onnx"), tmp_path)
-    assert set(seconds) == {SMALL_BATCH, *BATCHES}
+    assert set(seconds) == {CPU.small_batch, *CPU.batches}
     usual = found._for_batch(16, 0.0, None)
     monkeypatch.setattr(Chooser, "_for_batch", lambda self, size, *_: replace(usual, batch=size, full_seconds=10.0))
     monkeypatch.setattr(Priced, "seconds", lambda self, *_: seconds[self.size])
