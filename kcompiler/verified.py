@@ -65,9 +65,9 @@ def write_and_verify(analysed: Analysed, options: Options, folder: Path) -> Mani
             return manifest
 
         analysed, manifest, tried = settled(analysed, options, write, verifiers, CPU.name)
-        approximate = _approximate(analysed, options, folder, weights)
+        approximate, reasons = _approximate(analysed, options, folder, weights)
         device_variants, device_notes = _for_device(analysed, options, folder, weights, manifest, verifiers)
-    notes = (*manifest.report.notes, *_given_up(analysed, tried), *left_out(options, CPU.name, approximate), *device_notes)
+    notes = (*manifest.report.notes, *_given_up(analysed, tried), *left_out(CPU.name, reasons), *device_notes)
     report = manifest.report.model_copy(update={"largest_error": _kept(tried).comparison.largest_error, "notes": notes})
     manifest = manifest.model_copy(update={"report": report, "variants": (*manifest.variants, *approximate)})
     manifest = _complete(manifest, folder, device_variants)
@@ -124,13 +124,14 @@ def settled(
     return analysed, manifest, tried
 
 
-def _approximate(analysed: Analysed, options: Options, folder: Path, weights: WeightsFile) -> list[Variant]:
+def _approximate(
+    analysed: Analysed, options: Options, folder: Path, weights: WeightsFile
+) -> tuple[list[Variant], dict[str, str]]:
+    """The approximate variants that are written, and by name why the others that are requested are not."""
     requested = {approximation.name: approximation for approximation in options.approximations}
-    return [
-        variant
-        for approximation in requested.values()
-        for variant in write_approximate(analysed, options, approximation, folder, weights)
-    ]
+    written = {name: write_approximate(analysed, options, one, folder, weights) for name, one in requested.items()}
+    reasons = {name: found for name, found in written.items() if isinstance(found, str)}
+    return [found for found in written.values() if isinstance(found, Variant)], reasons
 
 
 def _for_device(
@@ -163,8 +164,9 @@ def _for_device(
     if chosen.chooser.dense:
         return list(write(chosen).device_variants), ()
     chosen, written, tried = settled(chosen, options, write, verifiers, device.name)
-    variants = [*written.device_variants, *_approximate(chosen, options, folder, weights)]
-    notes = (*(f"{device.name}: {note}" for note in _given_up(chosen, tried)), *left_out(options, device.name, variants))
+    approximate, reasons = _approximate(chosen, options, folder, weights)
+    variants = [*written.device_variants, *approximate]
+    notes = (*(f"{device.name}: {note}" for note in _given_up(chosen, tried)), *left_out(device.name, reasons))
     if options.precision == "tf32":
         variants += [variant.model_copy(update={"name": with_tf32(variant.name), "tf32": True}) for variant in variants]
     _write(folder, _complete(manifest, folder, variants))
