@@ -18,6 +18,7 @@ from kcompiler.passes.rewriting.separate import separated
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.source.inputs import bound_record
 from kcompiler.runtime.bundle.manifest import BASELINE, FORMAT, INCREMENTAL, PATCH_KEY, FileRecord, Manifest, PatchSet, patch_text
+from kcompiler.runtime.bundle.report import NO_VARIANT
 from kcompiler.runtime.bundle.stored import WEIGHTS_KEY, stored_text
 from kcompiler.runtime.bundle.variant import DeviceName, Geometry, Variant
 from kcompiler.runtime.inference.schedule import Extents
@@ -29,39 +30,36 @@ APPROXIMATE_BUDGET = 1e-3
 
 def write_approximate(
     analysed: Analysed, options: Options, approximation: Approximation, folder: Path, weights: WeightsFile
-) -> list[Variant]:
-    """Writes an approximate variant of ``analysed``, for its device.
-
-    Returns [] where the variant would equal the exact one or is not worthwhile, or where the device lacks 8-bit integer products.
-    """
+) -> Variant | str:
+    """Writes an approximate variant of ``analysed``, for its device, or returns why there is none."""
     exact = analysed.chooser
     if approximation.integers and not exact.device.integers:
-        return []
+        return "ONNX Runtime has no 8-bit integer products there"
+    if exact.dense:
+        return f"the model runs whole ({exact.dense})"
     chooser = Chooser(
         analysed.graph, options.patch, prefer=options.prefer, direct=exact.direct, dense=exact.dense, device=exact.device,
         rates=exact.rates, thresholds=approximation.thresholds, integers=approximation.integers,
     )  # fmt: skip
-    if exact.dense or (chooser.same_regions(exact) and not approximation.integers):
-        return []
+    if approximation.thresholds.freeze_gates and not chooser.propagation.frozen:
+        return "the model has no gate that scales a map"
+    if chooser.same_regions(exact) and not approximation.integers:
+        return "its regions would be the exact variant's"
     choice = chooser.choose(APPROXIMATE_BUDGET, dense_share=options.dense_share)
-    if approximation.thresholds.freeze_gates and not choice.plan.frozen:
-        return []
-    if choice.plan.all_dense or (approximation.integers and not choice.integers):
-        return []
+    if choice.plan.all_dense:
+        return "recomputing its regions is predicted to take longer than full inference"
+    if approximation.integers and not choice.integers:
+        return "8-bit integer products are predicted to take longer at every node"
     approximate = replace(analysed, chooser=chooser).by(choice, options)
-    return [write_variant(approximate, approximation.name, options, folder, weights)]
+    return write_variant(approximate, approximation.name, options, folder, weights)
 
 
-def left_out(options: Options, device: DeviceName, written: Sequence[Variant]) -> tuple[str, ...]:
-    """Notes on requested approximations without a variant for ``device``."""
-    names = {variant.name for variant in written}
+def left_out(device: DeviceName, reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """Notes on requested approximations without a variant for ``device``, from the reason of each by name: one a reason."""
     on = "" if device == CPU.name else f" for {device}"
-    why = "its regions would be the exact variant's, or it is predicted to take longer than full inference"
-    lacking = "ONNX Runtime has no 8-bit integer products there"
     return tuple(
-        f"no variant {a.name}{on}: {lacking if a.integers and device != CPU.name else why}"
-        for a in {requested.name: requested for requested in options.approximations}.values()
-        if a.name not in names
+        f"{NO_VARIANT} {', '.join(name for name, other in reasons.items() if other == why)}{on}: {why}"
+        for why in dict.fromkeys(reasons.values())
     )
 
 
@@ -108,7 +106,7 @@ def write_variant(analysed: Analysed, name: str, options: Options, folder: Path,
         node_thresholds=dict(plan.thresholds.nodes),
         integers=choice.integers,
         frozen_gates=len(plan.frozen),
-        whole=not any(decision.incremental for decision in plan.decisions),
+        whole=not plan.frozen and not any(decision.incremental for decision in plan.decisions),
         baseline=baseline,
         incremental=incremental,
         batch=choice.batch,

@@ -93,9 +93,9 @@ def _compiled(analysed: Analysed, options: Options, growing: Growing) -> Manifes
         return growing.put(PatchSet(patch=patch, variants=(exact,), report=attempt.report))
 
     analysed, manifest, tried = settled(analysed, options, write, verifiers, CPU.name)
-    approximate = _approximate(analysed, options, folder, weights)
+    approximate, reasons = _approximate(analysed, options, folder, weights)
     device_variants, device_notes = _for_device(analysed, options, growing, manifest, verifiers)
-    notes = (*manifest.report.notes, *given_up(analysed, tried), *left_out(options, CPU.name, approximate), *device_notes)
+    notes = (*manifest.report.notes, *given_up(analysed, tried), *left_out(CPU.name, reasons), *device_notes)
     report = manifest.report.model_copy(update={"largest_error": kept_of(tried).comparison.largest_error, "notes": notes})
     variants = (*manifest.variants, *approximate)
     manifest = growing.put(PatchSet(patch=patch, variants=variants, device_variants=device_variants, report=report))
@@ -104,13 +104,14 @@ def _compiled(analysed: Analysed, options: Options, growing: Growing) -> Manifes
     return manifest
 
 
-def _approximate(analysed: Analysed, options: Options, folder: Path, weights: WeightsFile) -> list[Variant]:
+def _approximate(
+    analysed: Analysed, options: Options, folder: Path, weights: WeightsFile
+) -> tuple[list[Variant], dict[str, str]]:
+    """The approximate variants that are written, and by name why the others that are requested are not."""
     requested = {approximation.name: approximation for approximation in options.approximations}
-    return [
-        variant
-        for approximation in requested.values()
-        for variant in write_approximate(analysed, options, approximation, folder, weights)
-    ]
+    written = {name: write_approximate(analysed, options, one, folder, weights) for name, one in requested.items()}
+    reasons = {name: found for name, found in written.items() if isinstance(found, str)}
+    return [found for found in written.values() if isinstance(found, Variant)], reasons
 
 
 def _for_device(
@@ -143,8 +144,9 @@ def _for_device(
     if chosen.chooser.dense:
         return write(chosen).device_variants, ()
     chosen, written, tried = settled(chosen, options, write, verifiers, device.name)
-    variants = [*written.device_variants, *_approximate(chosen, options, folder, weights)]
-    notes = (*(f"{device.name}: {note}" for note in given_up(chosen, tried)), *left_out(options, device.name, variants))
+    approximate, reasons = _approximate(chosen, options, folder, weights)
+    variants = [*written.device_variants, *approximate]
+    notes = (*(f"{device.name}: {note}" for note in given_up(chosen, tried)), *left_out(device.name, reasons))
     if options.precision == "tf32":
         variants += [variant.model_copy(update={"name": with_tf32(variant.name), "tf32": True}) for variant in variants]
     put(*variants)

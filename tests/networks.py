@@ -298,6 +298,17 @@ def gated(b: Builder) -> str:
 
 
 @tiny
+def blended(b: Builder) -> str:
+    """Two maps weighed by a gate and by what it leaves to one; the head reads the gate, too."""
+    x = b.relu(b.conv("image", 4, pads=[1, 1, 1, 1]))
+    y = b.conv(x, 4, pads=[1, 1, 1, 1])
+    gate = b.node("Sigmoid", b.conv(b.node("GlobalAveragePool", x), 4, 1))
+    rest = b.node("Sub", b.constant(1.0), gate, channels=4)
+    merged = b.relu(b.node("Add", b.node("Mul", x, gate), b.node("Mul", rest, y, channels=4)))
+    return b.node("Concat", b.node("GlobalAveragePool", b.conv(merged, 4)), gate, axis=1, channels=8)
+
+
+@tiny
 def unknown_in_the_middle(b: Builder) -> str:
     x = b.relu(b.conv("image", 4))
     x = b.node("CumSum", x, b.constant(2, np.int64))

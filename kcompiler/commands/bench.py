@@ -22,12 +22,12 @@ from kcompiler.commands.rivals import captum_seconds, torch_module, torch_second
 from kcompiler.runtime.errors import CheckFailed, UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.runtime.inference.spread import spread
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.bench import Benchmark, benchmark
 from kcompiler.runtime.measuring.check import random_image
 from kcompiler.runtime.measuring.memory import Memory
 from kcompiler.runtime.measuring.profile import profile as profile_of
-from kcompiler.runtime.measuring.timing import spread
 
 
 @with_reading
@@ -139,7 +139,7 @@ def _print_profile(explainer: Explainer, positions: int, json: bool) -> None:
     table = Table(
         "operator", "nodes", "ms a position, a batch alone", "share", box=None, title=f"{manifest.model}: incremental model"
     )
-    for timed in profile_of(explainer, baseline, spread(explainer, grid, positions)):
+    for timed in profile_of(explainer, baseline, spread(explainer.exact, grid, positions)):
         table.add_row(timed.operator, str(timed.count), f"{timed.seconds * 1e3:.3f}", f"{timed.share:.1%}")
     (Console(stderr=True) if json else _console()).print(table)
 

@@ -13,6 +13,7 @@ from kcompiler.commands import options
 from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.runtime.bundle.files import check_folder_replaceable
 from kcompiler.runtime.bundle.manifest import is_own_file, patch_text
+from kcompiler.runtime.bundle.report import ONLY_SAMPLING
 from kcompiler.runtime.deployed import is_of_export
 
 TAUS = (0.6, 0.5, 0.4)
@@ -94,6 +95,10 @@ def compile_model(
         typer.echo(f"{target}: {variant.name} for {variant.device}: {'runs whole' if variant.whole else speed}")
     for note in report.notes:
         typer.echo(f"{model}: {note}")
+    exact, *approximations = bundle.manifest.variants
+    if exact.whole:
+        left = f"; {ONLY_SAMPLING}" if not approximations else "; the approximate variants recompute less"
+        typer.echo(f"{model}: runs whole: {report.nodes[0].reason}{left}")
     incremental = sum(node.incremental for node in report.nodes)
     typer.echo(
         f"{target}: {incremental} of {len(report.nodes)} nodes incremental, redundancy R {report.redundancy_tight:.2f} "

@@ -25,8 +25,8 @@ class Thresholds:
     Attributes:
         everywhere: fraction of a map's height and width, in (0, 1].
         nodes: fractions for single nodes, by node name.
-        freeze_gates: whether a gate (a value per channel computed from the whole map, as in squeeze-and-excitation and global
-            context) keeps its value for the uncovered image where it is merged with a map.
+        freeze_gates: whether a gate (a value per channel computed from the whole map and merged with one, as in
+            squeeze-and-excitation and global context) keeps its value for the uncovered image, whatever reads it.
     """
 
     everywhere: float = 1.0
@@ -128,6 +128,8 @@ def _gates(node: gs.Node, regions: Mapping[str, Region], depends: Set[str]) -> d
         shape = value.shape
         if value.name not in depends or value.name in regions or shape is None or len(shape) != 4:
             continue
+        if value.dtype not in (np.float32, np.bool_):
+            continue
         if isinstance(shape[1], int) and shape[2:] == [1, 1]:
             gates[value.name] = shape[1]
         elif isinstance(shape[3], int) and shape[1:3] == [1, 1]:
@@ -143,6 +145,8 @@ def _enter(
     everywhere = [v.name for v in node.inputs if v.name in depends and v.name not in regions and v.name not in gates]
     if everywhere:
         return f"reads {everywhere[0]}, which changes everywhere", everywhere[0]
+    if gates and (node.op not in MERGES or not any(value.name in regions for value in node.inputs)):
+        return f"reads the frozen gate {gates[0]}, and no map beside it", ""
     try:
         inputs = [GATE if value.name in gates else regions.get(value.name) for value in node.inputs]
         regions[node.outputs[0].name] = apply_rule(node, inputs).capped(thresholds.of(node.name))
@@ -153,7 +157,7 @@ def _enter(
 
 def _needed(graph: gs.Graph, frozen: Collection[str]) -> frozenset[str]:
     """Names of the nodes that the graph outputs depend on, not counting dependencies through ``frozen`` values."""
-    wanted = {value.name for value in graph.outputs}
+    wanted = {value.name for value in graph.outputs if value.name not in frozen}
     needed = set()
     for node in reversed(graph.nodes):
         if any(value.name in wanted for value in node.outputs):

@@ -205,7 +205,14 @@ class _Rewriter:
         """The values [1, C] of a frozen gate, None for any other value."""
         if value.name not in self.plan.frozen:
             return None
-        return self.emit("Gather", self._table(value.name), self.emit.int64([0]), axis=0)
+        numbers = self.emit("Gather", self._table(value.name), self.emit.int64([0]), axis=0)
+        return self.emit("Cast", numbers, to=TensorProto.BOOL) if value.dtype == np.bool_ else numbers
+
+    def _frozen(self, value: gs.Tensor, gate: gs.Tensor) -> gs.Variable:
+        """The values [1, C] of a frozen gate in the shape that the source's nodes read, the same for each position."""
+        single = self.emit("Reshape", gate, self.emit.int64([1, *value.shape[1:]]))
+        shape = self.emit("Concat", batch_size(self.emit, self.positions), self.emit.int64([1, 1, 1]), axis=0)
+        return self.emit("Expand", single, shape)
 
     def _lower(self, node: gs.Node, part: MicroBatch | None = None) -> None:
         """Emits the region of the node's output, for the whole batch or for a micro-batch."""
@@ -251,9 +258,11 @@ class _Rewriter:
         self.dense.update({source.name: copy for source, copy in zip(node.outputs, outputs, strict=True)})
 
     def _full(self, value: gs.Tensor) -> gs.Tensor:
-        """The full map of a value for each position of the batch; a region is pasted into its cached map."""
+        """The full map of a value for each position: a region is pasted into its cached map, a frozen gate is as cached."""
         if isinstance(value, gs.Constant):
             return self.emit.constant(value.values, value.name)
+        if (gate := self._gate(value)) is not None:
+            return self._frozen(value, gate)
         if value.name not in self.dense and not value.is_empty():
             self.dense[value.name] = self._paste(value.name)
         return self.dense[value.name] if not value.is_empty() else value

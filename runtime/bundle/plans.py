@@ -63,9 +63,12 @@ class Evidence(Record):
         rendered_ssim: SSIM of the maps as colour pictures, median over the held-out images.
         evaluated: mean share of the positions evaluated.
         seconds: median time of a few explanations by the plan.
-        exact_seconds: median time of an exact explanation.
+        exact_seconds: median time of an exact explanation, predicted from batches that were timed in turn with the plan.
         spot_error: largest rms error at the positions of a spot check, over the map's range.
-        candidates: all measured plans: (name, mean share of positions evaluated, predicted seconds, share of images kept).
+        candidates: all measured plans: (name, mean number of positions evaluated, predicted seconds, share of the images that
+            chose on which the plan reached the SSIM).
+        judged: of the candidates that ran on the held-out images, the best ones: (name, held-out images on which it did). Empty
+            in bundles tuned by earlier versions.
     """
 
     given: Positive
@@ -82,6 +85,7 @@ class Evidence(Record):
     exact_seconds: float
     spot_error: float
     candidates: tuple[tuple[str, float, float, float], ...]
+    judged: tuple[tuple[str, int], ...] = ()
 
 
 class Tuned(Record):

@@ -9,6 +9,11 @@ from kcompiler.runtime.records import NotNegative, Positive, Record
 UPDATED = "changes everywhere, but is updated by what changed in its input"
 """The reason given for a node that reads a whole map, but is updated by the change of the map alone (a mean over all cells)."""
 
+NO_VARIANT = "no variant"
+"""How the note on an approximate variant that was requested and not written begins."""
+ONLY_SAMPLING = "only sampling the positions can make its maps faster ('kcompiler tune')"
+"""What is left where nothing of a model is incremental."""
+
 
 class NodeReport(Record):
     """How a node was compiled.

@@ -13,6 +13,7 @@ import numpy as np
 from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.exactness.compare import Comparison
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.inference.spread import spread
 from kcompiler.runtime.inputs.images import fill_image
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.check import Reference, random_image
@@ -24,7 +25,6 @@ from kcompiler.runtime.measuring.timing import (
     between,
     in_turn,
     ratios,
-    spread,
     time_compiled,
     ways_of_full,
 )
@@ -104,7 +104,7 @@ class _Trial:
         positions = make_grid(manifest.shape[1:], manifest.patch, stride).positions
         fill = manifest.image_element.fitted(fill_image(FILL, manifest.shape))
         image = random_image(manifest.shape, 0, element=manifest.image_element)
-        return cls(explainer, image, fill, positions, spread(explainer, positions, sample))
+        return cls(explainer, image, fill, positions, spread(explainer.exact, positions, sample))
 
     def compared(self) -> Comparison:
         """Compares a sample of the positions with full inference."""

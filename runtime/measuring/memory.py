@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.inference.spread import spread
 from kcompiler.runtime.inputs.images import fill_image
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.check import random_image
-from kcompiler.runtime.measuring.timing import FILL, spread
+from kcompiler.runtime.measuring.timing import FILL
 
 STATUS = Path("/proc/self/status")
 
@@ -59,7 +60,7 @@ def print_peak(folder: str, path: str, batch: str, threads: str, providers: str)
         full.outputs(image, fill, positions[: 3 * size], manifest.patch, batch=size)
     else:
         baseline = explainer.exact.baseline(image, fill)
-        for _ in explainer.exact.evaluate_batches(baseline, spread(explainer, positions, 5 * size)):
+        for _ in explainer.exact.evaluate_batches(baseline, spread(explainer.exact, positions, 5 * size)):
             pass
     status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     print(*(int(status[key].split()[0]) * 1024 for key in ("VmHWM", "RssAnon")))

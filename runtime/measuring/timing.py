@@ -86,20 +86,6 @@ def time_compiled(explainer: Explainer, baseline: Baseline, chosen: Sequence[Int
     return (time.perf_counter() - start) / sum(len(batch) for batch in chosen)
 
 
-def spread(explainer: Explainer, positions: IntArray, sample: int) -> list[IntArray]:
-    """Chooses whole batches, of about ``sample`` positions together, that represent the grid's mean work.
-
-    The grid's batches are sorted by predicted work and divided into equal parts, and the middle batch of each part is taken. (If
-    taken evenly in the order of the driver, 320 of 3,000 positions had up to 2% less work than all, 160 up to 5%.) Each worker
-    gets the same number of batches.
-    """
-    engine = explainer.exact
-    batches = sorted((positions[part] for part in explainer.exact.batches(positions)), key=engine.work)
-    rounds = -(-sample * len(batches) // (len(positions) * engine.workers.count))
-    count = min(len(batches), max(1, rounds) * engine.workers.count)
-    return [batches[(2 * number + 1) * len(batches) // (2 * count)] for number in range(count)]
-
-
 def in_turn(ways: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
     """Calls ``ways`` in turn, ``rounds`` times after a round for warming up; returns the results of each."""
     times: list[list[float]] = [[] for _ in ways]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,11 @@ class Chosen:
         return self.trial.family.plans[self.number] if self.trial is not None else EVERYTHING
 
 
+def exactly(second: Sized) -> Chosen:
+    """The exact plan, which keeps any goal on all images of the ``second`` part."""
+    return Chosen(None, 0, True, len(second))
+
+
 def fastest(trials: Sequence[Trial], goal: Goal, images: Sequence[int], within: float = np.inf) -> tuple[Trial, int] | None:
     """The fastest plan that meets the goal on its share of ``images`` in less than ``within`` seconds: its trial and number."""
     best, least = None, within
@@ -68,19 +73,19 @@ def promised(best: tuple[Trial, int] | None, goal: Goal, second: Sequence[int]) 
     (:func:`~kcompiler.runtime.tuning.promise.expected_of_next`). If no plan does, the exact plan.
     """
     if best is None:
-        return Chosen(None, 0, True, len(second))
+        return exactly(second)
     trial, chosen = best
     kept = [trial.kept(number, goal, second) for number in range(len(trial.family.plans))]
     last = last_promised(kept, len(second), goal.share, goal.confidence)
     if last is not None:
         return Chosen(trial, last, True, kept[last])
     if promisable(goal, second):
-        return Chosen(None, 0, True, len(second))
+        return exactly(second)
     images = list(trial.outcomes)
     needed = expected_of_next(len(images), goal.share)
     observed, expected = trial.most_careless(goal, second), trial.most_careless(goal, images, min(needed, len(images)))
     if observed is None or expected is None:
-        return Chosen(None, 0, True, len(second))
+        return exactly(second)
     if needed > len(images):  # success on all images is not enough: take a plan that is more careful still, if there is any
         expected = max(expected - 1, 0)
     number = min(chosen, observed, expected)
@@ -104,7 +109,7 @@ def judged(trials: Sequence[Trial], goal: Goal, parts: tuple[Sequence[int], Sequ
         run: runs a family on more images.
     """
     first, second = parts
-    exact = Chosen(None, 0, True, len(second))
+    exact = exactly(second)
     best = fastest(trials, goal, first, within)
     if best is None:
         return exact

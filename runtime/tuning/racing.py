@@ -1,20 +1,17 @@
 """Racing: families of plans run on a growing number of images, and families that fall behind are dropped.
 
-Before the race, variants are selected by the measured time of a round of positions.
+Before the race, variants are selected by the measured time of a round of positions (``measured``).
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kcompiler.runtime.arrays import FloatArray, IntArray
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.explainer import Explainer
-from kcompiler.runtime.inference.engine import Engine
+from kcompiler.runtime.tuning.measured import TIMED_COUNTS
 from kcompiler.runtime.tuning.simulation import Family
 from kcompiler.runtime.tuning.trials import Costs, Goal, Sample, Tell, Trial, try_family
 
@@ -24,42 +21,6 @@ BEHIND = 1.25
 """A family is dropped if its best plan takes more than this times the fastest family's."""
 WORTHWHILE = 0.95
 """A variant must take at most this share of the time of every variant that approximates less."""
-TIMED_COUNTS = (8, 64, 128)
-TIMED_ROUNDS = 3
-
-
-def measured_costs(
-    engines: Mapping[str, Engine], images: Sequence[FloatArray], positions: IntArray, goal: Goal
-) -> dict[str, Costs]:
-    """Measures the costs of each engine, by name: median times of baseline passes, and of rounds of scattered positions.
-
-    Engines take turns, so that noise of the machine affects all of them.
-    """
-    scattered = np.random.default_rng(0).permutation(positions)
-    counts = [count for count in TIMED_COUNTS if count < len(scattered)] or [1]
-    once: dict[str, list[float]] = {name: [] for name in engines}
-    rounds: dict[str, list[list[float]]] = {name: [] for name in engines}
-    for number in range(TIMED_ROUNDS + 1):
-        for name, engine in engines.items():
-            start = time.perf_counter()
-            baseline = engine.baseline(images[number % len(images)], goal.fill, len(scattered))
-            engine.unoccluded(baseline)
-            times = [start, time.perf_counter()]
-            for count in counts:
-                engine.evaluate_all(baseline, scattered[:count])
-                times.append(time.perf_counter())
-            baseline_seconds, *round_seconds = np.diff(times).tolist()
-            once[name].append(baseline_seconds)
-            rounds[name].append(round_seconds)
-    sizes = np.array([0, *counts])
-    return {
-        name: Costs(
-            statistics.median(once[name][1:]),  # the first round is for warming up
-            sizes,
-            np.array([0.0, *np.maximum.accumulate(np.median(np.array(rounds[name][1:]), axis=0))]),
-        )
-        for name in engines
-    }
 
 
 def worthwhile(variants: Sequence[Variant], costs: Mapping[str, Costs]) -> list[str]:

@@ -77,13 +77,18 @@ class Costs:
 
     Attributes:
         once: fixed time of an explanation: baseline pass and uncovered outputs.
-        counts: int64 [sizes], positions in a round, ascending from 0.
+        counts: int64 [sizes], positions in a round, ascending from 0 to those of the whole map.
         seconds: float64 [sizes], time of a round of so many positions.
     """
 
     once: float
     counts: IntArray
     seconds: DoubleArray
+
+    @property
+    def of_map(self) -> float:
+        """Predicted seconds of an explanation that evaluates as many positions as were timed at most: the whole map."""
+        return self.once + float(self.seconds[-1])
 
     def of(self, outcome: Outcome) -> float:
         """Predicted seconds of an explanation."""

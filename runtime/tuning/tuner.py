@@ -2,29 +2,30 @@
 
 Exact maps of calibration images are computed once. On these, plans of the exact variant are simulated without inference; other
 variants run. A few of the images choose the plan (``racing``). The others, which had no part in the choice, decide whether it
-can be promised (``promise``).
+can be promised (``promise``). Times are of this very hour, and measured side by side (``measured``).
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kcompiler.runtime.arrays import FloatArray
-from kcompiler.runtime.bundle.plans import EVERYTHING, Evidence, SamplingPlan, Tuned
+from kcompiler.runtime.bundle.plans import EVERYTHING, Evidence, Tuned
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inputs.images import described_fill
 from kcompiler.runtime.inputs.positions import Grid
 from kcompiler.runtime.sampling.quality import Quality, quality
-from kcompiler.runtime.sampling.tuned import SPOTS, spot_error, spots
-from kcompiler.runtime.tuning.judging import Chosen, fastest, judged, split
+from kcompiler.runtime.sampling.tuned import spot_error, spots
+from kcompiler.runtime.tuning.judging import Chosen, exactly, fastest, judged, split
+from kcompiler.runtime.tuning.measured import Times, measured_costs, side_by_side
 from kcompiler.runtime.tuning.promise import least_share
-from kcompiler.runtime.tuning.racing import measured_costs, race, worthwhile
+from kcompiler.runtime.tuning.racing import race, worthwhile
 from kcompiler.runtime.tuning.simulation import Family
 from kcompiler.runtime.tuning.trials import (
     EXPECTED,
@@ -40,8 +41,6 @@ from kcompiler.runtime.tuning.trials import (
 )
 
 LEAST_IMAGES = 2
-TIMED = 3
-"""Number of explanations by the chosen plan that are timed."""
 MORE_CAREFUL = 5
 """Other variants race with the plans of the exact variant's best family, from this many before its best plan on."""
 
@@ -95,15 +94,19 @@ def tune(
     costs = measured_costs(explainer.engines, [sample.image for sample in choosing.values()], positions, goal)
     trials = (_trials_for_export if goal.for_export else _trials)(explainer, choosing, goal, costs, tell)
     taken = choosing | judging
-    exact_seconds = statistics.median(sample.exact.seconds for sample in taken.values())
+    judgings: list[Trial] = []
 
     def run(family: Family, costs: Costs, numbers: Sequence[int]) -> Trial:
-        return try_family(explainer, family, {number: taken[number] for number in numbers}, goal, costs, tell)
+        images = {number: taken[number] for number in numbers}
+        judgings.append(try_family(explainer, family, images, goal, costs, tell))
+        return judgings[-1]
 
-    chosen = judged(trials, goal, (list(choosing), list(judging)), exact_seconds, run)
-    exact = costs[EVERYTHING.variant]
-    spot_check = exact.of_round(SPOTS) + (exact.once if chosen.plan.variant != EVERYTHING.variant else 0.0)
-    return _tuned(explainer, (choosing, judging), len(samples), goal, chosen, trials, (exact_seconds, spot_check), tell)
+    within = costs[EVERYTHING.variant].of_map
+    chosen = judged(trials, goal, (list(choosing), list(judging)), within, run)
+    times = side_by_side(explainer, list(judging.values()), goal, chosen.plan, tell)
+    if chosen.trial is None or times.plan >= times.exact:
+        chosen, times = exactly(judging), replace(times, plan=times.exact)
+    return _tuned(explainer, (choosing, judging), len(samples), goal, chosen, trials, judgings, times)
 
 
 def _trials(
@@ -153,18 +156,13 @@ def _read(
 
 def _tuned(
     explainer: Explainer, parts: tuple[Mapping[int, Sample], Mapping[int, Sample]], given: int, goal: Goal, chosen: Chosen,
-    trials: Sequence[Trial], seconds: tuple[float, float], tell: Tell,
+    trials: Sequence[Trial], judgings: Sequence[Trial], times: Times,
 ) -> Tuned:  # fmt: skip
-    """The record of the chosen plan and its evidence; ``seconds`` are those of an exact map, and of a spot check."""
+    """The record of the chosen plan and its evidence."""
     choosing, judging = parts
-    exact_seconds, spot_check = seconds
     samples = {**choosing, **judging}
     served = {number: _served(chosen, number, sample) for number, sample in samples.items()}
     qualities = [served[number].quality for number in judging]
-    timed = []
-    for done, number in enumerate(list(judging)[:TIMED]):
-        tell("timing the plan", done, min(TIMED, len(judging)))
-        timed.append(_seconds(explainer, judging[number], goal, chosen.plan))
     return Tuned(
         ssim=goal.ssim, share=goal.share, confidence=goal.confidence, promised=chosen.promised, stride=goal.stride,
         score=explainer.targets.scored(goal.score)[0], fill=described_fill(goal.fill, explainer.manifest.shape),
@@ -177,9 +175,10 @@ def _tuned(
             top_overlap=statistics.median(q.top_overlap for q in qualities),
             rendered_ssim=statistics.median(q.rendered_ssim for q in qualities),
             evaluated=statistics.fmean(result.evaluated for result in served.values()),
-            seconds=statistics.median(timed) + (0.0 if chosen.trial is None else spot_check), exact_seconds=exact_seconds,
+            seconds=times.plan, exact_seconds=times.exact,
             spot_error=max(result.spot_error for result in served.values()),
             candidates=tuple(_candidate(trial, goal, list(choosing)) for trial in trials),
+            judged=tuple(_judged(trials, judgings, goal, list(choosing), list(judging))),
         ),
         device=explainer.exact.variant.device,
     )  # fmt: skip
@@ -193,6 +192,19 @@ def _candidate(trial: Trial, goal: Goal, choosing: Sequence[int]) -> tuple[str, 
         trial.family.name, trial.evaluated(number, images), trial.seconds(number, images),
         trial.kept(number, goal, images) / len(images),
     )  # fmt: skip
+
+
+def _judged(
+    trials: Sequence[Trial], judgings: Sequence[Trial], goal: Goal, choosing: Sequence[int], judging: Sequence[int]
+) -> Iterator[tuple[str, int]]:
+    """Entries of :attr:`Evidence.judged`: of each family that ran on the held-out images, its plan in ``candidates``."""
+    ran = {trial.family.name: trial for trial in judgings}  # of a family that ran twice the second time, with all its plans
+    for trial in trials:
+        if trial.family.name in ran:
+            images = [number for number in choosing if number in trial.outcomes]
+            plan = trial.family.plans[trial.most_careless(goal, images) or 0]
+            other = ran[trial.family.name]
+            yield trial.family.name, other.kept(other.family.plans.index(plan), goal, judging)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +227,3 @@ def _served(chosen: Chosen, image: int, sample: Sample) -> Served:
         outcome.evaluated / exact.scores.size,
         spot_error(outcome.surface, cells, exact.scores.ravel()[cells]),
     )
-
-
-def _seconds(explainer: Explainer, sample: Sample, goal: Goal, plan: SamplingPlan) -> float:
-    """Measured seconds of an explanation by ``plan``."""
-    image = sample.image if explainer.manifest.layout == "NCHW" else np.ascontiguousarray(sample.image.transpose(0, 2, 3, 1))
-    heat_map = explainer.explain(
-        image, stride=goal.stride, target=sample.exact.target, fill=goal.fill, score=goal.score, quality=plan
-    )
-    return heat_map.seconds

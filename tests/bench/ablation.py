@@ -34,10 +34,11 @@ from kcompiler.passes.lowering.layout import Surroundings
 from kcompiler.passes.lowering.scaled import Scaled
 from kcompiler.runtime.bundle.manifest import INCREMENTAL
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.inference.spread import spread
 from kcompiler.runtime.inputs.images import fill_image
 from kcompiler.runtime.inputs.positions import make_grid
 from kcompiler.runtime.measuring.check import random_image
-from kcompiler.runtime.measuring.timing import FILL, in_turn, ratios, spread, time_compiled
+from kcompiler.runtime.measuring.timing import FILL, in_turn, ratios, time_compiled
 
 SAMPLED = 320
 NEVER = 1 << 40
@@ -122,7 +123,7 @@ def timed(explainer: Explainer) -> Callable[[], float]:
     manifest = explainer.manifest
     grid = make_grid(manifest.shape[1:], manifest.patch, STRIDE)
     baseline = explainer.exact.baseline(random_image(manifest.shape, 0), fill_image(FILL, manifest.shape))
-    return partial(time_compiled, explainer, baseline, spread(explainer, grid.positions, SAMPLED))
+    return partial(time_compiled, explainer, baseline, spread(explainer.exact, grid.positions, SAMPLED))
 
 
 def cell(ablation: Ablation) -> str:

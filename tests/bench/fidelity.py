@@ -31,11 +31,12 @@ import kcompiler  # noqa: E402
 from kcompiler.runtime.bundle.manifest import file_record, read_manifest  # noqa: E402
 from kcompiler.runtime.bundle.plans import Tuned  # noqa: E402
 from kcompiler.runtime.explainer import Explainer  # noqa: E402
+from kcompiler.runtime.inference.spread import spread  # noqa: E402
 from kcompiler.runtime.inference.workers import Workers  # noqa: E402
 from kcompiler.runtime.inputs.images import FloatArray, fill_image  # noqa: E402
 from kcompiler.runtime.inputs.positions import make_grid  # noqa: E402
 from kcompiler.runtime.maps.heatmap import HeatMap  # noqa: E402
-from kcompiler.runtime.measuring.timing import FULL_BATCHES, TimedFull, spread, time_compiled  # noqa: E402
+from kcompiler.runtime.measuring.timing import FULL_BATCHES, TimedFull, time_compiled  # noqa: E402
 from kcompiler.runtime.sampling.quality import quality  # noqa: E402
 from kcompiler.runtime.tuning.judging import split  # noqa: E402
 from kcompiler.runtime.tuning.trials import Goal, Sample  # noqa: E402
@@ -72,7 +73,7 @@ class Clock:
         self.explainer, self.full, self.image = explainer, explainer.full_inference(), image
         self.fill = fill_image(FILL, manifest.shape)
         self.positions = make_grid(manifest.shape[1:], manifest.patch, STRIDE).positions
-        self.chosen = spread(explainer, self.positions, SAMPLED)
+        self.chosen = spread(explainer.exact, self.positions, SAMPLED)
         self.ticks: list[float] = []
         sizes = [size for size in FULL_BATCHES["cpu"] if size <= manifest.largest_batch] or [1]
         times = {size: [self._full(size) for _ in range(3)] for size in sizes}  # the first of the three is for warming up

@@ -374,9 +374,11 @@ def tuned(work, calibration):
 
 def test_tune_shows_what_was_tried_and_writes_the_plan(tuned):
     bundle, done = tuned
-    assert "plans tried" in done.stdout
-    assert re.search(r"exact maps .* 3/3 ", done.stderr)
-    assert re.search(r"exact maps to judge by .* 3/3 ", done.stderr)
+    assert "taken: " in done.stdout
+    assert "of 3 that chose" in done.stdout
+    assert "of 3 held out" in done.stdout
+    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d exact maps: 3 of 3$", done.stderr, re.MULTILINE)
+    assert re.search(r" exact maps to judge by: 3 of 3$", done.stderr, re.MULTILINE)
     (plan,) = json.loads((bundle / "manifest.json").read_text())["tuned"]
     assert plan["ssim"] == 0.5
     assert plan["evidence"]["images"] == 6
@@ -399,6 +401,32 @@ def test_tune_says_when_there_are_too_few_images_for_a_promise(work, calibration
         "NOT promised: that takes 35 images at least, 29 of them held out" in done.stdout
         or "exact maps will be used" in done.stdout
     )
+
+
+def test_tuning_adds_its_steps_to_a_log(tuned, calibration, tmp_path):
+    bundle, _ = tuned
+    (tmp_path / "tune.log").write_text("of yesterday\n")
+    settings = ("--ssim", "0.6", "--share", "0.5", "--confidence", "0.6", "--stride", "1")
+    done = kcompiler("tune", bundle, "--images", calibration, *settings, "--log", tmp_path / "tune.log")
+    first, *steps, last = (tmp_path / "tune.log").read_text().splitlines()
+    assert first == "of yesterday"
+    assert steps == done.stderr.splitlines()
+    assert last.split(" ", 2)[2] in done.stdout
+    done = kcompiler("tune", bundle, "--images", calibration, "--log", tmp_path / "absent" / "tune.log", code=2)
+    assert "cannot be written (No such file or directory); name a file in a folder that exists" in done.stderr
+
+
+def test_a_model_that_runs_whole_says_what_is_left(work, calibration, tmp_path):
+    save("unknown_in_the_middle", tmp_path / "model.onnx", 24, 28)
+    arguments = ("--patch", "5", "--preprocessing", work / "recipe.json", "--tau", "0.5")
+    done = kcompiler("compile", tmp_path / "model.onnx", *arguments)
+    assert "only sampling the positions can make its maps faster ('kcompiler tune')" in done.stdout
+    settings = ("--ssim", "0.5", "--share", "0.5", "--confidence", "0.6", "--stride", "1")
+    done = kcompiler("tune", tmp_path / "model.kc", "--images", calibration, *settings)
+    assert "kriging, step 6" in done.stdout
+    assert "drill-down, step 2, exact" in done.stdout
+    assert "plans evaluate part of the positions, each by full inference" in done.stdout
+    assert "compile --approximate" not in done.stdout
 
 
 def test_where_no_plan_serves_tuning_chooses_exact_maps_and_says_so(work, calibration, tmp_path):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from map_models import SIZE, compiled, exported, run
+from slow_models import slow_model
 
 import kcompiler
 from kcompiler.deployment import Deployment, export_map, in_one_model
 from kcompiler.runtime.bundle.manifest import add_tuned
-from kcompiler.runtime.tuning import racing
 from kcompiler.runtime.tuning.trials import Goal, Sample
 from kcompiler.runtime.tuning.tuner import tune
 
@@ -33,8 +33,7 @@ def tuned(tmp_path_factory):
     images = [smooth_image(seed) for seed in range(8)]
     samples = [Sample(image[None], explainer.explain(image, stride=1, fill=FILL)) for image in images]
     found = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(racing, "WORTHWHILE", np.inf)  # on so small a network nothing is faster for sure
+    with slow_model():
         for for_export in (True, False):
             goal = Goal(ssim=0.6, share=0.6, confidence=0.6, stride=1, fill=FILL, for_export=for_export)
             found.append(tune(explainer, samples, goal))

@@ -125,9 +125,10 @@ def _variants(
     for count in classes:
         yield written(f"classes{count}", replace(CUDA, classes=count))
     yield written("transforms", replace(CUDA, transforms=True))
-    for variant in write_approximate(on_device(analysed, options, CUDA), options, CAPPED, folder, weights):
-        yield variant
-        yield variant.model_copy(update={"name": with_tf32(variant.name), "tf32": True})
+    capped = write_approximate(on_device(analysed, options, CUDA), options, CAPPED, folder, weights)
+    if isinstance(capped, Variant):
+        yield capped
+        yield capped.model_copy(update={"name": with_tf32(capped.name), "tf32": True})
 
 
 if __name__ == "__main__":

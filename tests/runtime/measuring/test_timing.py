@@ -12,8 +12,9 @@ from source_file import NEVER_DENSE
 from kcompiler.options import Options
 from kcompiler.pipeline import compile_file
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.inference.spread import spread
 from kcompiler.runtime.inputs.positions import make_grid
-from kcompiler.runtime.measuring.timing import between, in_turn, ratios, spread
+from kcompiler.runtime.measuring.timing import between, in_turn, ratios
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_a_sample_of_batches_has_the_mean_work_of_the_grid(bundle, sample, threa
     explainer = Explainer(bundle.folder, providers=["cpu"], threads=threads)
     positions = make_grid((96, 128), (9, 9), 1).positions
     everything = [positions[part] for part in explainer.exact.batches(positions)]
-    chosen = spread(explainer, positions, sample)
+    chosen = spread(explainer.exact, positions, sample)
 
     def mean(batches):
         return np.average([explainer.exact.work(batch) for batch in batches], weights=[len(batch) for batch in batches])
@@ -42,7 +43,7 @@ def test_a_sample_of_batches_has_the_mean_work_of_the_grid(bundle, sample, threa
 def test_a_sample_of_more_than_there_is_is_everything(bundle):
     explainer = Explainer(bundle.folder, providers=["cpu"], threads=1)
     positions = make_grid((96, 128), (9, 9), 16).positions
-    chosen = np.concatenate(spread(explainer, positions, 10_000))
+    chosen = np.concatenate(spread(explainer.exact, positions, 10_000))
     assert sorted(map(tuple, chosen)) == sorted(map(tuple, positions))
 
 
