@@ -16,7 +16,10 @@ from kcompiler.runtime.inputs.selection import EVERYTHING, Selection, Wanted
 from kcompiler.runtime.inputs.view import View
 from kcompiler.runtime.inputs.windows import WHITE
 
-__all__ = ["Picture", "Preprocessing", "preprocessed", "read_picture", "view_of"]
+__all__ = ["LUMA", "Picture", "Preprocessing", "preprocessed", "read_picture", "view_of"]
+
+LUMA = (19595, 38470, 7471)
+"""Of red, green and blue, by ITU-R 601, over 65536."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +84,8 @@ def _channels(planes: list[FloatArray], recipe: Preprocessing, path: Path) -> li
 def _gray(planes: list[FloatArray]) -> FloatArray:
     """Luma by ITU-R 601, whole numbers, as Pillow converts RGB to L."""
     red, green, blue = (np.asarray(plane, dtype=np.float64) for plane in planes)
-    return np.floor((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).astype(np.float32)
+    weighted = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return np.floor((weighted + 32768) / 65536).astype(np.float32)
 
 
 def _inverted(planes: list[FloatArray], recipe: Preprocessing) -> list[FloatArray]:

@@ -35,7 +35,8 @@ class Preprocessing(BaseModel):
         anchor: where a letterboxed picture lies.
         pad: pixel values around the picture, one number or one a channel, in the picture's order of channels.
         interpolation: resampling filter, antialiased.
-        rounded: whether pixels are 8-bit numbers before and after resizing, as Pillow resizes 8-bit pictures.
+        rounded: whether pixels are 8-bit numbers before and after resizing, as Pillow resizes 8-bit pictures; a "crop" then
+            takes ``crop_at`` "floor" or "round".
         invert: whether pixels are 255 less what the file shows.
         bits: of each sample that hold data, in files of 16 bits a sample that do not say so; None if such files are refused.
         window: (centre, width) of the values that are shown, for files of values without a range; None is the file's own.
@@ -101,6 +102,8 @@ class Preprocessing(BaseModel):
         crop_sides = [side for side in (self.shorter_side, self.crop_share) if side is not None]
         if len(crop_sides) != (self.resize == "crop"):
             raise ValueError("shorter_side (or crop_share in its place) goes with resize 'crop', and only with it")
+        if self.rounded and (self.resize, self.crop_at) == ("crop", "fraction"):
+            raise ValueError("rounded pictures have whole pixels: resize 'crop' takes crop_at 'floor' or 'round'")
         if self.resized is not None and self.resize != "stretch":
             raise ValueError("resized goes with resize 'stretch', and only with it")
         if self.anchor != "centre" and self.resize != "letterbox":
