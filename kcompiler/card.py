@@ -82,7 +82,7 @@ OUTPUTS = {
 def _inputs(exported: Exported) -> dict[str, str]:
     """What the numbers of each input are."""
     manifest, asked = exported.explainer.manifest, exported.asked
-    gray = asked.recipe is not None and asked.recipe.channels == 1
+    gray = asked.recipe is not None and asked.recipe.picture_channels == 1
     units = "in the picture's pixel values, 0 to 255" if asked.recipe is not None else "as in the image"
     return {
         deployed.IMAGE: f"the image, channels first, {_units(manifest)}",

@@ -13,6 +13,7 @@ from kcompiler.card import TOLERANCE, Exported, card_of, page
 from kcompiler.passes.deployment.batches import Refinement, Scheduled
 from kcompiler.passes.deployment.loop import Scored
 from kcompiler.passes.deployment.map_model import Asked, write_map_model
+from kcompiler.passes.deployment.picture import check_recipe
 from kcompiler.passes.deployment.properties import add_properties
 from kcompiler.passes.rewriting.store import WeightsFile
 from kcompiler.runtime import deployed
@@ -111,6 +112,8 @@ def _exported(explainer: Explainer, settings: Deployment) -> Exported:
     recipe = manifest.preprocessing if settings.preprocess else None
     if settings.preprocess and recipe is None:
         raise UsageError("the bundle has no preprocessing to put into the model; compile it with --preprocessing")
+    if recipe is not None:
+        check_recipe(recipe)
     kind, output = explainer.targets.scored(settings.score)
     if kind == "drop":
         raise UsageError("score 'drop' is an output of every map model; ask for 'output' or 'logit'")
@@ -220,7 +223,7 @@ def _test_image(manifest: Manifest, recipe: Preprocessing | None) -> tuple[AnyAr
         fill = float(element.fitted(np.full(1, TEST_FILL, np.float32))[0])
         return image, image, _Fill(fill, [fill] * channels)
     height, width = recipe.size
-    picture: ByteArray = np.random.default_rng(0).integers(0, 256, (height + 3, width + 1, recipe.channels), np.uint8)
+    picture: ByteArray = np.random.default_rng(0).integers(0, 256, (height + 3, width + 1, recipe.picture_channels), np.uint8)
     image = element.fitted(preprocessed(picture, recipe))
     return picture, image, _Fill(TEST_COLOUR, element.fitted(recipe.fill((TEST_COLOUR,))).tolist())
 

@@ -12,7 +12,7 @@ from kcompiler.runtime.records import NotNegative, Positive, Record
 
 CARD, MODEL, WEIGHTS, PAGE = "card.json", "map.onnx", "weights.bin", "card.txt"
 TEST_IMAGE, TEST_MAP = "test-image.bin", "test-map.bin"
-CARD_FORMAT = 1
+CARD_FORMAT = 2
 
 IMAGE, PICTURE, COLOUR, TARGET, BATCHES, KNOWN = "image", "picture", "fill", "target", "batches", "known"
 """Names of the inputs."""

@@ -18,6 +18,7 @@ from kcompiler.runtime.explanation import Explanation, explained
 from kcompiler.runtime.inputs.images import Fill
 from kcompiler.runtime.inputs.positions import Box, Edges, Stride, check_positions
 from kcompiler.runtime.inputs.preprocessing import Picture, read_picture
+from kcompiler.runtime.inputs.selection import Selection
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import ProgressCallback
 from kcompiler.runtime.request import Quality, Request
@@ -42,18 +43,33 @@ class Explainer(CompiledModel):
         """Names of the classes, empty if the bundle has none."""
         return self.targets.labels
 
-    def read_image(self, path: str | Path) -> Picture:
+    def read_image(
+        self,
+        path: str | Path,
+        *,
+        window: tuple[float, float] | None = None,
+        frame: int | None = None,
+        axis: int | None = None,
+        index: int | None = None,
+    ) -> Picture:
         """Reads a picture file and preprocesses it by the recipe in the bundle, to values of the source's element type.
+
+        Args:
+            path: a picture, DICOM, NIfTI, or pixels as an array (.npy, .npz).
+            window: (centre, width) of the values that are shown, in the file's units; None takes the recipe's, or the file's.
+            frame: of a file with several, from 0.
+            axis, index: which slice of a volume, from 0; by default the middle one along its last axis.
 
         Raises:
             ImageError: not a picture that the recipe can read, or the bundle has no recipe.
+            UsageError: ``window``, ``frame``, ``axis`` or ``index`` is out of its range.
         """
         if self.manifest.preprocessing is None:
             raise ImageError(
                 f"{path}: the bundle {self.folder} has no preprocessing to read pictures by; compile with --preprocessing FILE, "
                 "or give preprocessed float32 arrays (.npy)"
             )
-        picture = read_picture(Path(path), self.manifest.preprocessing)
+        picture = read_picture(Path(path), self.manifest.preprocessing, Selection(window, frame, axis, index))
         picture = replace(picture, tensor=self.manifest.image_element.fitted(picture.tensor))
         if self.manifest.layout == "NHWC":
             picture = replace(picture, tensor=np.ascontiguousarray(picture.tensor.transpose(0, 2, 3, 1)))

@@ -10,6 +10,7 @@ from kcompiler.runtime.bundle.plans import SamplingPlan, Tuned
 from kcompiler.runtime.bundle.targets import Score
 from kcompiler.runtime.inputs.images import Fill
 from kcompiler.runtime.inputs.positions import Box, Edges, Stride
+from kcompiler.runtime.inputs.selection import EVERYTHING, Selection
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import ProgressCallback
 
@@ -18,7 +19,10 @@ Quality = Literal["exact"] | float | SamplingPlan | Tuned
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The settings of :meth:`Explainer.explain`, which describes them."""
+    """The settings of :meth:`Explainer.explain`, which describes them.
+
+    ``selection`` is of the files that images are read from.
+    """
 
     stride: Stride = 4
     target: int | str | None = None
@@ -31,3 +35,4 @@ class Request:
     budget: float | None = None
     progress: ProgressCallback | bool | None = None
     resume: HeatMap | Sequence[HeatMap] | None = None
+    selection: Selection = EVERYTHING

@@ -207,8 +207,8 @@ INCOMPATIBLE = [
     (lambda s: s["$defs"]["FileRecord"]["properties"].pop("sha256"), "FileRecord/sha256: is gone"),
     (lambda s: s["$defs"]["FileRecord"]["properties"]["bytes"].update(type="string"), "FileRecord/bytes/type"),
     (
-        lambda s: s["$defs"]["Preprocessing"]["properties"]["scale"].pop("exclusiveMinimum"),
-        "Preprocessing/scale/exclusiveMinimum",
+        lambda s: s["$defs"]["Preprocessing"]["properties"]["std"]["items"].pop("exclusiveMinimum"),
+        "Preprocessing/std/items",
     ),
 ]
 COMPATIBLE = [

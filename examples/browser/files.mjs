@@ -32,7 +32,7 @@ export function sorted(files) {
   return { found, others };
 }
 
-const FORMAT = 1; // of the card
+const FORMAT = 2; // of the card
 const integers = (values) => Array.isArray(values) && values.length > 0 && values.every(Number.isSafeInteger);
 const increasing = (values) => integers(values) && values.every((value, index) => index === 0 || value > values[index - 1]);
 const numbers = (values) => Array.isArray(values) && values.every(Number.isFinite);

@@ -47,8 +47,8 @@ struct Model {
         }
         if (session.GetInputNames() != std::vector<std::string>{"image", "fill", "target", "batches"})
             throw std::runtime_error(name + ": takes other inputs; export without --preprocess and --drill-down");
-        if (property("format") != 1)
-            throw std::runtime_error(name + ": its format is not 1; export again or copy a newer program");
+        if (property("format") != 2)
+            throw std::runtime_error(name + ": its format is not 2; export again or copy a newer program");
     }
 
     Shape input_shape(size_t number) const { return session.GetInputTypeInfo(number).GetTensorTypeAndShapeInfo().GetShape(); }

@@ -20,8 +20,8 @@ function fail(message) {
 function readCard(folder) {
   try {
     const card = JSON.parse(readFileSync(join(folder, "card.json"), "utf8"));
-    if (card.format !== 1)
-      fail(`${folder}: card format ${JSON.stringify(card.format)}, expected 1; export again or copy a newer program`);
+    if (card.format !== 2)
+      fail(`${folder}: card format ${JSON.stringify(card.format)}, expected 2; export again or copy a newer program`);
     if (card.inputs.map(({ name }) => name).join() !== "image,fill,target,batches")
       fail(`${folder}: takes other inputs; export without --preprocess and --drill-down`);
     for (const [name, { sha256 }] of Object.entries(card.files)) {

@@ -20,8 +20,8 @@ def opened(folder: Path) -> tuple[dict, ort.InferenceSession]:
     """The card and a session, after the files' checksums have been verified."""
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        if card["format"] != 1:
-            sys.exit(f"{folder}: card format {card['format']!r}, expected 1; export again or copy a newer program")
+        if card["format"] != 2:
+            sys.exit(f"{folder}: card format {card['format']!r}, expected 2; export again or copy a newer program")
         if [one["name"] for one in card["inputs"]] != ["image", "fill", "target", "batches"]:
             sys.exit(f"{folder}: takes other inputs; export without --preprocess and --drill-down")
         files = card["files"].items()

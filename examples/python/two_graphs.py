@@ -20,8 +20,8 @@ def opened(folder: Path) -> tuple[dict, ort.InferenceSession, ort.InferenceSessi
     """The manifest and the exact variant's two sessions, after the files' checksums have been verified."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != 8:
-            sys.exit(f"{folder}: bundle format {manifest['format']!r}, expected 8; compile again or copy a newer program")
+        if manifest["format"] != 9:
+            sys.exit(f"{folder}: bundle format {manifest['format']!r}, expected 9; compile again or copy a newer program")
         for name, record in manifest["files"].items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != record["sha256"]:
                 sys.exit(f"{folder / name}: damaged; copy the bundle again")

@@ -11,7 +11,8 @@ import numpy as np
 import typer
 
 import kcompiler
-from kcompiler.commands.request import machine_record, read_input, settings_record
+from kcompiler.commands.input_files import read_input
+from kcompiler.commands.request import machine_record, settings_record
 from kcompiler.runtime import peers
 from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.errors import UsageError
@@ -35,9 +36,9 @@ def explain_as(
     """Writes the map that ``tool`` makes, by the tool's rules for positions and aggregation."""
     if top is not None or resume:
         raise UsageError(f"--compat {tool} makes one map anew; leave out --top and --resume")
-    if request != Request(stride=request.stride, target=request.target, fill=request.fill):
+    if request != Request(stride=request.stride, target=request.target, fill=request.fill, selection=request.selection):
         raise UsageError(f"--compat {tool} has its own rules: of the other settings, --stride, --target and --fill apply")
-    tensor, target = read_input(explainer, path), request.target
+    tensor, target = read_input(explainer, path, request.selection), request.target
     if target is None:
         outputs = explainer.full_inference().run(explainer.check_image(tensor))[0]
         target = explainer.targets.largest(explainer.targets.scores(outputs, explainer.manifest.output))

@@ -14,13 +14,13 @@ import typer
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.compat import Tool, explain_as
+from kcompiler.commands.input_files import Axis, Frame, Slice, Window, read_pair, selected
 from kcompiler.commands.request import (
     machine_record,
     parse_box,
     parse_fill,
     parse_quality,
     parse_target,
-    read_pair,
     settings_record,
 )
 from kcompiler.runtime.bundle.files import check_replaceable
@@ -35,7 +35,7 @@ SUFFIXES = (".npy", ".png", ".json")
 
 def explain_images(
     bundle: options.BundlePath,
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or preprocessed float32 arrays (.npy).", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, DICOM, NIfTI, or arrays (.npy, .npz).", show_default=False)],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)],
     stride: options.StrideOption = "4",
     target: options.Target = None,
@@ -55,6 +55,10 @@ def explain_images(
         Tool | None,
         typer.Option(help="Make the map as this tool does, at image size: raw numbers (.npy) and a record (.json)."),
     ] = None,
+    window: Window = None,
+    frame: Frame = None,
+    axis: Axis = None,
+    slice_: Slice = None,
     provider: options.Provider = None,
     threads: options.Threads = None,
     resume: Annotated[
@@ -77,9 +81,12 @@ def explain_images(
         quality=parse_quality(quality),
         score=score,
         budget=budget,
+        selection=selected(window, frame, axis, slice_),
     )
     for path in images:
-        read_pair(explainer, path)  # reads all pictures before explaining the first, so that an unreadable picture fails early
+        read_pair(
+            explainer, path, request.selection
+        )  # reads all pictures before explaining the first, so that an unreadable picture fails early
     for path in images:
         if compat is not None:
             explain_as(compat, explainer, request, path, out, top=top, resume=resume, force=force)
@@ -98,7 +105,7 @@ def _explain_one(explainer: kcompiler.Explainer, request: Request, path: Path, o
     if earlier is not None and earlier.complete:
         typer.echo(f"{path}: complete already")
         return
-    tensor, pixels = read_pair(explainer, path)
+    tensor, pixels = read_pair(explainer, path, request.selection)
     details = {"settings": settings, "machine": machine_record(explainer)}
     try:
         heat_map = explained(explainer, tensor, replace(request, progress=True, resume=earlier))
@@ -127,7 +134,7 @@ def _explain_largest(
     if len(earlier) == count and all(heat_map.complete for heat_map in earlier):
         typer.echo(f"{path}: complete already")
         return
-    tensor, pixels = read_pair(explainer, path)
+    tensor, pixels = read_pair(explainer, path, request.selection)
     details = {"settings": settings, "machine": machine_record(explainer)}
 
     def save(heat_map: HeatMap) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Parses the options of ``kcompiler explain`` and ``tune``, reads model inputs, and records settings."""
+"""Parses the options of ``kcompiler explain`` and ``tune``, and records settings."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ import numpy as np
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.runtime.arrays import ByteArray, FloatArray
+from kcompiler.commands.input_files import read_input as read_input
+from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.bundle.manifest import Manifest
-from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.fills import NAMED
-from kcompiler.runtime.inputs.images import Fill, check_image
+from kcompiler.runtime.inputs.images import Fill
 from kcompiler.runtime.inputs.positions import stride_pair
+from kcompiler.runtime.inputs.selection import EVERYTHING
 from kcompiler.runtime.request import Quality, Request
-
-
-def read_pair(explainer: kcompiler.Explainer, path: Path) -> tuple[FloatArray, ByteArray]:
-    """Reads a picture or .npy file: model input in the source's layout, and a picture to draw over, uint8 [H, W, 3]."""
-    if path.suffix == ".npy":
-        return _array(path, explainer.manifest)
-    picture = explainer.read_image(path)
-    return picture.tensor, picture.pixels
 
 
 def model_record(manifest: Manifest) -> dict[str, object]:
@@ -56,12 +50,8 @@ def settings_record(manifest: Manifest, request: Request, path: Path) -> dict[st
         "channel": request.channel,
         "quality": request.quality,
         "score": request.score,
+        **({"selection": request.selection.record} if request.selection != EVERYTHING else {}),
     }
-
-
-def read_input(explainer: kcompiler.Explainer, path: Path) -> FloatArray:
-    """Reads a picture or .npy file as model input, in the source's layout."""
-    return read_pair(explainer, path)[0]
 
 
 def parse_target(explainer: kcompiler.Explainer, text: str | None) -> int | str | None:
@@ -136,15 +126,3 @@ def machine_record(explainer: kcompiler.Explainer) -> dict[str, object]:
             continue
     return {"versions": versions, "python": platform.python_version(), "device": explainer.device, "batch": explainer.batch,
             "threads": explainer.machine.threads}  # fmt: skip
-
-
-def _array(path: Path, manifest: Manifest) -> tuple[FloatArray, ByteArray]:
-    """Reads a preprocessed input from a .npy file; the picture to draw over is its channel mean, scaled to 0..255."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"{path}: not a readable .npy array ({error})") from error
-    image = check_image(array, manifest.shape, manifest.layout, str(path), manifest.image_element)
-    gray = image[0].mean(axis=0)
-    stretched = (gray - gray.min()) / max(float(np.ptp(gray)), 1e-12) * 255
-    return array, np.repeat(np.rint(stretched).astype(np.uint8)[..., None], 3, axis=-1)

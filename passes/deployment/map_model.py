@@ -94,7 +94,7 @@ def _inputs(manifest: Manifest, asked: Asked) -> list[onnx.ValueInfoProto]:
     """Every input is required: some runtimes ignore defaults."""
     channels = manifest.shape[0]
     shapes: dict[str, tuple[int, list[int | str]]] = {
-        deployed.PICTURE: (TensorProto.UINT8, ["height", "width", channels]),
+        deployed.PICTURE: (TensorProto.UINT8, ["height", "width", asked.recipe.picture_channels if asked.recipe else channels]),
         deployed.IMAGE: (TensorProto.FLOAT, [1, *manifest.shape]),
         deployed.COLOUR: (TensorProto.FLOAT, [channels]),
         deployed.TARGET: (TensorProto.INT64, [1]),

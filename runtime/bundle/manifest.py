@@ -23,7 +23,7 @@ from kcompiler.runtime.inputs.elements import Element, ElementName
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.records import NotNegative, Positive, Record
 
-FORMAT = 8
+FORMAT = 9
 """The format that is written; see :mod:`formats` for what raises it."""
 READABLE = range(8, FORMAT + 1)
 """The formats that are read. Its start rises where what was written before cannot be read any more."""

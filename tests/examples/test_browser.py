@@ -206,9 +206,9 @@ def test_damaged_exports_are_refused(page, exports, tmp_path):
 
 
 def test_cards_of_other_formats_are_refused(page, exports, tmp_path):
-    card = (exports.pictures / "card.json").read_text(encoding="utf-8").replace('"format": 1', '"format": 2', 1)
+    card = (exports.pictures / "card.json").read_text(encoding="utf-8").replace('"format": 2', '"format": 3', 1)
     page.give(*exports.files(copy_with(exports.pictures, tmp_path / "out", "card.json", card.encode())))
-    page.complains("card.json: card format 2, expected 1; export again")
+    page.complains("card.json: card format 3, expected 2; export again")
 
 
 def test_weights_may_stand_in_the_model(page, exports, tmp_path):

@@ -80,8 +80,8 @@ def test_libraries_that_will_not_do_are_refused(cpp, exported, tmp_path):
     [
         ({}, "has no number as metadata kcompiler.format"),
         ({"kcompiler.format": "one"}, "has no number as metadata kcompiler.format"),
-        ({"kcompiler.format": "2"}, "its format is not 1; export again or copy a newer program"),
-        ({"kcompiler.format": "1"}, "has no number as metadata kcompiler.test.fill"),
+        ({"kcompiler.format": "1"}, "its format is not 2; export again or copy a newer program"),
+        ({"kcompiler.format": "2"}, "has no number as metadata kcompiler.test.fill"),
     ],
 )
 def test_exports_without_metadata_or_of_other_formats_are_refused(cpp, exported, library, tmp_path, properties, message):

@@ -276,7 +276,7 @@ BAD = {
     "recipe absent": (
         ["compile", "model.onnx", "-o", "x.kc", "--preprocessing", "absent.json"],
         2,
-        "absent.json: cannot be read",
+        "absent.json: no such file",
     ),
     "no such command": (["frobnicate"], 2, "frobnicate"),
     "stride zero": (["explain", "model.kc", "picture.png", "-o", "x", "--stride", "0"], 2, "stride is 0"),

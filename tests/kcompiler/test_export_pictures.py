@@ -14,10 +14,10 @@ from PIL import Image
 import kcompiler
 from kcompiler.deployment import Deployment, export_map
 from kcompiler.passes.deployment.builder import Builder
-from kcompiler.passes.deployment.picture import image_of, model_fill
+from kcompiler.passes.deployment.picture import check_recipe, image_of, model_fill
 from kcompiler.runtime.deployed import COLOUR, PICTURE, SEEN
 from kcompiler.runtime.inputs.elements import Element
-from kcompiler.runtime.inputs.preprocessing import Preprocessing, preprocessed, read_picture
+from kcompiler.runtime.inputs.preprocessing import Preprocessing, preprocessed, read_picture, view_of
 
 SIZE = (17, 24)
 ODD_SIZES = (1, 2, 7, 16, 17, 18, 23, 24, 25, 31, 64, 97, 101, 333, 640, 1023)
@@ -42,7 +42,7 @@ def session(asked: Preprocessing, element: str = "float32") -> InferenceSession:
         outer.nodes,
         "preprocessing",
         [
-            made(PICTURE, onnx.TensorProto.UINT8, ["h", "w", asked.channels]),
+            made(PICTURE, onnx.TensorProto.UINT8, ["h", "w", asked.picture_channels]),
             made(COLOUR, onnx.TensorProto.FLOAT, [asked.channels]),
         ],
         [made(name, onnx.TensorProto.FLOAT, None) for name in results],
@@ -57,7 +57,8 @@ def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> np.nda
 
 
 def of(opened: InferenceSession, pixels: np.ndarray, fill: float = 0.0) -> tuple[np.ndarray, ...]:
-    return tuple(opened.run(None, {PICTURE: pixels, COLOUR: np.full(pixels.shape[-1], fill, np.float32)}))
+    channels = opened.get_inputs()[1].shape[0]
+    return tuple(opened.run(None, {PICTURE: pixels, COLOUR: np.full(channels, fill, np.float32)}))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest"])
@@ -73,6 +74,62 @@ def test_pictures_of_all_sizes_are_resized_as_in_python(resize, interpolation):
         top, left, bottom, right = seen
         assert 0 <= top < bottom <= height
         assert 0 <= left < right <= width
+
+
+MORE = {
+    "letterbox": {"resize": "letterbox", "pad": (114.0, 0.0, 250.0), "channel_order": "BGR"},
+    "letterbox, top left": {"resize": "letterbox", "anchor": "top-left", "pad": (114.0,)},
+    "stretch and crop": {"resized": (23, 30)},
+    "stretch and pad": {"resized": (23, 21), "pad": (9.0,)},
+    "crop to the pixel, floor": {"resize": "crop", "shorter_side": 29, "crop_at": "floor"},
+    "crop to the pixel, round": {"resize": "crop", "shorter_side": 29, "crop_at": "round"},
+    "crop of a share": {"resize": "crop", "crop_share": 0.6, "shorter_side": None, "crop_at": "round"},
+    "crop wider than the picture": {"resize": "crop", "shorter_side": 18, "pad": (9.0,)},
+    "crop wider, to the pixel, floor": {"resize": "crop", "shorter_side": 19, "pad": (9.0,), "crop_at": "floor"},
+    "crop wider, to the pixel, round": {"resize": "crop", "shorter_side": 19, "pad": (9.0,), "crop_at": "round"},
+    "negative": {"invert": True, "scale": -0.5},
+    "gray": {"gray": True, "channel_order": "gray", "mean": (1.0,), "std": (2.0,)},
+    "five channels": {"channel_order": "stored", "mean": (1.0,) * 5, "std": (2.0,) * 5},
+}
+SOME_SIZES = (1, 2, 7, 17, 24, 31, 97, 333)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("changes", MORE.values(), ids=MORE)
+@pytest.mark.parametrize("rounded", [False, True], ids=["free", "rounded"])
+def test_recipes_are_those_of_python(changes, interpolation, rounded):
+    """To the bit, where pixels are rounded."""
+    if rounded and changes.get("resize") == "crop":
+        changes = {"crop_at": "floor", **changes}
+    asked = recipe(interpolation=interpolation, rounded=rounded, **changes)
+    if interpolation == "nearest" and asked.crop_at == "fraction" and asked.resize == "crop":
+        with pytest.raises(kcompiler.UsageError, match="interpolation 'nearest'"):
+            check_recipe(asked)
+        return
+    check_recipe(asked)
+    opened = session(asked)
+    for height, width in itertools.product(SOME_SIZES, SOME_SIZES):
+        pixels = picture(height, width, asked.picture_channels)
+        found, seen, _ = of(opened, pixels)
+        expected = preprocessed(pixels, asked)
+        assert np.abs(found - expected).max() <= (1e-5 if rounded else WITHIN), (height, width)
+        np.testing.assert_allclose(seen, view_of((height, width), asked).seen, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize(("changes", "field"), [({"bits": 12}, "bits"), ({"window": (40.0, 400.0)}, "window")])
+def test_fields_without_a_form_in_a_model_are_refused_by_name(tmp_path, changes, field):
+    bundle = compiled(tmp_path, "softmax", preprocessing=recipe(scale=1 / 255, **changes))
+    with pytest.raises(kcompiler.UsageError, match=f"{field} of the preprocessing has no form"):
+        export_map(bundle, tmp_path / "out", Deployment(preprocess=True))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("changes", [{"resize": "letterbox"}, {"resize": "crop", "shorter_side": 26, "crop_at": "round"}])
+def test_rounded_recipes_pass_their_own_test_vector(tmp_path, changes):
+    _, card, _ = exported(
+        compiled(tmp_path, "residual", preprocessing=recipe(scale=1 / 255, rounded=True, **changes)), preprocess=True, stride=5
+    )
+    assert card.preprocesses
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop"])

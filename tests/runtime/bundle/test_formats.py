@@ -38,6 +38,9 @@ def edited(original, tmp_path):
     return copy
 
 
+OWN_FORMATS = f"{READABLE.start} to {FORMAT}"
+
+
 def refused(path):
     with pytest.raises(kcompiler.BundleError) as error:
         kcompiler.load(path)
@@ -47,7 +50,10 @@ def refused(path):
 @pytest.mark.parametrize("number", [-1, 0, 1, READABLE.start - 1])
 def test_earlier_formats_are_compiled_again(edited, number):
     message = refused(edited(lambda m: (m.update(format=number), m["versions"].update(kcompiler="0.0.3"), m.pop("patch"))))
-    assert f"bundle format {number}, written by kcompiler 0.0.3; this is kcompiler {OWN}, which reads format {FORMAT};" in message
+    assert (
+        f"bundle format {number}, written by kcompiler 0.0.3; this is kcompiler {OWN}, which reads format {OWN_FORMATS};"
+        in message
+    )
     assert message.endswith("compile the model again")
 
 
@@ -94,6 +100,18 @@ def test_manifests_without_fields_that_came_later_are_read(edited, original):
     assert np.array_equal(found, expected)
 
 
+RECIPE = {"size": [20, 20], "resize": "crop", "shorter_side": 20, "interpolation": "bilinear", "scale": 1.0, "mean": [0, 0, 0],
+          "std": [1, 1, 1], "channel_order": "RGB", "labels": []}  # fmt: skip
+"""All fields of a recipe of format 8."""
+
+
+def test_recipes_of_the_format_before_are_read_as_they_were(edited):
+    path = edited(lambda m: m.update(format=FORMAT - 1, preprocessing=RECIPE))
+    assert (FORMAT, READABLE.start) == (9, 8)
+    recipe = read_manifest(path).preprocessing
+    assert (recipe.crop_at, recipe.rounded, recipe.invert, recipe.bits, recipe.window) == ("fraction", False, False, None, None)
+
+
 def test_earlier_formats_that_can_be_read_are(edited, original, monkeypatch):
     """What this version writes, read by one whose format is the next, and which still reads this one."""
     path = edited(without_later_fields)
@@ -124,7 +142,7 @@ def test_fields_that_are_unknown_missing_or_wrong_are_named(edited, change, said
     assert said in refused(edited(change))
 
 
-@pytest.mark.parametrize("number", [FORMAT - 1, FORMAT + 1])
+@pytest.mark.parametrize("number", [READABLE.start - 1, FORMAT + 1])
 def test_the_command_line_says_the_same(edited, capsys, monkeypatch, number):
     path = edited(lambda m: m.update(format=number))
     monkeypatch.setattr("sys.argv", ["kcompiler", "check", str(path)])

@@ -197,5 +197,5 @@ def test_recipe_that_is_no_json(tmp_path):
     (tmp_path / "recipe.json").write_text("mean: 3")
     with pytest.raises(UsageError, match="cannot be read as JSON"):
         Preprocessing.read(tmp_path / "recipe.json")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="no such file"):
         Preprocessing.read(tmp_path / "absent.json")
