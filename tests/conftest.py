@@ -1,4 +1,7 @@
-"""Makes ``models``, which is not installed, importable: last in the path, so that an installed kcompiler comes first. A browser."""
+"""Makes ``models``, which is not installed, importable: last in the path, so that an installed kcompiler comes first.
+
+And a browser, for tests of pages.
+"""
 
 import shutil
 import sys

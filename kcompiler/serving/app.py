@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from kcompiler.runtime.errors import KCompilerError
 from kcompiler.runtime.explainer import Explainer
@@ -131,8 +131,7 @@ class Service:
         if isinstance(error, Refused):
             return error.message
         assert isinstance(error, KCompilerError)
-        folders = [str(one.parent) for one in self.folder.glob("*/*")] + [str(self.explainer.folder)]
-        return said(error, (*folders, str(self.folder)))
+        return said(error, self.folder, self.explainer.folder)
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """The answer to an error that says what to do."""
@@ -150,12 +149,13 @@ async def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "The server failed at this; its terminal says why."}, 500)
 
 
-def make_app(service: Service, token: str, port: int) -> Starlette:
+def make_app(service: Service, token: str, port: int) -> ASGIApp:
     """The application that answers pages with ``token`` at ``port`` of this machine."""
-    return Starlette(
+    app = Starlette(
         routes=service.routes(),
-        middleware=[Middleware(Guard, token=token, port=port)],
         exception_handlers={
             Refused: service.refused, KCompilerError: service.refused, HTTPException: _unknown, Exception: _failed,
         },
     )  # fmt: skip
+    app.router.redirect_slashes = False
+    return Guard(app, token, port)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -52,9 +54,7 @@ async def asked_of(request: Request, model: type[Model]) -> Model:
         raise Refused(422, wrong) from error
 
 
-def said(error: KCompilerError, folders: tuple[str, ...]) -> str:
-    """The message of an error for the page: without the folders of this machine."""
-    message = str(error)
-    for folder in folders:
-        message = message.replace(folder + "/", "").replace(folder, "the bundle")
-    return message
+def said(error: KCompilerError, pictures: Path, bundle: Path) -> str:
+    """The message of an error for the page: without the folders of pictures, and of the bundle, on this machine."""
+    message = re.sub(re.escape(str(pictures)) + r"[\\/]\w+[\\/]", "", str(error))
+    return message.replace(str(bundle), "the bundle")

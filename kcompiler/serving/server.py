@@ -54,7 +54,7 @@ def server_of(service: Service, opened: socket.socket, token: str) -> Server:
     """A server of the page at a socket, which is not running yet."""
     app = make_app(service, token, opened.getsockname()[1])
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, server_header=False, lifespan="off", ws="none",
+        app, log_level="error", access_log=False, server_header=False, lifespan="off", ws="none", proxy_headers=False,
         timeout_graceful_shutdown=SECONDS_TO_END, limit_concurrency=MOST_CONNECTIONS,
     )  # fmt: skip
     return Server(config, service.desk)
