@@ -12,8 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from kcompiler.commands.request import read_pair
 from kcompiler.runtime.arrays import ByteArray, FloatArray
@@ -136,12 +135,10 @@ def _check_size(content: bytes) -> None:
     """Refuses a picture whose header announces too many pixels, before anything is decoded."""
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            width, height = opened.size
-    except UnidentifiedImageError:
-        return  # whatever it is, the reader will tell
+            count = opened.width * opened.height
     except Image.DecompressionBombError:
-        width, height = np.inf, 1
+        count = MOST_PIXELS + 1
     except Exception:
-        return  # damaged: the reader will tell
-    if width * height > MOST_PIXELS:
+        return  # not a picture of Pillow's, or damaged: the reader will tell
+    if count > MOST_PIXELS:
         raise Refused(413, f"The picture has more than {MOST_PIXELS // 1_000_000} million pixels; give a smaller one.")

@@ -21,7 +21,7 @@ from serving import SECONDS, Page, page_of, scores_of
 
 import kcompiler
 from kcompiler.runtime.inputs.fills import NAMED
-from kcompiler.serving import pictures
+from kcompiler.serving import pictures, refining
 from kcompiler.serving.files import OWN
 
 ROOT = Path(__file__).parents[2]
@@ -238,6 +238,18 @@ def test_a_map_gets_better(page, given):
     assert (evaluated[-1], states[0]["most"]) == (53 * 53, 53 * 53)
     assert [state["final"] for state in states] == [False] * (len(states) - 1) + [True]
     assert states[0]["remaining"] > 0
+
+
+def test_large_grids_get_coarse_first_and_then_all_positions(page, explainer, given):
+    region = (20, 30, 130, 140)
+    states = list(page.states(picture=given, stride=1, region=region))
+    expected = explainer.explain(explainer.read_image(PICTURE).tensor, stride=1, region=region)
+    assert expected.scores.size > refining.MOST_MODELLED
+    first, last = states[0], states[-1]
+    assert scores_of(first).shape == expected.scores.shape
+    assert np.isfinite(scores_of(first)).all()
+    assert (last["exact"], last["evaluated"], last["most"]) == (True, expected.scores.size, expected.scores.size)
+    assert np.abs(scores_of(last) - expected.scores).max() <= 2**-18 * np.abs(expected.scores).max()
 
 
 def test_a_budget_ends_a_map(page, given):

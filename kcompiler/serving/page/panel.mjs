@@ -111,7 +111,7 @@ export class Panel {
         await server.map({ ...this._asked(), ...wanted }, job.signal, (data) => this._took(kind, job, heatMapOf(data)));
       } finally {
         if (this.jobs[kind] === job) delete this.jobs[kind];
-        this._refresh();
+        if (!job.signal.aborted) this._refresh();
       }
     });
   }
@@ -151,12 +151,13 @@ export class Panel {
 
   /** Progress, status and buttons. */
   _refresh(text) {
-    const { whole, box } = this.maps, running = this._running(), map = this.jobs.box && box ? box : whole;
+    const { whole, box } = this.maps, running = this._running();
     this.at("stop").textContent = running ? "Stop" : "Make the map again";
     this.at("save").disabled = !whole;
     const bar = this.root.querySelector("progress");
-    if (map) bar.value = map.final ? 1 : map.evaluated / map.most;
-    const said = text ?? (map ? `${map === box ? "Box: " : ""}${words.state(map)}` : ""), now = performance.now();
+    const shown = (this.jobs.whole || !box ? whole : box) ?? box, now = performance.now();
+    if (shown) bar.value = shown.final ? 1 : shown.evaluated / shown.most;
+    const said = text ?? [whole && words.state(whole), box && `Box: ${words.state(box)}`].filter(Boolean).join(" ");
     if (said && (text || !running || now - (this.toldAt ?? 0) > STATUS_MS)) {
       this.at("status").textContent = said;
       this.toldAt = text ? 0 : now;
