@@ -1,4 +1,4 @@
-"""The command line: ``kcompiler compile | inspect | explain | export | tune | check | bench | demo``.
+"""The command line: ``kcompiler compile | inspect | explain | export | tune | check | bench | serve | demo``.
 
 Exit codes: 0 done; 1 a check failed; 2 usage; 3 the model, image, bundle or machine is unsuitable; 130 interrupted.
 """
@@ -13,6 +13,7 @@ import typer
 
 from kcompiler.commands import bench, check, compile, demo, explain, export, inspect, tune
 from kcompiler.runtime.errors import KCompilerError
+from kcompiler.serving import command as serve
 
 app = typer.Typer(
     name="kcompiler",
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check.check_bundle,
     "bench": bench.bench_models,
     "tune": tune.tune_bundle,
+    "serve": serve.serve_page,
     "demo": demo.run_demo,
 }
 for _name, _command in COMMANDS.items():

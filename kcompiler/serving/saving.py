@@ -1,0 +1,38 @@
+"""The files that ``kcompiler explain`` writes, in one archive."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kcompiler.commands.request import machine_record, settings_record
+from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.maps.heatmap import HeatMap
+from kcompiler.runtime.request import Request
+from kcompiler.serving.pictures import Subject
+
+
+@dataclass(eq=False)
+class Made:
+    """A map that was made for a page, whole or so far."""
+
+    heat_map: HeatMap
+    subject: Subject
+    request: Request
+
+
+def archive(explainer: Explainer, maps: Sequence[Made]) -> bytes:
+    """A zip archive with raw scores, overlay and record of each map; those after the first are of boxes."""
+    result = io.BytesIO()
+    with tempfile.TemporaryDirectory(prefix="kcompiler-save-") as folder, zipfile.ZipFile(result, "w") as packed:
+        for number, made in enumerate(maps):
+            settings = settings_record(explainer.manifest, made.request, made.subject.path)
+            name = f"{made.subject.path.stem}{'.box' if number else ''}"
+            details = {"settings": settings, "machine": machine_record(explainer)}
+            for path in made.heat_map.save(Path(folder), name, picture=made.subject.pixels, details=details):
+                packed.write(path, path.name, zipfile.ZIP_DEFLATED)
+    return result.getvalue()
