@@ -1,0 +1,198 @@
+"""The picture of a map as a whole: title, the overlay at the picture's own pixels, colour bar, notes."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from kcompiler.runtime.arrays import ByteArray, FloatArray
+from kcompiler.runtime.maps.fonts import USUAL, readable
+from kcompiler.runtime.maps.overlay import Layer, check_picture, drawn_size, painted, seen_box
+from kcompiler.runtime.maps.style import Style
+from kcompiler.runtime.maps.wording import UNREACHED, UNSEEN, Words, crossed_of, flat_of, joined
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DPI = 100
+POINT = DPI / 72
+"""Pixels a point."""
+COMFORTABLE = 640
+"""Longer side of a picture, in pixels, around which text has its usual size: it grows with larger ones."""
+NARROWEST, LOWEST = 480, 200
+"""Least width and height for the picture and what is beside it, at the usual size of text."""
+
+
+@dataclass(slots=True)
+class Column:
+    """Lines of text that grow downwards.
+
+    Attributes:
+        width: pixels that a line may take.
+        unit: pixels of a text's point of size 1.
+        lines: text, size in points, weight, fonts.
+    """
+
+    width: float
+    unit: float
+    lines: list[tuple[str, float, str, tuple[str, ...]]] = field(default_factory=list)
+
+    def add(self, text: str, size: float, weight: str = "normal") -> str:
+        """Adds a text, wrapped; returns what is to be noted of its fonts."""
+        shown = readable(text)
+        if shown.text:
+            limit = max(int(self.width / (self._extent(shown, size, weight) / len(shown.text))), 8)
+            for line in textwrap.wrap(shown.text, limit):
+                self.lines.append((line, size, weight, shown.families))
+        return shown.note
+
+    def _extent(self, shown: Any, size: float, weight: str) -> float:
+        """Width of a text on one line, in pixels."""
+        from matplotlib.font_manager import FontProperties
+        from matplotlib.textpath import TextPath
+
+        if len(shown.families) > 1:  # a path has one font: wide letters
+            return float(len(shown.text) * size * self.unit)
+        letters = shown.text.replace("$", "S")  # which would begin a formula
+        path = TextPath((0, 0), letters, size=size, prop=FontProperties(family=[USUAL], weight=weight), usetex=False)
+        return max(float(path.get_extents().width) * self.unit, 1.0) * 1.03
+
+    @property
+    def height(self) -> float:
+        return sum(1.35 * size * self.unit for _, size, *_ in self.lines)
+
+
+def render(picture: ByteArray, layer: Layer, words: Words, style: Style) -> Image.Image:
+    """Draws a map over its picture, at the picture's own size within limits, with words, colour bar and notes.
+
+    Raises:
+        UsageError: the picture is not uint8, or of another size than the layer's view says.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    check_picture(picture, layer.view)
+    size = drawn_size(*layer.view.picture)
+    surface = layer.surface(size)
+    scale = max(max(size) / COMFORTABLE, 1.0)
+    margin, side = 12 * scale, 120 * scale
+    width = max(size[1] + side, NARROWEST * scale)
+    head, foot = Column(width, POINT * scale), Column(width, POINT * scale)
+    notes = [head.add(words.title, 12, "bold")]
+    head.add(words.made, 8.5)
+    head.add(words.approximate, 10, "bold")
+    notes += [*_seen_notes(layer, surface), *words.notes]
+    for note in joined(notes):
+        foot.add(note, 8.5)
+    body = max(size[0], LOWEST * scale)
+    total = (round(head.height + body + foot.height + 4 * margin), round(width + 2 * margin))
+    figure = Figure(figsize=(total[1] / DPI, total[0] / DPI), dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    _write(figure, head, margin, margin, total)
+    top = round(head.height + 2 * margin)
+    axes = figure.add_axes(_place(top + round((body - size[0]) / 2), round(margin), *size, total))
+    _draw(axes, painted(picture, layer, surface, style), layer, surface, style, scale)
+    bar_left = round(margin + width - side + margin)
+    _bar(figure, _place(top, bar_left, round(body), round(14 * scale), total), layer, words.bar, style, scale)
+    _write(figure, foot, margin, top + body + margin, total)
+    drawing = io.BytesIO()
+    canvas.print_raw(drawing)  # type: ignore[no-untyped-call]
+    return Image.frombytes("RGBA", canvas.get_width_height(), drawing.getvalue()).convert("RGB")
+
+
+def _seen_notes(layer: Layer, surface: FloatArray) -> list[str]:
+    top, left, bottom, right = seen_box(layer.view, surface.shape)
+    unseen = (top, left, bottom, right) != (0, 0, *surface.shape)
+    inside, around = np.isnan(surface[top:bottom, left:right]).any(), bool(layer.crossed.any())
+    return [
+        flat_of(layer.extent, layer.rounding) if layer.flat and layer.rounding and np.isfinite(layer.drop).any() else "",
+        crossed_of(int(layer.crossed.sum())) if around else "",
+        UNSEEN if unseen else "",
+        UNREACHED if inside and np.isfinite(layer.drop).all() else "",
+    ]
+
+
+def _place(top: int, left: int, height: int, width: int, total: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box in pixels from the top left, as matplotlib wants it."""
+    return left / total[1], 1 - (top + height) / total[0], width / total[1], height / total[0]
+
+
+def _write(figure: Any, column: Column, left: float, top: float, total: tuple[int, int]) -> None:
+    y = top
+    for text, size, weight, families in column.lines:
+        figure.text(
+            left / total[1], 1 - y / total[0], text, fontsize=size * column.unit / POINT, fontweight=weight, va="top",
+            family=list(families), parse_math=False,
+        )  # fmt: skip
+        y += 1.35 * size * column.unit
+
+
+def _draw(axes: Axes, pixels: ByteArray, layer: Layer, surface: FloatArray, style: Style, scale: float) -> None:
+    """The pixels, hatches where the model did not see, crosses, and the outline."""
+    height, width = surface.shape
+    axes.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    top, left, bottom, right = seen_box(layer.view, surface.shape)
+    for box in ((0, 0, top, width), (bottom, 0, height, width), (top, 0, bottom, left), (top, right, bottom, width)):
+        _hatch(axes, box)
+    y, x = height / layer.view.picture[0], width / layer.view.picture[1]
+    for row, col in np.argwhere(layer.crossed):
+        corner = float(layer.ys[row]), float(layer.xs[col])
+        first, last = (
+            layer.view.to_picture(*corner),
+            layer.view.to_picture(corner[0] + layer.patch[0], corner[1] + layer.patch[1]),
+        )
+        axes.plot(
+            (first[1] + last[1]) / 2 * x, (first[0] + last[0]) / 2 * y, marker="x", color="#ffd400", markersize=5 * scale,
+            markeredgewidth=1.5 * scale,
+        )  # fmt: skip
+    if style.outline is not None and not layer.flat:
+        _outline(axes, surface, style.outline, scale)
+
+
+def _hatch(axes: Axes, box: tuple[int, int, int, int]) -> None:
+    from matplotlib.patches import Rectangle
+
+    top, left, bottom, right = box
+    if bottom > top and right > left:
+        axes.add_patch(
+            Rectangle((left, top), right - left, bottom - top, fill=False, hatch="//", edgecolor=(1, 1, 1, 0.4), linewidth=0)
+        )
+
+
+def _outline(axes: Axes, surface: FloatArray, share: float, scale: float) -> None:
+    """A contour around the share of the pixels with the largest drops, those above 0."""
+    known = surface[np.isfinite(surface)]
+    level = float(np.quantile(known, 1 - share)) if len(known) else 0.0
+    if not 0 < level < float(known.max(initial=0)):
+        return
+    step = max(max(surface.shape) // 1024, 1)
+    part = np.ma.masked_invalid(surface[::step, ::step])
+    ys, xs = ((np.arange(count) * step + 0.5) for count in part.shape)
+    for colour, width in (("white", 3.0), ("black", 1.4)):
+        axes.contour(xs, ys, part, levels=[level], colors=colour, linewidths=width * scale)
+
+
+def _bar(figure: Any, place: tuple[float, float, float, float], layer: Layer, label: str, style: Style, scale: float) -> None:
+    import matplotlib as mpl
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    low, high = layer.limits(style)
+    strongest, finite = max(-low, high), layer.drop[np.isfinite(layer.drop)]
+    shown = mpl.colormaps[style.colours](np.linspace(low / strongest / 2 + 0.5, high / strongest / 2 + 0.5, 256))
+    beyond = bool(len(finite) and finite.min() < low), bool(len(finite) and finite.max() > high)
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
+    axes = figure.add_axes(place)
+    bar = figure.colorbar(ScalarMappable(Normalize(low, high), ListedColormap(shown)), cax=axes, extend=extend)
+    bar.ax.tick_params(labelsize=8.5 * scale, width=scale, length=3.5 * scale)
+    bar.ax.yaxis.get_offset_text().set_fontsize(8.5 * scale)
+    bar.outline.set_linewidth(0.8 * scale)
+    bar.set_label(label, fontsize=9 * scale)
