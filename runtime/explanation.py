@@ -146,6 +146,24 @@ def explained(model: CompiledModel, image: npt.ArrayLike, request: Request) -> H
     return last
 
 
+def check_request(model: CompiledModel, request: Request) -> None:
+    """Checks what a request says of any image, but for its region.
+
+    Raises:
+        UsageError: a setting is out of range.
+    """
+    manifest = model.manifest
+    make_grid(manifest.shape[1:], manifest.patch, request.stride, None, request.edges)
+    if request.target is not None:
+        model.targets.index(request.target)
+    if request.channel is not None and not 0 <= request.channel < manifest.shape[0]:
+        raise UsageError(f"channel is {request.channel}, expected 0 to {manifest.shape[0] - 1}")
+    model.targets.scored(request.score)
+    if request.budget is not None:
+        check_budget(request.budget)
+    _plan(model, request, anytime=False)
+
+
 def _plan(model: CompiledModel, request: Request, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:
     """The sampling plan for the requested quality, and the tuning record that it comes from, if any.
 

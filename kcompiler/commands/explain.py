@@ -11,7 +11,8 @@ import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.compat import Tool, explain_as
 from kcompiler.commands.explaining import Call, explain_picture
-from kcompiler.commands.pictures import Job, check_inputs_kept, check_output
+from kcompiler.commands.folder import explain_folder
+from kcompiler.commands.pictures import check_inputs_kept, check_output, find
 from kcompiler.commands.request import check_target, parse_box, parse_fill, parse_quality, parse_range, parse_target
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.style import Style
@@ -20,7 +21,10 @@ from kcompiler.runtime.request import Request
 
 def explain_images(
     bundle: options.BundlePath,
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or preprocessed float32 arrays (.npy).", show_default=False)],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Pictures, preprocessed float32 arrays (.npy), or folders of them.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)],
     stride: options.StrideOption = "4",
     target: options.Target = None,
@@ -54,7 +58,8 @@ def explain_images(
     force: options.Force = False,
 ) -> None:
     """Explain pictures: per image a raw map (.npy), an overlay (.png) and a record of everything (.json)."""
-    jobs = [Job(path, out, path.stem) for path in images]
+    found = find(images, out)
+    jobs = found.jobs
     check_output(jobs, out, replace=force or resume)
     if force or resume:
         check_inputs_kept(jobs)
@@ -75,6 +80,11 @@ def explain_images(
     if top is None:
         check_target(explainer, request.target)
     call = Call(explainer, request, parse_box(region), style, top, resume, force)
+    if found.folders:
+        if compat is not None:
+            raise UsageError(f"--compat {compat} takes files, no folders")
+        explain_folder(call, found, out)
+        return
     for job in jobs:
         call.read(job)  # reads all pictures before explaining the first, so that an unreadable picture fails early
     for job in jobs:

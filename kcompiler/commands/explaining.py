@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
+from typing import Protocol
 
 import typer
 
@@ -21,6 +22,16 @@ from kcompiler.runtime.maps.style import Style
 from kcompiler.runtime.progress import ProgressCallback
 from kcompiler.runtime.request import Request
 from kcompiler.runtime.several import explained_targets
+
+
+class Say(Protocol):
+    """Prints a line, to stderr if it tells of an error."""
+
+    def __call__(self, text: str, *, error: bool = False) -> None: ...
+
+
+def echo(text: str, *, error: bool = False) -> None:
+    typer.echo(text, err=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,7 @@ class Call:
     resume: bool
     force: bool
     progress: ProgressCallback | bool = True
-    say: Callable[[str], None] = typer.echo
+    say: Say = echo
 
     def settings(self, job: Job) -> dict[str, object]:
         """All that determines the scores of a picture."""
@@ -99,7 +110,7 @@ def explain_picture(call: Call, job: Job, read: Callable[[Job], Shown] | None = 
         how = f"{_how(heat_map)} in {heat_map.seconds:.1f} s; " if call.top is None else ""
         call.say(f"{job.path}: {heat_map.title}; {how}{', '.join(map(str, files))}")
         for warning in heat_map.warnings:
-            typer.echo(f"{job.path}: warning: {warning}", err=True)
+            call.say(f"{job.path}: warning: {warning}", error=True)
     return True
 
 

@@ -1,16 +1,26 @@
-"""What ``kcompiler explain`` is to explain: pictures, one by one, each with the place of its results."""
+"""What ``kcompiler explain`` is to explain: files, and folders of files, each picture with the place of its results."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kcompiler.runtime.errors import UsageError
 
 SUFFIXES = (".npy", ".png", ".json")
 """Of the results of a picture."""
+PICTURES = frozenset(
+    (
+        ".npy", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp",
+        ".avif", ".pgm", ".ppm", ".pbm", ".pnm", ".tga",
+    )
+)  # fmt: skip
+"""Suffixes of the files in folders that are taken for pictures."""
+FAILED = "failed"
+"""Stem of the list of pictures that could not be explained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,62 @@ class Job:
     @property
     def results(self) -> tuple[Path, ...]:
         return tuple(self.folder / f"{self.stem}{suffix}" for suffix in SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the arguments of a call name.
+
+    Attributes:
+        jobs: the pictures.
+        skipped: number of files in folders that are no pictures, by suffix.
+        folders: whether a folder was named.
+    """
+
+    jobs: tuple[Job, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    folders: bool = False
+
+
+def find(paths: Sequence[Path], out: Path) -> Found:
+    """The pictures among files, and in folders and the folders within them; results mirror the folders below ``out``.
+
+    A single folder's contents come right below ``out``, those of several in folders of their names. What is named as a file is
+    taken for a picture, whatever its suffix; in folders suffixes decide, and ``out`` and hidden files are left out.
+
+    Raises:
+        UsageError: no pictures, or two folders of one name.
+    """
+    folders = [path for path in paths if path.is_dir()]
+    names = [path.resolve().name for path in folders]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two folders are named {max(names, key=names.count)!r}; explain them into different folders")
+    jobs, skipped = [], Counter[str]()
+    for path in paths:
+        if not path.is_dir():
+            jobs.append(Job(path, out, path.stem))
+            continue
+        files = list(_files_in(path, out))
+        pictures = [file for file in files if file.suffix.lower() in PICTURES]
+        skipped.update(file.suffix.lower() or "no suffix" for file in files if file.suffix.lower() not in PICTURES)
+        base = out if len(folders) == 1 else out / path.resolve().name
+        jobs += [Job(file, base / file.relative_to(path).parent, file.stem) for file in pictures]
+    if folders and not jobs:
+        raise UsageError(f"{folders[0]}: holds no pictures; expected files that end in {', '.join(sorted(PICTURES))}")
+    return Found(tuple(_told_apart(jobs, out) if folders else jobs), dict(skipped), bool(folders))
+
+
+def _files_in(folder: Path, out: Path) -> Iterator[Path]:
+    for parent, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if name[0] != "." and (Path(parent) / name).resolve() != out.resolve())
+        yield from (Path(parent) / name for name in sorted(names) if name[0] != ".")
+
+
+def _told_apart(jobs: Sequence[Job], out: Path) -> list[Job]:
+    """The results of a.png and a.jpg in one folder begin with their whole names, and so do those of what is named ``FAILED``."""
+    count = Counter((job.folder, job.stem) for job in jobs)
+    count[out, FAILED] += 1
+    return [replace(job, stem=job.path.name) if count[job.folder, job.stem] > 1 else job for job in jobs]
 
 
 def target_of(name: str, stem: str) -> int | None:

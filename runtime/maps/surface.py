@@ -27,7 +27,7 @@ def over_picture(
     known, weights = np.where(finite, values, 0).astype(np.float32), finite.astype(np.float32)
     axes = [(_model_coordinates(axis, view, size[axis]), corners, patch[axis]) for axis, corners in enumerate((ys, xs))]
     down, across = (_interpolation(at, (corners + side / 2).astype(np.float64)) for at, corners, side in axes)
-    surface: FloatArray = down @ known @ across.T
+    surface = np.asarray(down @ known @ across.T, np.float32)
     if not finite.all():
         with np.errstate(divide="ignore", invalid="ignore"):
             surface /= down @ weights @ across.T

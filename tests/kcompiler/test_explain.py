@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from networks import CHANNELS, Builder, save
+from networks import CHANNELS, Builder
 from onnx import TensorProto, helper
 from PIL import Image
 from typer.testing import CliRunner
@@ -19,8 +19,6 @@ from kcompiler.runtime.inputs.view import View
 from kcompiler.runtime.maps.heatmap import HeatMap
 
 SIZE = (24, 28)
-RECIPE = {"size": SIZE, "resize": "crop", "shorter_side": 28, "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3,
-          "channel_order": "RGB", "labels": ["a", "b", "c", "d", "e"]}  # fmt: skip
 
 
 def explain(*arguments, code=0):
@@ -38,15 +36,6 @@ def dense():
     image, score = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in values)
     graph = helper.make_graph(builder.nodes, "dense", [image], [score], builder.weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("explain")
-    save("chain", folder / "model.onnx", *SIZE)
-    (folder / "recipe.json").write_text(json.dumps(RECIPE))
-    compiled = kcompiler.compile(folder / "model.onnx", patch=5, preprocessing=folder / "recipe.json")
-    return compiled.save(folder / "model.kc")
 
 
 @pytest.fixture(scope="session")
