@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,11 @@ import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.compat import Tool, explain_as
 from kcompiler.commands.explaining import Call, explain_picture
-from kcompiler.commands.folder import explain_folder
-from kcompiler.commands.pictures import check_inputs_kept, check_output, find
+from kcompiler.commands.folder import Failure, explain_folder
+from kcompiler.commands.pictures import Job, check_inputs_kept, check_output, find
+from kcompiler.commands.report import write_report
 from kcompiler.commands.request import check_target, parse_box, parse_fill, parse_quality, parse_range, parse_target
+from kcompiler.runtime.bundle.files import check_replaceable
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.style import Style
 from kcompiler.runtime.request import Request
@@ -46,6 +49,9 @@ def explain_images(
         Tool | None,
         typer.Option(help="Make the map as this tool does, at image size: raw numbers (.npy) and a record (.json)."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page of the maps here: one file that needs no network.", show_default=False)
+    ] = None,
     range_: options.Range = None,
     colours: options.Colours = "RdBu_r",
     opacity: options.Opacity = 0.75,
@@ -63,6 +69,10 @@ def explain_images(
     check_output(jobs, out, replace=force or resume)
     if force or resume:
         check_inputs_kept(jobs)
+    if html is not None:
+        check_replaceable(html, force=force or resume)
+        if compat is not None:
+            raise UsageError(f"--html is of this tool's maps; leave out --compat {compat}")
     style = Style(parse_range(range_), colours, opacity, outline)
     explainer = kcompiler.load(bundle, providers=provider, threads=threads)
     if top is not None and (target is not None or quality != "exact" or budget is not None):
@@ -80,11 +90,17 @@ def explain_images(
     if top is None:
         check_target(explainer, request.target)
     call = Call(explainer, request, parse_box(region), style, top, resume, force)
-    if found.folders:
-        if compat is not None:
-            raise UsageError(f"--compat {compat} takes files, no folders")
-        explain_folder(call, found, out)
-        return
+    if compat is not None and found.folders:
+        raise UsageError(f"--compat {compat} takes files, no folders")
+    failures = explain_folder(call, found, out) if found.folders else _explain_files(call, jobs, compat)
+    if html is not None:
+        write_report(html, call, jobs, failures)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _explain_files(call: Call, jobs: Sequence[Job], compat: Tool | None) -> list[Failure]:
+    """Explains pictures that were named one by one: none may fail."""
     for job in jobs:
         call.read(job)  # reads all pictures before explaining the first, so that an unreadable picture fails early
     for job in jobs:
@@ -92,3 +108,4 @@ def explain_images(
             explain_as(compat, call, job)
         else:
             explain_picture(call, job)
+    return []

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import typer
@@ -31,12 +31,11 @@ class Failure:
     error: str
 
 
-def explain_folder(call: Call, found: Found, out: Path) -> None:
-    """Explains all pictures, and goes on where one cannot be.
+def explain_folder(call: Call, found: Found, out: Path) -> list[Failure]:
+    """Explains all pictures, and goes on where one cannot be; returns, and lists in ``out``, those that could not.
 
     Raises:
         UsageError: a setting is out of range.
-        typer.Exit: some could not be explained (1).
     """
     check_request(call.explainer, call.request)
     failures: list[Failure] = []
@@ -47,7 +46,7 @@ def explain_folder(call: Call, found: Found, out: Path) -> None:
     typer.echo(_summary(found, done, len(failures)))
     if failures:
         typer.echo(f"{len(failures)} failed: see {out / FAILED}.txt; the same call with --resume tries them again", err=True)
-        raise typer.Exit(1)
+    return failures
 
 
 def _explain_all(call: Call, jobs: Sequence[Job], failures: list[Failure]) -> int:
@@ -59,8 +58,9 @@ def _explain_all(call: Call, jobs: Sequence[Job], failures: list[Failure]) -> in
             try:
                 done += explain_picture(call, job, read)
             except (ImageError, UsageError, OSError) as error:
-                failures.append(Failure(str(job.path), str(error)))
-                overall.write(f"{job.path}: FAILED: {error}", error=True)
+                failure = Failure(str(job.path), str(error).removeprefix(f"{job.path}: "))
+                failures.append(failure)
+                overall.write(f"{failure.picture}: FAILED: {failure.error}", error=True)
             overall.next()
     return done
 
@@ -85,7 +85,7 @@ def _read_ahead(call: Call, jobs: Sequence[Job]) -> Iterator[Callable[[Job], Sho
 def _write_failures(out: Path, failures: Sequence[Failure]) -> None:
     """Lists failures for people and for programs; an earlier list goes."""
     if failures:
-        rows = [{"picture": failure.picture, "error": failure.error} for failure in failures]
+        rows = [asdict(failure) for failure in failures]
         text = "".join(f"{failure.picture}\t{failure.error}\n" for failure in failures)
         contents = {f"{FAILED}.txt": text.encode(), f"{FAILED}.json": json.dumps(rows, indent=1).encode()}
         replace_files(out, contents, force=True)

@@ -18,6 +18,7 @@ from kcompiler.runtime.maps.wording import UNREACHED, UNSEEN, Words, crossed_of,
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 DPI = 100
 POINT = DPI / 72
@@ -100,6 +101,36 @@ def render(picture: ByteArray, layer: Layer, words: Words, style: Style) -> Imag
     bar_left = round(margin + width - side + margin)
     _bar(figure, _place(top, bar_left, round(body), round(14 * scale), total), layer, words.bar, style, scale)
     _write(figure, foot, margin, top + body + margin, total)
+    return _pixels(canvas)
+
+
+def overlaid(picture: ByteArray, layer: Layer, style: Style, size: tuple[int, int]) -> tuple[Image.Image, tuple[str, ...]]:
+    """The overlay at ``size`` without words, and what is to be noted of it.
+
+    Raises:
+        UsageError: the picture is not uint8, or of another size than the layer's view says.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    check_picture(picture, layer.view)
+    surface, scale = layer.surface(size), max(max(size) / COMFORTABLE, 1.0)
+    figure = Figure(figsize=(size[1] / DPI, size[0] / DPI), dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    _draw(figure.add_axes((0, 0, 1, 1)), painted(picture, layer, surface, style), layer, surface, style, scale)
+    return _pixels(canvas), joined(_seen_notes(layer, surface))
+
+
+def shades(low: float, high: float, style: Style) -> ByteArray:
+    """The colours from ``high``, at the top, to ``low``, uint8 [256, 1, 3]."""
+    import matplotlib as mpl
+
+    strongest = max(-low, high)
+    colours = mpl.colormaps[style.colours](np.linspace(high / strongest / 2 + 0.5, low / strongest / 2 + 0.5, 256))
+    return np.rint(255 * np.asarray(colours)[:, None, :3]).astype(np.uint8)
+
+
+def _pixels(canvas: FigureCanvasAgg) -> Image.Image:
     drawing = io.BytesIO()
     canvas.print_raw(drawing)  # type: ignore[no-untyped-call]
     return Image.frombytes("RGBA", canvas.get_width_height(), drawing.getvalue()).convert("RGB")
@@ -181,13 +212,12 @@ def _outline(axes: Axes, surface: FloatArray, share: float, scale: float) -> Non
 
 
 def _bar(figure: Any, place: tuple[float, float, float, float], layer: Layer, label: str, style: Style, scale: float) -> None:
-    import matplotlib as mpl
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
     low, high = layer.limits(style)
-    strongest, finite = max(-low, high), layer.drop[np.isfinite(layer.drop)]
-    shown = mpl.colormaps[style.colours](np.linspace(low / strongest / 2 + 0.5, high / strongest / 2 + 0.5, 256))
+    finite = layer.drop[np.isfinite(layer.drop)]
+    shown = shades(low, high, style)[::-1, 0] / 255
     beyond = bool(len(finite) and finite.min() < low), bool(len(finite) and finite.max() > high)
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
     axes = figure.add_axes(place)

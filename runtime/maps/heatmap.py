@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import html
 import io
 import json
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from kcompiler.runtime.maps.aggregate import Method, to_pixels
 from kcompiler.runtime.maps.answer import Answer, rounding
 from kcompiler.runtime.maps.figure import render
 from kcompiler.runtime.maps.overlay import Layer
+from kcompiler.runtime.maps.page import Shown, framed, page
 from kcompiler.runtime.maps.stored import read_map
 from kcompiler.runtime.maps.style import Style
 
@@ -195,11 +194,40 @@ class HeatMap:
         """
         return cls(**read_map(Path(record)))
 
+    def to_html(
+        self,
+        picture: npt.ArrayLike | None = None,
+        *,
+        view: View | None = None,
+        style: Style = USUAL,
+        name: str = "heat map",
+        details: Mapping[str, object] | None = None,
+    ) -> str:
+        """The map over its picture as a page of its own, with a slider between them and the numbers under the pointer.
+
+        Args:
+            picture, view, style: those of :meth:`overlay`.
+            name: of the picture.
+            details: parameters and versions, to be shown.
+        """
+        shown = self.in_report(name, picture, view, details)
+        return "".join(page(f"{name}: {self.label}", [shown.row], [shown], style))
+
+    def in_report(
+        self, name: str, picture: npt.ArrayLike | None, view: View | None, details: Mapping[str, object] | None = None
+    ) -> Shown:
+        """What a report shows of the map; see :meth:`to_html`."""
+        view = view or View.whole(self.image)
+        pixels = np.full(view.picture, 255, np.uint8) if picture is None else np.asarray(picture)
+        return Shown(
+            name, pixels, self.layer(view), self.scores, self.unoccluded, self.score, self.sampled, self.words, self.label,
+            self.answer, details or {},
+        )  # fmt: skip
+
     def _repr_html_(self) -> str:
+        return framed(self.to_html())
+
+    def _repr_png_(self) -> bytes:
         drawing = io.BytesIO()
         self.overlay().save(drawing, format="PNG")
-        rows, cols = self.scores.shape
-        source = base64.b64encode(drawing.getvalue()).decode()
-        evaluated = "" if self.sampled.all() else f", {self.evaluated} of them evaluated"
-        caption = f"{html.escape(self.title)}; {rows} x {cols} positions{evaluated}, {self.seconds:.1f} s"
-        return f'<figure><img src="data:image/png;base64,{source}"><figcaption>{caption}</figcaption></figure>'
+        return drawing.getvalue()

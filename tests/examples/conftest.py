@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from packages import npm
 from served import ISOLATION, Site, served
 
 import kcompiler
@@ -44,16 +45,6 @@ def exported(tmp_path_factory):
     image = explainer.read_image(DEMO / "picture.png").tensor
     image.astype("<f4").tofile(folder / "image.bin")
     return folder / "out", folder / "image.bin", explainer.explain(image, stride=STRIDE)
-
-
-def npm(*arguments: object, package: str) -> str:
-    """What npm prints; skips the test where there is no npm, or it cannot get the package."""
-    if shutil.which("npm") is None:
-        pytest.skip("needs npm")
-    done = subprocess.run(["npm", *map(str, arguments), package], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"{package} cannot be had here: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -169,25 +160,6 @@ def page_folder(tmp_path_factory) -> Path:
     npm("install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder, package=f"onnxruntime-web@{wanted}")
     subprocess.run(["npm", "run", "ort"], cwd=folder, capture_output=True, check=True)
     return folder
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    return path or pytest.skip("needs Chromium")
-
-
-@pytest.fixture(scope="session")
-def playwright():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def browser(playwright, chromium):
-    with playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as launched:
-        yield launched
 
 
 @pytest.fixture(scope="session")

@@ -128,3 +128,22 @@ def test_a_folder_is_not_overwritten_by_its_results(bundle, scans, tmp_path):
     said = explain(bundle, scans, "-o", scans, "--resume", code=2)
     assert "would be overwritten" in said
     assert "takes files" in explain(bundle, scans, "-o", tmp_path / "maps", "--compat", "captum", code=2)
+
+
+def test_a_report_of_what_was_written(bundle, scans, tmp_path):
+    page = tmp_path / "report.html"
+    said = explain(bundle, scans, "-o", tmp_path / "maps", "--html", page, code=1)
+    assert "report.html: 4 maps" in said
+    html = page.read_text(encoding="utf-8")
+    for part in ("1 could not be explained", "bad.png", "q/2.jpg", "settings: stride", "machine: versions"):
+        assert part in html
+    assert html.count('<details class="map"') == 4
+    assert "exists already" in explain(bundle, scans, "-o", tmp_path / "other", "--html", page, code=2)
+    explain(bundle, scans / "top.png", "-o", tmp_path / "maps", "--resume", "--html", page)
+    assert '<section class="map"' in page.read_text(encoding="utf-8")
+
+
+def test_a_report_of_the_largest_outputs(bundle, scans, tmp_path):
+    page = tmp_path / "report.html"
+    explain(bundle, scans / "top.png", "-o", tmp_path / "maps", "--top", "2", "--html", page)
+    assert page.read_text(encoding="utf-8").count('<details class="map"') == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import html
 import io
 import json
 from dataclasses import replace
@@ -220,11 +220,11 @@ def test_saved_map_is_raw_numbers_a_picture_and_a_record(model, explainer, image
 
 def test_any_label_can_be_drawn(explainer, image, tmp_path):
     heat_map = replace(explainer.explain(image, stride=10, target=0), label="<b>$\\frac$")
-    page = heat_map._repr_html_()
-    assert "<b>" not in page
-    _, found, rest = page.partition('<img src="data:image/png;base64,')
+    _, found, rest = heat_map._repr_html_().partition('<iframe srcdoc="')
     assert found
-    with Image.open(io.BytesIO(base64.b64decode(rest.partition('"')[0]))) as drawing:
+    assert html.unescape(rest.partition('"')[0]) == heat_map.to_html()
+    assert "<b>" not in heat_map.to_html()
+    with Image.open(io.BytesIO(heat_map._repr_png_())) as drawing:
         np.testing.assert_array_equal(np.asarray(drawing), np.asarray(heat_map.overlay()))
     heat_map.save(tmp_path)
 
