@@ -8,6 +8,7 @@ import numpy as np
 
 from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.compiled import CompiledModel
+from kcompiler.runtime.exactness.compare import OUTPUT_SHARE
 from kcompiler.runtime.inference.baseline import Baseline
 from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.maps.answer import Answer, Output
@@ -34,8 +35,15 @@ def answer_of(model: CompiledModel, scores: Mapping[str, FloatArray], scored: st
 
     seen = model.targets.seen(outputs)
     largest = seen[np.argsort(-outputs[seen], kind="stable")][:TOP]
-    squashing = manifest.squashing
-    plain = squashing is None or squashing.factor != 1 or manifest.reduction is not None
-    magnitude = float(np.abs(scores[scored][np.isfinite(scores[scored])]).max(initial=0))
-    kind = "output" if plain or squashing is None else KINDS[squashing.operator]
-    return Answer(kind, output(target), tuple(output(int(index)) for index in largest), magnitude)
+    squashing = manifest.squashing if manifest.reduction is None else None
+    kind = "output" if squashing is None or squashing.factor != 1 else KINDS[squashing.operator]
+    off_by = OUTPUT_SHARE * _magnitude(scores[scored])
+    if squashing is not None and logits is not None and scored == manifest.output and np.isfinite(outputs[target]):
+        allowed = np.full((1, len(outputs)), OUTPUT_SHARE * _magnitude(logits))
+        off_by += float(squashing.passed_on(outputs[None], allowed)[0, target])
+    return Answer(kind, output(target), tuple(output(int(index)) for index in largest), off_by)
+
+
+def _magnitude(scores: FloatArray) -> float:
+    """The largest magnitude of the finite ones."""
+    return float(np.abs(scores[np.isfinite(scores)]).max(initial=0))

@@ -1,11 +1,9 @@
-"""What a model says of the uncovered image: the target's output and logit, the largest outputs, the magnitude of its head."""
+"""What a model says of the uncovered image: the target's output and logit, the largest outputs, and how exact they are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-
-from kcompiler.runtime.exactness.compare import OUTPUT_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +29,13 @@ class Answer:
         kind: what outputs are: "probability", "log-probability", or "output".
         target: the output that is explained.
         top: the largest outputs, largest first.
-        magnitude: the largest magnitude, over all classes, of what is scored.
+        off_by: how far rounding may put the target's score off, by docs/exactness.md.
     """
 
     kind: str
     target: Output
     top: tuple[Output, ...]
-    magnitude: float
+    off_by: float
 
     @classmethod
     def read(cls, record: dict[str, Any] | None) -> Answer | None:
@@ -45,15 +43,10 @@ class Answer:
         if record is None:
             return None
         target, top = Output(**record["target"]), tuple(Output(**each) for each in record["top"])
-        return cls(record["kind"], target, top, float(record["magnitude"]))
+        return cls(record["kind"], target, top, float(record["off_by"]))
 
     @property
     def text(self) -> str:
         """The target's output and logit, in words."""
         logit = "" if self.target.logit is None else f", logit {self.target.logit:.4g}"
         return f"{self.kind} {self.target.output:.4g}{logit}"
-
-
-def rounding(magnitude: float) -> float:
-    """The largest range of a map that can be rounding alone: each of two scores may be off by OUTPUT_SHARE of the head's."""
-    return 2 * OUTPUT_SHARE * magnitude

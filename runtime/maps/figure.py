@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import textwrap
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from kcompiler.runtime.arrays import ByteArray, FloatArray
-from kcompiler.runtime.maps.fonts import USUAL, readable
+from kcompiler.runtime.maps.lettering import DPI, POINT, Column, write
 from kcompiler.runtime.maps.overlay import Layer, check_picture, drawn_size, painted, seen_box
 from kcompiler.runtime.maps.style import Style
 from kcompiler.runtime.maps.wording import UNREACHED, UNSEEN, Words, crossed_of, flat_of, joined
@@ -20,52 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-DPI = 100
-POINT = DPI / 72
-"""Pixels a point."""
 COMFORTABLE = 640
 """Longer side of a picture, in pixels, around which text has its usual size: it grows with larger ones."""
+CONTOURED = 1024
+"""Pixels a side from which contours are drawn of every n-th pixel."""
 NARROWEST, LOWEST = 480, 200
 """Least width and height for the picture and what is beside it, at the usual size of text."""
-
-
-@dataclass(slots=True)
-class Column:
-    """Lines of text that grow downwards.
-
-    Attributes:
-        width: pixels that a line may take.
-        unit: pixels of a text's point of size 1.
-        lines: text, size in points, weight, fonts.
-    """
-
-    width: float
-    unit: float
-    lines: list[tuple[str, float, str, tuple[str, ...]]] = field(default_factory=list)
-
-    def add(self, text: str, size: float, weight: str = "normal") -> str:
-        """Adds a text, wrapped; returns what is to be noted of its fonts."""
-        shown = readable(text)
-        if shown.text:
-            limit = max(int(self.width / (self._extent(shown, size, weight) / len(shown.text))), 8)
-            for line in textwrap.wrap(shown.text, limit):
-                self.lines.append((line, size, weight, shown.families))
-        return shown.note
-
-    def _extent(self, shown: Any, size: float, weight: str) -> float:
-        """Width of a text on one line, in pixels."""
-        from matplotlib.font_manager import FontProperties
-        from matplotlib.textpath import TextPath
-
-        if len(shown.families) > 1:  # a path has one font: wide letters
-            return float(len(shown.text) * size * self.unit)
-        letters = shown.text.replace("$", "S")  # which would begin a formula
-        path = TextPath((0, 0), letters, size=size, prop=FontProperties(family=[USUAL], weight=weight), usetex=False)
-        return max(float(path.get_extents().width) * self.unit, 1.0) * 1.03
-
-    @property
-    def height(self) -> float:
-        return sum(1.35 * size * self.unit for _, size, *_ in self.lines)
 
 
 def render(picture: ByteArray, layer: Layer, words: Words, style: Style) -> Image.Image:
@@ -94,13 +52,13 @@ def render(picture: ByteArray, layer: Layer, words: Words, style: Style) -> Imag
     total = (round(head.height + body + foot.height + 4 * margin), round(width + 2 * margin))
     figure = Figure(figsize=(total[1] / DPI, total[0] / DPI), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
-    _write(figure, head, margin, margin, total)
+    write(figure, head, margin, margin, total)
     top = round(head.height + 2 * margin)
     axes = figure.add_axes(_place(top + round((body - size[0]) / 2), round(margin), *size, total))
     _draw(axes, painted(picture, layer, surface, style), layer, surface, style, scale)
-    bar_left = round(margin + width - side + margin)
+    bar_left = round(margin + size[1] + margin)
     _bar(figure, _place(top, bar_left, round(body), round(14 * scale), total), layer, words.bar, style, scale)
-    _write(figure, foot, margin, top + body + margin, total)
+    write(figure, foot, margin, top + body + margin, total)
     return _pixels(canvas)
 
 
@@ -144,23 +102,13 @@ def _seen_notes(layer: Layer, surface: FloatArray) -> list[str]:
         flat_of(layer.extent, layer.rounding) if layer.flat and layer.rounding and np.isfinite(layer.drop).any() else "",
         crossed_of(int(layer.crossed.sum())) if around else "",
         UNSEEN if unseen else "",
-        UNREACHED if inside and np.isfinite(layer.drop).all() else "",
+        UNREACHED if inside else "",
     ]
 
 
 def _place(top: int, left: int, height: int, width: int, total: tuple[int, int]) -> tuple[float, float, float, float]:
     """A box in pixels from the top left, as matplotlib wants it."""
     return left / total[1], 1 - (top + height) / total[0], width / total[1], height / total[0]
-
-
-def _write(figure: Any, column: Column, left: float, top: float, total: tuple[int, int]) -> None:
-    y = top
-    for text, size, weight, families in column.lines:
-        figure.text(
-            left / total[1], 1 - y / total[0], text, fontsize=size * column.unit / POINT, fontweight=weight, va="top",
-            family=list(families), parse_math=False,
-        )  # fmt: skip
-        y += 1.35 * size * column.unit
 
 
 def _draw(axes: Axes, pixels: ByteArray, layer: Layer, surface: FloatArray, style: Style, scale: float) -> None:
@@ -184,6 +132,7 @@ def _draw(axes: Axes, pixels: ByteArray, layer: Layer, surface: FloatArray, styl
             (first[1] + last[1]) / 2 * x, (first[0] + last[0]) / 2 * y, marker="x", color="#ffd400", markersize=5 * scale,
             markeredgewidth=1.5 * scale,
         )  # fmt: skip
+    _frame_reached(axes, surface, (top, left, bottom, right), scale)
     if style.outline is not None and not layer.flat:
         _outline(axes, surface, style.outline, scale)
 
@@ -204,11 +153,23 @@ def _outline(axes: Axes, surface: FloatArray, share: float, scale: float) -> Non
     level = float(np.quantile(known, 1 - share)) if len(known) else 0.0
     if not 0 < level < float(known.max(initial=0)):
         return
-    step = max(max(surface.shape) // 1024, 1)
+    step = max(max(surface.shape) // CONTOURED, 1)
     part = np.ma.masked_invalid(surface[::step, ::step])
     ys, xs = ((np.arange(count) * step + 0.5) for count in part.shape)
     for colour, width in (("white", 3.0), ("black", 1.4)):
         axes.contour(xs, ys, part, levels=[level], colors=colour, linewidths=width * scale)
+
+
+def _frame_reached(axes: Axes, surface: FloatArray, seen: tuple[int, int, int, int], scale: float) -> None:
+    """A dashed line where, in what the model sees, patches end: beyond it no colour does not mean no effect."""
+    top, left, bottom, right = seen
+    step = max(max(surface.shape) // CONTOURED, 1)
+    reached = np.isfinite(surface[top:bottom:step, left:right:step]).astype(np.float32)
+    if min(reached.shape) < 2 or not 0 < reached.mean() < 1:
+        return
+    ys, xs = (start + np.arange(count) * step + 0.5 for start, count in zip((top, left), reached.shape, strict=True))
+    for colour, style in (("black", "solid"), ("white", "dashed")):
+        axes.contour(xs, ys, reached, levels=[0.5], colors=colour, linestyles=style, linewidths=1.1 * scale)
 
 
 def _bar(figure: Any, place: tuple[float, float, float, float], layer: Layer, label: str, style: Style, scale: float) -> None:

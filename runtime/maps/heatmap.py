@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +12,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
-from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.bundle.plans import EVERYTHING, SamplingPlan
+from kcompiler.runtime.exactness.compare import OUTPUT_SHARE
 from kcompiler.runtime.inputs.view import View
 from kcompiler.runtime.maps import wording
 from kcompiler.runtime.maps.aggregate import Method, to_pixels
-from kcompiler.runtime.maps.answer import Answer, rounding
+from kcompiler.runtime.maps.answer import Answer
 from kcompiler.runtime.maps.figure import render
 from kcompiler.runtime.maps.overlay import Layer
 from kcompiler.runtime.maps.page import Shown, framed, page
-from kcompiler.runtime.maps.stored import read_map
+from kcompiler.runtime.maps.stored import read_map, write_map
 from kcompiler.runtime.maps.style import Style
 
 USUAL = Style()
@@ -110,12 +108,12 @@ class HeatMap:
 
     @property
     def rounding(self) -> float:
-        """The largest range of the map that rounding alone may make, by docs/exactness.md; 0 if that is not known."""
+        """The largest range that rounding alone may make: two scores are off. 0 if that is not known."""
         if self.answer is None:
             return 0.0
         scores = self.drop - np.float32(self.unoccluded) if self.score == "drop" else self.scores
         largest = np.abs(scores[np.isfinite(scores)]).max(initial=0)
-        return rounding(max(float(largest), self.answer.magnitude))
+        return 2 * max(OUTPUT_SHARE * float(largest), self.answer.off_by)
 
     @property
     def words(self) -> wording.Words:
@@ -176,14 +174,9 @@ class HeatMap:
         Raises:
             UsageError: a file exists and ``force`` is not given.
         """
-        scores, drawing = io.BytesIO(), io.BytesIO()
-        np.save(scores, self.scores)
-        self.overlay(picture, view=view, style=style).save(drawing, format="PNG")
-        contents = {".npy": scores.getvalue(), ".png": drawing.getvalue()}
-        digests = {"sha256": {suffix: hashlib.sha256(data).hexdigest() for suffix, data in contents.items()}}
-        record = {**self.record(), "view": None if view is None else asdict(view), **(details or {}), **digests}
-        contents[".json"] = json.dumps(record, indent=1).encode()
-        return replace_files(Path(directory), {name + suffix: data for suffix, data in contents.items()}, force=force)
+        drawing = self.overlay(picture, view=view, style=style)
+        record = {**self.record(), "view": None if view is None else asdict(view), **(details or {})}
+        return write_map(Path(directory), name, self.scores, drawing, record, force=force)
 
     @classmethod
     def load(cls, record: str | Path) -> HeatMap:

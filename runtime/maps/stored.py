@@ -1,18 +1,39 @@
-"""Saved maps: reads the record of a map, and the scores beside it."""
+"""Saved maps: raw scores, a picture, and a record of everything else, which names the others' digests."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.bundle.plans import SamplingPlan
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.maps.answer import Answer
+
+
+def write_map(
+    directory: Path, name: str, scores: FloatArray, drawing: Image.Image, record: Mapping[str, object], *, force: bool
+) -> list[Path]:
+    """Writes the three files of a map, none of them half-written; the record last.
+
+    Raises:
+        UsageError: a file exists and ``force`` is not given.
+    """
+    raw, picture = io.BytesIO(), io.BytesIO()
+    np.save(raw, scores)
+    drawing.save(picture, format="PNG")
+    contents = {".npy": raw.getvalue(), ".png": picture.getvalue()}
+    digests = {suffix: hashlib.sha256(data).hexdigest() for suffix, data in contents.items()}
+    contents[".json"] = json.dumps({**record, "sha256": digests}, indent=1).encode()
+    return replace_files(directory, {name + suffix: data for suffix, data in contents.items()}, force=force)
 
 
 def read_map(path: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def approximate_of(plan: SamplingPlan, evaluated: int, count: int, *, complete: 
         return f"APPROXIMATE: all {count} positions evaluated{variant}" if variant else ""
     share = f"{evaluated} of {count} positions ({100 * evaluated / count:.3g} %) evaluated{variant}"
     if plan.everything:
-        return f"UNFINISHED: {share}, the others are clear"
+        return f"UNFINISHED: {share}, the others have no colour"
     ended = "" if complete else ", ended early"
     return f"APPROXIMATE: {share}, chosen by {plan.method}{ended}; the others are estimates"
 
@@ -64,7 +64,7 @@ def crossed_of(count: int) -> str:
 
 
 UNSEEN = "Hatched: what the model did not see."
-UNREACHED = "Without colour at the edges or between positions: no patch covered it."
+UNREACHED = "Dashed: where patches end. What lies beyond was not covered: its effect is not known."
 
 
 def joined(notes: Sequence[str]) -> tuple[str, ...]:

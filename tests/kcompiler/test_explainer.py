@@ -201,7 +201,7 @@ def test_saved_map_is_raw_numbers_a_picture_and_a_record(model, explainer, image
     assert (answer["kind"], answer["target"]["label"], answer["target"]["logit"]) == ("output", "0", None)
     assert [int(each["label"]) for each in answer["top"]] == np.argsort(-outputs)[:5].tolist()
     np.testing.assert_allclose([each["output"] for each in answer["top"]], np.sort(outputs)[::-1][:5], **NEAR)
-    assert answer["magnitude"] == pytest.approx(np.abs(outputs).max(), rel=1e-4)
+    assert answer["off_by"] == pytest.approx(2.0**-18 * np.abs(outputs).max(), rel=1e-4)
     assert record == {
         "target": 0, "label": "0", "ys": [0, 6, 12, 18], "xs": [0, 6, 12, 18], "patch": [4, 6], "image": [24, 28],
         "score": "output", "evaluated": 16, "sampled": None, "exact": True, "complete": True, "warnings": [], "note": 1,

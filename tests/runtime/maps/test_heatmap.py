@@ -23,7 +23,7 @@ def heat_map() -> HeatMap:
     return HeatMap(
         scores=scores, unoccluded=1.5, target=2, label="two", ys=np.arange(0, 12, 4), xs=np.arange(0, 16, 4), patch=(5, 6),
         image=(20, 24), seconds=0.25, sampled=sampled, score="logit", complete=False, warnings=("few",),
-        answer=Answer("probability", Output("two", 0.75, 1.5), (Output("two", 0.75, 1.5), Output("one", 0.25, None)), 2.0),
+        answer=Answer("probability", Output("two", 0.75, 1.5), (Output("two", 0.75, 1.5), Output("one", 0.25, None)), 2.0**-17),
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_the_title_has_probability_and_logit():
 def test_a_map_that_is_no_exact_one_says_so_with_its_plan():
     part = heat_map()
     evaluated = f"{part.evaluated} of 12 positions ({100 * part.evaluated / 12:.3g} %) evaluated"
-    assert part.words.approximate == f"UNFINISHED: {evaluated}, the others are clear"
+    assert part.words.approximate == f"UNFINISHED: {evaluated}, the others have no colour"
     plan = SamplingPlan(method="drill-down", variant="tau0.2", share=0.3)
     sampled = replace(part, plan=plan, complete=True).words.approximate
     assert sampled == (

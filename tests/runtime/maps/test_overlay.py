@@ -179,6 +179,17 @@ def test_the_map_lies_where_its_pixels_lie_in_the_picture():
     assert [2, 7] in strongest.tolist()
 
 
+def test_a_dashed_line_is_where_patches_end():
+    """Nothing else tells no effect from not covered."""
+    drop = np.zeros((8, 8), np.float32)
+    drop[:, 4:] = np.nan
+    whole, half = (np.asarray(drawn(np.full((8, 8), 128, np.uint8), each)).astype(int) for each in (np.zeros((8, 8)), drop))
+    columns = np.flatnonzero((np.abs(whole[: len(half)] - half[: len(whole)]).sum(axis=-1) > 200)[50:500].mean(axis=0) > 0.5)
+    middle = 12 + 4 * 60  # the margin, and half of the picture
+    assert columns.min() > middle - 4
+    assert columns.max() < middle + 4
+
+
 def test_the_outline_is_around_the_largest_drops():
     drop = np.zeros((8, 8), np.float32)
     drop[2:5, 3:6] = 1

@@ -31,7 +31,7 @@ def heat_map(seed=0):
     return HeatMap(
         scores=scores, unoccluded=1.5, target=2, label=HOSTILE, ys=np.arange(5) * 3,
         xs=np.arange(6) * 4, patch=(4, 4), image=(20, 24), seconds=0.25, sampled=sampled, score="logit", warnings=("be careful",),
-        answer=Answer("probability", Output("a", 0.75, 1.5), (Output("a", 0.75, 1.5), Output("b", float("nan"), 0.1)), 2.0),
+        answer=Answer("probability", Output("a", 0.75, 1.5), (Output("a", 0.75, 1.5), Output("b", float("nan"), 0.1)), 1e-5),
     )  # fmt: skip
 
 
