@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cache, partial
+from math import prod
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.arrays import FloatArray
@@ -105,6 +107,18 @@ class CompiledModel:
     def targets(self) -> Targets:
         """The classes that can be explained."""
         return Targets(self.manifest)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Axes of the explained output after the batch: (classes,), or those of a dense output: targets are its flat indices."""
+        shape = tuple(self.exact.sessions.incremental.get_outputs()[0].shape[1:])
+        known = all(isinstance(size, int) for size in shape) and prod(shape) == self.manifest.classes
+        return shape if known and not self.manifest.two_classes else (self.targets.count,)
+
+    def label(self, target: int) -> str:
+        """The name of a class; its index as text, along each axis of a dense output, if it has none."""
+        labels = self.targets.labels
+        return labels[target] if labels else ",".join(str(index) for index in np.unravel_index(target, self.output_shape))
 
     def check_image(self, image: npt.ArrayLike) -> FloatArray:
         """Validates the caller's image and returns it as float32 [1, C, H, W]; see :func:`images.check_image`."""

@@ -123,7 +123,7 @@ class Explainer(CompiledModel):
                 each channel), "blur", "noise", "patch-mean", or for prediction difference analysis "marginal" or "conditional";
                 or an object that makes pictures or patches (:mod:`kcompiler.fills`). Where the source takes whole numbers, the
                 caller's numbers must be whole, and computed ones are rounded.
-            region: (top, left, bottom, right) in pixels: only patches inside it. None is the whole image.
+            region: (top, left, bottom, right) in the model's pixels: only patches inside it. None is the whole image.
             edges: how the grid ends at the edges, see :func:`positions.make_grid`.
             channel: index of the only channel to cover; None covers all.
             quality: "exact"; an SSIM in (0, 1] that the bundle has been tuned for; a :class:`SamplingPlan`; or the result of

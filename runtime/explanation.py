@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from kcompiler.runtime.answering import answer_of, uncovered
 from kcompiler.runtime.arrays import BoolArray, FloatArray
 from kcompiler.runtime.bundle.plans import ANYTIME, EVERYTHING, SamplingPlan, Tuned
 from kcompiler.runtime.compiled import CompiledModel
@@ -61,7 +62,8 @@ class Explanation:
         baseline = engine.baseline(checked, self.covered_by, len(self.grid.positions))
         self.kind, output = model.targets.scored(request.score)
         self.output = output
-        self.unoccluded = model.targets.scores(engine.unoccluded(baseline, output), output)
+        self.uncovered = uncovered(model, engine, baseline)
+        self.unoccluded = self.uncovered[output]
         self.target = model.targets.largest(self.unoccluded) if target is None else target
         model.targets.check_seen(self.target, self.unoccluded)
         known = None
@@ -114,13 +116,14 @@ class Explanation:
         earlier: float,
     ) -> HeatMap:
         """The map of ``scores`` [rows, cols] of a target; ``earlier`` are the seconds of interrupted calls before."""
-        manifest, labels, unoccluded = self.model.manifest, self.model.targets.labels, self.unoccluded[target]
+        manifest, unoccluded = self.model.manifest, self.unoccluded[target]
         return HeatMap(
             scores=np.float32(unoccluded) - scores if self.kind == "drop" else scores,
-            unoccluded=float(unoccluded), target=target, label=labels[target] if labels else str(target),
+            unoccluded=float(unoccluded), target=target, label=self.model.label(target),
             ys=self.grid.ys, xs=self.grid.xs, patch=manifest.patch, image=manifest.shape[1:],
             seconds=earlier + time.perf_counter() - self.start, sampled=sampled, score=self.kind,
             plan=self.exploration.plan, complete=complete, warnings=warnings,
+            answer=answer_of(self.model, self.uncovered, self.output, target),
         )  # fmt: skip
 
     def _warnings(self) -> tuple[str, ...]:
@@ -141,6 +144,24 @@ def explained(model: CompiledModel, image: npt.ArrayLike, request: Request) -> H
     """See :meth:`Explainer.explain`."""
     *_, last = Explanation(model, image, request, anytime=False).maps(every_batch=False)
     return last
+
+
+def check_request(model: CompiledModel, request: Request) -> None:
+    """Checks what a request says of any image, but for its region.
+
+    Raises:
+        UsageError: a setting is out of range.
+    """
+    manifest = model.manifest
+    make_grid(manifest.shape[1:], manifest.patch, request.stride, None, request.edges)
+    if request.target is not None:
+        model.targets.index(request.target)
+    if request.channel is not None and not 0 <= request.channel < manifest.shape[0]:
+        raise UsageError(f"channel is {request.channel}, expected 0 to {manifest.shape[0] - 1}")
+    model.targets.scored(request.score)
+    if request.budget is not None:
+        check_budget(request.budget)
+    _plan(model, request, anytime=False)
 
 
 def _plan(model: CompiledModel, request: Request, *, anytime: bool) -> tuple[Tuned | None, SamplingPlan]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from tqdm.auto import tqdm
 
@@ -62,3 +64,34 @@ class Reporter:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class Overall:
+    """One bar, with one forecast, over the explanations of many pictures."""
+
+    def __init__(self, pictures: int) -> None:
+        form = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
+        self._bar = tqdm(total=pictures, desc="pictures", bar_format=form)
+        self._finished = 0
+
+    def within(self, progress: Progress) -> None:
+        """Takes the progress of the picture at hand."""
+        self._advance_to(self._finished + (progress.done / progress.total if progress.total else 0.0))
+
+    def next(self) -> None:
+        """The picture at hand is done with."""
+        self._finished += 1
+        self._advance_to(float(self._finished))
+
+    def _advance_to(self, pictures: float) -> None:
+        self._bar.update(pictures - self._bar.n)
+
+    def write(self, text: str, *, error: bool = False) -> None:
+        """Prints a line above the bar."""
+        self._bar.write(text, file=sys.stderr if error else sys.stdout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

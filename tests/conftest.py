@@ -1,6 +1,6 @@
 """Makes ``models``, which is not installed, importable: last in the path, so that an installed kcompiler comes first.
 
-And a browser, for tests of pages.
+Starts a browser for tests of pages.
 """
 
 import shutil

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import typer
 
-import kcompiler
+from kcompiler.commands.explaining import Call
 from kcompiler.commands.input_files import read_input
+from kcompiler.commands.pictures import Job
 from kcompiler.commands.request import machine_record, settings_record
 from kcompiler.runtime import peers
 from kcompiler.runtime.bundle.files import replace_files
@@ -22,21 +22,13 @@ from kcompiler.runtime.request import Request
 Tool = Literal["captum", "monai", "xplique"]
 
 
-def explain_as(
-    tool: Tool,
-    explainer: kcompiler.Explainer,
-    request: Request,
-    path: Path,
-    out: Path,
-    *,
-    top: int | None,
-    resume: bool,
-    force: bool,
-) -> None:
+def explain_as(tool: Tool, call: Call, job: Job) -> None:
     """Writes the map that ``tool`` makes, by the tool's rules for positions and aggregation."""
-    if top is not None or resume:
+    explainer, request, path = call.explainer, call.request, job.path
+    if call.top is not None or call.resume:
         raise UsageError(f"--compat {tool} makes one map anew; leave out --top and --resume")
-    if request != Request(stride=request.stride, target=request.target, fill=request.fill, selection=request.selection):
+    plain = Request(stride=request.stride, target=request.target, fill=request.fill, selection=request.selection)
+    if request != plain or call.region is not None:
         raise UsageError(f"--compat {tool} has its own rules: of the other settings, --stride, --target and --fill apply")
     tensor, target = read_input(explainer, path, request.selection), request.target
     if target is None:
@@ -57,8 +49,8 @@ def explain_as(
         "settings": settings_record(explainer.manifest, request, path),
         "machine": machine_record(explainer),
     }
-    files = {f"{path.stem}.npy": content.getvalue(), f"{path.stem}.json": json.dumps(record, indent=1).encode()}
-    written = replace_files(out, files, force=force)
+    files = {f"{job.stem}.npy": content.getvalue(), f"{job.stem}.json": json.dumps(record, indent=1).encode()}
+    written = replace_files(job.folder, files, force=call.force)
     typer.echo(f"{path}: as {tool} makes it, {list(pixels.shape)}; {', '.join(map(str, written))}")
 
 

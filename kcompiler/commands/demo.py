@@ -49,7 +49,7 @@ def run_demo(
     heat_map = explainer.explain(picture.tensor, stride=stride, progress=True)
     typer.echo("the same by full inference")
     full, full_seconds = _full_inference(explainer, picture.tensor, heat_map)
-    files_written = heat_map.save(out, "picture", picture=picture.pixels, force=force)
+    files_written = heat_map.save(out, "picture", picture=picture.source, view=picture.view, force=force)
 
     console = Console()
     table = Table("", "seconds", "ms a position", box=None)

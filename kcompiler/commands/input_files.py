@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from kcompiler.runtime.inputs.arrays import load_array
 from kcompiler.runtime.inputs.formats import format_of
 from kcompiler.runtime.inputs.images import check_image
 from kcompiler.runtime.inputs.selection import EVERYTHING, Selection
+from kcompiler.runtime.inputs.view import View
 
 ARRAYS = (".npy", ".npz")
 Window = Annotated[
@@ -46,8 +48,25 @@ def _window(text: str | None) -> tuple[float, float] | None:
     return centre, width
 
 
-def read_pair(explainer: kcompiler.Explainer, path: Path, selection: Selection = EVERYTHING) -> tuple[FloatArray, ByteArray]:
-    """Reads a file: model input in the source's layout, and a picture to draw over, uint8 [H, W, 3].
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A picture to explain.
+
+    Attributes:
+        tensor: the model's input, in the source's layout.
+        picture: what maps are drawn over, uint8 [H, W, 3].
+        view: where the model's pixels lie in the picture.
+        pixels: uint8 [H, W, 3], what the model sees.
+    """
+
+    tensor: FloatArray
+    picture: ByteArray
+    view: View
+    pixels: ByteArray
+
+
+def read_shown(explainer: kcompiler.Explainer, path: Path, selection: Selection = EVERYTHING) -> Shown:
+    """Reads a file as the model's input, and a picture to draw over.
 
     Arrays (.npy, .npz) are preprocessed images. With a recipe, unsigned integers that are no image of the model's are pixels, and
     so is whatever a window is given for.
@@ -58,15 +77,16 @@ def read_pair(explainer: kcompiler.Explainer, path: Path, selection: Selection =
         if manifest.preprocessing is None or not _are_pixels(array, manifest, selection):
             if selection != EVERYTHING:
                 raise UsageError(f"{path}: is a preprocessed image; leave out --window, --frame, --axis and --slice")
-            return array, _drawn(array, path, manifest)
+            drawn = _drawn(array, path, manifest)
+            return Shown(array, drawn, View.whole(manifest.shape[1:]), drawn)
     chosen = selection
     picture = explainer.read_image(path, window=chosen.window, frame=chosen.frame, axis=chosen.axis, index=chosen.index)
-    return picture.tensor, picture.pixels
+    return Shown(picture.tensor, picture.source, picture.view, picture.pixels)
 
 
 def read_input(explainer: kcompiler.Explainer, path: Path, selection: Selection = EVERYTHING) -> FloatArray:
     """Reads a file as model input, in the source's layout."""
-    return read_pair(explainer, path, selection)[0]
+    return read_shown(explainer, path, selection).tensor
 
 
 def _are_pixels(array: AnyArray, manifest: Manifest, selection: Selection) -> bool:

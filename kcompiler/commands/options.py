@@ -11,6 +11,7 @@ import typer
 
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.maps.style import DIVERGING
 
 Value = bool | float | str | Sequence[Any] | AnyArray
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
@@ -69,7 +70,21 @@ ScoreOption = Annotated[
         help="What is scored: logit before the final softmax or sigmoid, output, or drop; auto: logit where there is one."
     ),
 ]
-Target = Annotated[str | None, typer.Option(help="Output to explain: index or label. Default: the largest for each image.")]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Output to explain: index or label; 8,0 in a dense output. Default: the largest for each image."),
+]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--range", metavar="LOW,HIGH", help="Drops at the ends of the colour scale, to compare maps by; or one number for both."
+    ),
+]
+Colours = Annotated[str, typer.Option(help=f"Colour map: {', '.join(DIVERGING)}; _r after it swaps its ends.")]
+Opacity = Annotated[float, typer.Option(help="Opacity of the strongest colour.")]
+Outline = Annotated[
+    float | None, typer.Option(metavar="SHARE", help="Draw a contour around this share of the pixels: the largest drops.")
+]
 FillOption = Annotated[
     str | None,
     typer.Option(

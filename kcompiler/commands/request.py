@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,15 +12,20 @@ import numpy as np
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.commands.input_files import read_input as read_input
+from kcompiler.commands.input_files import read_input
 from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.bundle.manifest import Manifest
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.fills import NAMED
 from kcompiler.runtime.inputs.images import Fill
-from kcompiler.runtime.inputs.positions import stride_pair
+from kcompiler.runtime.inputs.positions import Box, stride_pair
 from kcompiler.runtime.inputs.selection import EVERYTHING
+from kcompiler.runtime.inputs.view import View
 from kcompiler.runtime.request import Quality, Request
+
+PictureBox = tuple[int, int, int, int]
+"""(top, left, bottom, right), half-open, in the picture's pixels."""
+INDICES = re.compile(r"\d+(,\d+)*", re.ASCII)
 
 
 def model_record(manifest: Manifest) -> dict[str, object]:
@@ -55,8 +61,30 @@ def settings_record(manifest: Manifest, request: Request, path: Path) -> dict[st
 
 
 def parse_target(explainer: kcompiler.Explainer, text: str | None) -> int | str | None:
-    """Parses an index or a label; a number is a label if the bundle has that label."""
-    return int(text) if text is not None and text.isdecimal() and text not in explainer.labels else text
+    """Parses an index, the indices of a dense output ("8,0"), or a label; a text is a label if the bundle has that label.
+
+    Raises:
+        UsageError: the output has other axes.
+    """
+    if text is None or text in explainer.labels or not INDICES.fullmatch(text):
+        return text
+    shape = explainer.output_shape
+    indices = [int(part) for part in text.split(",")]
+    if len(indices) == 1:
+        return indices[0]
+    if len(indices) != len(shape) or any(index >= size for index, size in zip(indices, shape, strict=True)):
+        raise UsageError(f"--target is {text!r}, expected a label, an index, or an index for each axis of {list(shape)}")
+    return int(np.ravel_multi_index(indices, shape))
+
+
+def check_target(explainer: kcompiler.Explainer, target: int | str | None) -> None:
+    """Raises a :class:`UsageError` if a dense output is to be explained, but not which number of it."""
+    shape = explainer.output_shape
+    if target is None and sum(size > 1 for size in shape) > 1:
+        raise UsageError(
+            f"the output is {list(shape)} numbers, not one a class: say which to explain, as in --target "
+            f"{','.join('0' for _ in shape)}, or compile with --reduce"
+        )
 
 
 def parse_fill(explainer: kcompiler.Explainer, bundle: Path, text: str | None) -> Fill:
@@ -101,13 +129,47 @@ def parse_quality(text: str) -> Quality:
         raise UsageError(f"--quality is {text!r}, expected 'exact' or an SSIM") from error
 
 
-def parse_box(text: str | None) -> tuple[int, int, int, int] | None:
+def parse_box(text: str | None) -> PictureBox | None:
     if text is None:
         return None
     numbers = options.whole_numbers(text, "--region", ",")
     if len(numbers) != 4:
         raise UsageError(f"--region is {text!r}, expected top,left,bottom,right")
     return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def region_of(box: PictureBox | None, view: View) -> Box | None:
+    """A box in the picture's pixels as the model's, to the nearest pixel: what the model sees of it.
+
+    Raises:
+        UsageError: the box is empty, beyond the picture, or where the model does not see it.
+    """
+    if box is None:
+        return None
+    height, width = view.picture
+    top, left, bottom, right = box
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise UsageError(f"--region is {list(box)}, expected top,left,bottom,right inside the image of {height} x {width} pixels")
+    top, left, bottom, right = (
+        min(max(round(edge), 0), size) for edge, size in zip(view.box_in_model(box), view.model * 2, strict=True)
+    )
+    if not (top < bottom and left < right):
+        seen = [round(edge) for edge in view.seen]
+        raise UsageError(f"--region is {list(box)}, but the model sees {seen} of the picture (top, left, bottom, right)")
+    return top, left, bottom, right
+
+
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """Parses "-1,3", or "3" for -3 to 3, as the ends of the colour scale."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise UsageError(f"--range is {text!r}, expected LOW,HIGH, or one number for both sides of 0")
+    return (-numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def fill_record(fill: Fill) -> object:

@@ -15,7 +15,8 @@ import typer
 
 import kcompiler
 from kcompiler.commands import options
-from kcompiler.commands.request import fill_record, model_record, parse_fill, parse_target, read_input
+from kcompiler.commands.input_files import read_input
+from kcompiler.commands.request import fill_record, model_record, parse_fill, parse_target
 from kcompiler.commands.tune_progress import progress
 from kcompiler.commands.tune_report import print_tuned, summary
 from kcompiler.runtime.arrays import FloatArray

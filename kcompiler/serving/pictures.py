@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from PIL import Image
 
-from kcompiler.commands.request import read_pair
+from kcompiler.commands.input_files import read_shown
 from kcompiler.runtime.arrays import ByteArray, FloatArray
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inputs.view import View
@@ -115,11 +115,8 @@ def read_subject(explainer: Explainer, folder: Path, name: str, content: bytes) 
     try:
         _check_size(content)
         path.write_bytes(content)
-        if path.suffix == ".npy":
-            tensor, pixels = read_pair(explainer, path)
-            return Subject(path, tensor, pixels, pixels, View.whole((pixels.shape[0], pixels.shape[1])))
-        picture = explainer.read_image(path)
-        return Subject(path, picture.tensor, picture.pixels, picture.source, picture.view)
+        shown = read_shown(explainer, path)
+        return Subject(path, shown.tensor, shown.pixels, shown.picture, shown.view)
     except BaseException:
         shutil.rmtree(path.parent, ignore_errors=True)
         raise

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import io
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +12,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
-from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.bundle.plans import EVERYTHING, SamplingPlan
-from kcompiler.runtime.errors import ImageError
-from kcompiler.runtime.maps import overlay
+from kcompiler.runtime.exactness.compare import OUTPUT_SHARE
+from kcompiler.runtime.inputs.view import View
+from kcompiler.runtime.maps import wording
 from kcompiler.runtime.maps.aggregate import Method, to_pixels
+from kcompiler.runtime.maps.answer import Answer
+from kcompiler.runtime.maps.figure import render
+from kcompiler.runtime.maps.overlay import Layer
+from kcompiler.runtime.maps.page import Shown, framed, page
+from kcompiler.runtime.maps.stored import read_map, write_map
+from kcompiler.runtime.maps.style import Style
+
+USUAL = Style()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +44,7 @@ class HeatMap:
         plan: the sampling plan that chose the positions.
         complete: whether the plan ran to its end.
         warnings: caveats for a reader of the map.
+        answer: what the model says of the uncovered image; None if that is not known.
     """
 
     scores: FloatArray
@@ -56,6 +61,7 @@ class HeatMap:
     plan: SamplingPlan = EVERYTHING
     complete: bool = True
     warnings: tuple[str, ...] = ()
+    answer: Answer | None = None
 
     @property
     def evaluated(self) -> int:
@@ -79,15 +85,48 @@ class HeatMap:
         """``scores`` at image size, [H, W]; see :func:`aggregate.to_pixels` for the methods."""
         return to_pixels(self.scores, self.ys, self.xs, self.patch, self.image, method)
 
-    def overlay(self, picture: npt.ArrayLike | None = None) -> Image.Image:
-        """The drop of the target over ``picture`` (uint8 [H, W, 3] or [H, W]), with a colour bar and the label."""
-        shown = np.full((*self.image, 3), 255, np.uint8) if picture is None else np.asarray(picture)
-        unit = "drop when covered" if self.score == "drop" else f"drop of the {self.score} when covered"
-        return overlay.render(shown, self._drop(self.upsample()), self.title, unit)
+    def overlay(self, picture: npt.ArrayLike | None = None, *, view: View | None = None, style: Style = USUAL) -> Image.Image:
+        """The drop of the target over ``picture`` (uint8 [H, W, 3] or [H, W]), with a colour bar, and words on what it is.
+
+        Args:
+            picture: None draws on white.
+            view: where the model's pixels lie in the picture, as :attr:`Picture.view` is for :attr:`Picture.source`; None: they
+                are the picture's.
+            style: colours, their scale, opacity, outline.
+
+        Raises:
+            UsageError: the picture's type or size is another.
+        """
+        view = view or View.whole(self.image)
+        shown = np.full(view.picture, 255, np.uint8) if picture is None else np.asarray(picture)
+        return render(shown, self.layer(view), self.words, style)
+
+    def layer(self, view: View) -> Layer:
+        """What is drawn over a picture that is seen by ``view``."""
+        crossed = self.sampled & ~np.isfinite(self.drop)
+        return Layer(self.drop, self.ys, self.xs, self.patch, view, crossed, self.rounding)
+
+    @property
+    def rounding(self) -> float:
+        """The largest range that rounding alone may make: two scores are off. 0 if that is not known."""
+        if self.answer is None:
+            return 0.0
+        scores = self.drop - np.float32(self.unoccluded) if self.score == "drop" else self.scores
+        largest = np.abs(scores[np.isfinite(scores)]).max(initial=0)
+        return 2 * max(OUTPUT_SHARE * float(largest), self.answer.off_by)
+
+    @property
+    def words(self) -> wording.Words:
+        """The text of the overlay."""
+        made = wording.made_of(self.score, self.patch, self.image, (len(self.ys), len(self.xs)))
+        approximate = wording.approximate_of(self.plan, self.evaluated, self.scores.size, complete=self.complete)
+        return wording.Words(self.title, made, approximate, wording.bar_of(self.score), self.warnings)
 
     @property
     def title(self) -> str:
-        return f"{self.label}: {self.unoccluded:.4g} uncovered"
+        """The class, and what the model says of it uncovered."""
+        said = f"{self.unoccluded:.4g}" if self.answer is None else self.answer.text
+        return f"{self.label}: {said} uncovered"
 
     def record(self) -> dict[str, object]:
         """Everything but the scores, as values that JSON can hold."""
@@ -107,6 +146,7 @@ class HeatMap:
             "exact": self.exact,
             "complete": self.complete,
             "warnings": list(self.warnings),
+            "answer": None if self.answer is None else asdict(self.answer),
         }
 
     def save(
@@ -115,6 +155,8 @@ class HeatMap:
         name: str = "heatmap",
         *,
         picture: npt.ArrayLike | None = None,
+        view: View | None = None,
+        style: Style = USUAL,
         details: Mapping[str, object] | None = None,
         force: bool = False,
     ) -> list[Path]:
@@ -125,20 +167,16 @@ class HeatMap:
         Args:
             directory: created if absent.
             name: stem of the three files.
-            picture: background of the overlay, uint8 [H, W, 3] or [H, W].
+            picture, view, style: those of :meth:`overlay`; the view is in the record.
             details: further entries for the record.
             force: replace existing files.
 
         Raises:
             UsageError: a file exists and ``force`` is not given.
         """
-        scores, drawing = io.BytesIO(), io.BytesIO()
-        np.save(scores, self.scores)
-        self.overlay(picture).save(drawing, format="PNG")
-        contents = {".npy": scores.getvalue(), ".png": drawing.getvalue()}
-        digests = {"sha256": {suffix: hashlib.sha256(data).hexdigest() for suffix, data in contents.items()}}
-        contents[".json"] = json.dumps({**self.record(), **(details or {}), **digests}, indent=1).encode()
-        return replace_files(Path(directory), {name + suffix: data for suffix, data in contents.items()}, force=force)
+        drawing = self.overlay(picture, view=view, style=style)
+        record = {**self.record(), "view": None if view is None else asdict(view), **(details or {})}
+        return write_map(Path(directory), name, self.scores, drawing, record, force=force)
 
     @classmethod
     def load(cls, record: str | Path) -> HeatMap:
@@ -147,32 +185,42 @@ class HeatMap:
         Raises:
             ImageError: the files are not those of a map, or are damaged.
         """
-        path = Path(record)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            data = path.with_suffix(".npy").read_bytes()
-            if "sha256" in content and hashlib.sha256(data).hexdigest() != content["sha256"][".npy"]:
-                raise ValueError("the scores beside it are of another map")
-            scores = np.load(io.BytesIO(data), allow_pickle=False)
-            if scores.dtype != np.float32 or scores.shape != (len(content["ys"]), len(content["xs"])):
-                raise ValueError(f"scores are {scores.dtype} {scores.shape}")
-            sampled = np.full(scores.shape, content["sampled"] is None)
-            sampled.flat[np.asarray(content["sampled"] or (), np.int64)] = True
-            return cls(
-                scores=scores, unoccluded=float(content["unoccluded"]), target=content["target"], label=content["label"],
-                ys=np.array(content["ys"]), xs=np.array(content["xs"]), patch=tuple(content["patch"]),
-                image=tuple(content["image"]), seconds=float(content["seconds"]), sampled=sampled, score=content["score"],
-                plan=SamplingPlan.model_validate(content["plan"]), complete=content["complete"],
-                warnings=tuple(content["warnings"]),
-            )  # fmt: skip
-        except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
-            raise ImageError(f"{path}: is no heat map that can be read, or damaged ({error})") from error
+        return cls(**read_map(Path(record)))
+
+    def to_html(
+        self,
+        picture: npt.ArrayLike | None = None,
+        *,
+        view: View | None = None,
+        style: Style = USUAL,
+        name: str = "heat map",
+        details: Mapping[str, object] | None = None,
+    ) -> str:
+        """The map over its picture as a page of its own, with a slider between them and the numbers under the pointer.
+
+        Args:
+            picture, view, style: those of :meth:`overlay`.
+            name: of the picture.
+            details: parameters and versions, to be shown.
+        """
+        shown = self.in_report(name, picture, view, details)
+        return "".join(page(f"{name}: {self.label}", [shown.row], [shown], style))
+
+    def in_report(
+        self, name: str, picture: npt.ArrayLike | None, view: View | None, details: Mapping[str, object] | None = None
+    ) -> Shown:
+        """What a report shows of the map; see :meth:`to_html`."""
+        view = view or View.whole(self.image)
+        pixels = np.full(view.picture, 255, np.uint8) if picture is None else np.asarray(picture)
+        return Shown(
+            name, pixels, self.layer(view), self.scores, self.unoccluded, self.score, self.sampled, self.words, self.label,
+            self.answer, details or {},
+        )  # fmt: skip
 
     def _repr_html_(self) -> str:
+        return framed(self.to_html())
+
+    def _repr_png_(self) -> bytes:
         drawing = io.BytesIO()
         self.overlay().save(drawing, format="PNG")
-        rows, cols = self.scores.shape
-        source = base64.b64encode(drawing.getvalue()).decode()
-        evaluated = "" if self.sampled.all() else f", {self.evaluated} of them evaluated"
-        caption = f"{html.escape(self.title)}; {rows} x {cols} positions{evaluated}, {self.seconds:.1f} s"
-        return f'<figure><img src="data:image/png;base64,{source}"><figcaption>{caption}</figcaption></figure>'
+        return drawing.getvalue()

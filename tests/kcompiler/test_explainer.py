@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import html
 import io
 import json
 from dataclasses import replace
@@ -197,9 +197,15 @@ def test_saved_map_is_raw_numbers_a_picture_and_a_record(model, explainer, image
     assert record.pop("plan") == heat_map.plan.model_dump()
     digests = {suffix: sha256((tmp_path / "out" / f"one{suffix}").read_bytes()).hexdigest() for suffix in (".npy", ".png")}
     assert record.pop("sha256") == digests
+    answer, outputs = record.pop("answer"), run_file(model, image[None])[0]
+    assert (answer["kind"], answer["target"]["label"], answer["target"]["logit"]) == ("output", "0", None)
+    assert [int(each["label"]) for each in answer["top"]] == np.argsort(-outputs)[:5].tolist()
+    np.testing.assert_allclose([each["output"] for each in answer["top"]], np.sort(outputs)[::-1][:5], **NEAR)
+    assert answer["off_by"] == pytest.approx(2.0**-18 * np.abs(outputs).max(), rel=1e-4)
     assert record == {
         "target": 0, "label": "0", "ys": [0, 6, 12, 18], "xs": [0, 6, 12, 18], "patch": [4, 6], "image": [24, 28],
         "score": "output", "evaluated": 16, "sampled": None, "exact": True, "complete": True, "warnings": [], "note": 1,
+        "view": None,
     }  # fmt: skip
     with Image.open(tmp_path / "out" / "one.png") as drawing:
         np.testing.assert_array_equal(np.asarray(drawing), np.asarray(heat_map.overlay(picture)))
@@ -214,11 +220,11 @@ def test_saved_map_is_raw_numbers_a_picture_and_a_record(model, explainer, image
 
 def test_any_label_can_be_drawn(explainer, image, tmp_path):
     heat_map = replace(explainer.explain(image, stride=10, target=0), label="<b>$\\frac$")
-    page = heat_map._repr_html_()
-    assert "<b>" not in page
-    _, found, rest = page.partition('<img src="data:image/png;base64,')
+    _, found, rest = heat_map._repr_html_().partition('<iframe srcdoc="')
     assert found
-    with Image.open(io.BytesIO(base64.b64decode(rest.partition('"')[0]))) as drawing:
+    assert html.unescape(rest.partition('"')[0]) == heat_map.to_html()
+    assert "<b>" not in heat_map.to_html()
+    with Image.open(io.BytesIO(heat_map._repr_png_())) as drawing:
         np.testing.assert_array_equal(np.asarray(drawing), np.asarray(heat_map.overlay()))
     heat_map.save(tmp_path)
 
@@ -233,9 +239,9 @@ def test_names_stay_in_their_folder(explainer, image, tmp_path, name):
 
 def test_overlay_shows_red_where_covering_hurts(model, explainer, image):
     """And blue where it helps, the more opaque the more it does; where it does neither, the picture."""
-    expected = run_file(model, image[None])[0, 0] - between_centres(expected_map(model, image, 2, 0), 2)
+    uncovered, covered = run_file(model, image[None])[0, 0], expected_map(model, image, 2, 0)
     heat_map = explainer.explain(image, stride=2, target=0)
-    share = expected / np.abs(expected).max()
+    share = (uncovered - between_centres(covered, 2)) / np.abs(uncovered - covered).max()
     assert share.min() < -0.3 < 0.3 < share.max(), "it does both"
     painted = read_back(heat_map.overlay, SHAPE[1:])
     np.testing.assert_allclose(painted.opacity, 0.75 * np.abs(share), atol=0.02)

@@ -1,0 +1,61 @@
+"""``kcompiler explain --html``: what was written, as one page: pictures, maps, numbers, an index of many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from kcompiler.commands.explaining import Call, saved_stems
+from kcompiler.commands.folder import Failure
+from kcompiler.commands.pictures import Job
+from kcompiler.runtime.bundle.files import replace_files
+from kcompiler.runtime.maps.heatmap import HeatMap
+from kcompiler.runtime.maps.page import Shown, page
+
+Details = Mapping[str, object]
+
+
+def write_report(path: Path, call: Call, jobs: Sequence[Job], failures: Sequence[Failure]) -> None:
+    """Writes the page of all maps of the pictures that did not fail, from their files."""
+    failed = {failure.picture for failure in failures}
+    done = [job for job in jobs if str(job.path) not in failed]
+    names = _names(done)
+    maps = [(job, names[job], stem) for job in done for stem in saved_stems(job, call.top)]
+    rows = [_shown(call, *each).row for each in maps]
+    title = f"Occlusion maps of {call.explainer.manifest.model}" if len(rows) != 1 else f"{rows[0].name}: {rows[0].label}"
+    listed = [asdict(failure) for failure in failures]
+    parts = page(title, rows, (_shown(call, *each) for each in maps), call.style, listed)
+    replace_files(path.parent, {path.name: "".join(parts).encode()}, force=True)
+    typer.echo(f"{path}: {len(rows)} maps")
+
+
+def _names(jobs: Sequence[Job]) -> dict[Job, str]:
+    """Pictures by name; by their paths if two have one name."""
+    several = len({job.path.name for job in jobs}) < len(jobs)
+    return {job: job.path.as_posix() if several else job.path.name for job in jobs}
+
+
+def _shown(call: Call, job: Job, name: str, stem: str) -> Shown:
+    record_file = job.folder / f"{stem}.json"
+    heat_map, read = HeatMap.load(record_file), call.read(job)
+    record = json.loads(record_file.read_text(encoding="utf-8"))
+    return heat_map.in_report(name, read.picture, read.view, _details(record))
+
+
+def _details(record: Mapping[str, object]) -> Details:
+    """Parameters and versions in a record, each on a line of its own."""
+    parts = ("settings", "machine", "plan", "region", "view")
+    lines = {}
+    for part in parts:
+        content = record.get(part)
+        if isinstance(content, dict):
+            lines.update({f"{part}: {name}": _text(value) for name, value in content.items()})
+    return {**lines, "seconds": _text(record.get("seconds"))}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
