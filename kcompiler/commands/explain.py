@@ -61,6 +61,7 @@ def explain_images(
     colours: options.Colours = "RdBu_r",
     opacity: options.Opacity = 0.75,
     outline: options.Outline = None,
+    patch: options.OfPatch = None,
     provider: options.Provider = None,
     threads: options.Threads = None,
     resume: Annotated[
@@ -79,7 +80,7 @@ def explain_images(
         if compat is not None:
             raise UsageError(f"--html is of this tool's maps; leave out --compat {compat}")
     style = Style(parse_range(range_), colours, opacity, outline)
-    explainer = kcompiler.load(bundle, providers=provider, threads=threads)
+    explainer = kcompiler.load(bundle, providers=provider, threads=threads, patch=options.of_patch(patch))
     if top is not None and (target is not None or quality != "exact" or budget is not None):
         raise UsageError("--top makes exact maps of the largest outputs; leave out --target, --quality and --budget")
     request = Request(

@@ -79,6 +79,11 @@ def test_the_command_line(model, tmp_path):
     assert done.exit_code == 0, done.output
     assert "patch 4x9: redundancy" in done.output
     assert runner.invoke(app, ["check", str(bundle), "--patch", "4x9", "--provider", "cpu"]).exit_code == 0
+    np.save(tmp_path / "image.npy", np.random.default_rng(1).standard_normal((3, *SIZE)).astype(np.float32))
+    explained = ["explain", str(bundle), str(tmp_path / "image.npy"), "-o", str(tmp_path / "results"), "--patch", "4x9"]
+    done = runner.invoke(app, [*explained, "--stride", "8", "--provider", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "results" / "image.json").read_text())["patch"] == [4, 9]
     exported = runner.invoke(app, ["export", str(bundle), "-o", str(out), "--patch", "4x9", "--stride", "8"])
     assert exported.exit_code == 0, exported.output
     assert json.loads((out / "card.json").read_text())["patch"] == [4, 9]
