@@ -111,7 +111,9 @@ def compile(
             from the whole map, as in squeeze and excite) keep the uncovered image's values, if the model has gates.
         calibrate: whether to measure the candidate algorithms of each layer on this machine, instead of predicting their time.
         threads: CPU threads while measuring; None is as many as physical cores.
-        preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or the path of its JSON file.
+        preprocessing: how pictures become inputs, and the labels: a :class:`Preprocessing`, or the path of its JSON file; a
+            preset ("imagenet", "unit", "minus-one-one", "caffe"); a preprocessor_config.json of Hugging Face, a config.json of
+            timm, or a folder with one.
         device: "cuda" adds variants for CUDA to those for the CPU: constant shapes, and indices that are computed once for all
             images. They are verified on the CPU, so no GPU is needed to compile.
         precision: "tf32" adds approximate variants for CUDA, whose float32 products round their operands to 10 bits of mantissa.

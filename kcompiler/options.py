@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
+from pydantic import ValidationError
 
 from kcompiler.passes.normalising.reduce import Reducing
 from kcompiler.passes.regions.propagate import EXACT, Thresholds
@@ -20,6 +21,7 @@ from kcompiler.runtime.bundle.reduction import How, Over
 from kcompiler.runtime.bundle.variant import DeviceName
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
+from kcompiler.runtime.inputs.recipes import recipe_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Options:
             "classes" (those of a class of positions), which variants for other devices than the CPU have.
         convolution: "auto" or "direct" (no transformed-domain convolutions).
         preprocessing: recipe for reading pictures, and labels.
+        recipe_by: in its place, what gives the recipe for the model's shape (C, H, W).
         calibrate: whether to measure the convolution algorithms on this machine, instead of predicting their time.
         threads: CPU threads while calibrating; None is as many as physical cores.
         dense_share: a node runs dense if its mean region covers more than this share of its map; None decides by predicted times.
@@ -85,6 +88,7 @@ class Options:
     extents: Literal["tight", "static", "classes"] = "tight"
     convolution: Literal["auto", "direct"] = "auto"
     preprocessing: Preprocessing | None = None
+    recipe_by: Callable[[tuple[int, int, int]], Preprocessing] | None = None
     calibrate: bool = False
     threads: int | None = None
     dense_share: float | None = None
@@ -99,6 +103,20 @@ class Options:
     def of_further(self) -> Iterator[Options]:
         """These options for each of the further patches."""
         return (replace(self, patch=patch, further=(), is_further=True) for patch in self.further)
+
+
+def with_recipe(source: Source, options: Options) -> Options:
+    """The options with the recipe for the model's image.
+
+    Raises:
+        UsageError: there is none for its shape.
+    """
+    if options.recipe_by is None:
+        return options
+    try:
+        return replace(options, preprocessing=options.recipe_by(source.shape), recipe_by=None)
+    except ValidationError as error:
+        raise UsageError(f"the preprocessing does not fit {source.path}, which takes {list(source.shape)}") from error
 
 
 def check_options(source: Source, options: Options) -> None:
@@ -189,10 +207,10 @@ def options_of(
     Raises:
         UsageError: an argument is out of its range, or two do not go together.
     """
-    recipe = Preprocessing.read(Path(preprocessing)) if isinstance(preprocessing, (str, Path)) else preprocessing
     if isinstance(patch, list) and not patch:
         raise UsageError("patch is an empty list, expected a side, (height, width), or several")
     first, *further = map(_pair, patch) if isinstance(patch, list) else [_pair(patch)]
+    named = recipe_by(preprocessing) if isinstance(preprocessing, (str, Path)) else None
     return Options(
         patch=first,
         further=tuple(further),
@@ -200,7 +218,8 @@ def options_of(
         bind=dict(bind or {}),
         reducing=reducing(reduce, reduce_over, reduce_box, class_axis),
         approximations=_approximations(thresholds, int8=int8, freeze_gates=freeze_gates),
-        preprocessing=recipe,
+        preprocessing=preprocessing if isinstance(preprocessing, Preprocessing) else None,
+        recipe_by=named,
         **others,
     )
 

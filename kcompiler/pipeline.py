@@ -24,7 +24,7 @@ from pathlib import Path
 from kcompiler.analysed import ERROR_BUDGETS, Analysed, rewritten_by
 from kcompiler.bundle import Bundle
 from kcompiler.head import explained_head
-from kcompiler.options import Options, check_options
+from kcompiler.options import Options, check_options, with_recipe
 from kcompiler.passes.choosing.calibrate import MeasuredPrices, measured_rates
 from kcompiler.passes.choosing.choice import Choice, Chooser
 from kcompiler.passes.exchange.order import exchanged
@@ -46,6 +46,7 @@ def compile_file(path: Path, options: Options) -> Bundle:
     try:
         with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
             analysed = analyse(path, options, Path(scratch))
+            options = with_recipe(analysed.source, options)
             try:
                 manifest = write_and_verify(analysed, options, folder)
             except BatchError as why:
@@ -73,6 +74,7 @@ def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -
 
 def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Analysed:
     source = load(path, options.input_shape, options.layout, options.bind)
+    options = with_recipe(source, options)
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
     source_nodes = {node.name for node in source.model.graph.node}

@@ -15,6 +15,7 @@ from kcompiler.runtime.bundle.files import check_folder_replaceable
 from kcompiler.runtime.bundle.manifest import is_own_file, patch_text
 from kcompiler.runtime.bundle.report import ONLY_SAMPLING
 from kcompiler.runtime.deployed import is_of_export
+from kcompiler.runtime.inputs.recipes import PRESETS
 
 TAUS = (0.6, 0.5, 0.4)
 
@@ -54,7 +55,14 @@ def compile_model(
     ] = "float32",
     calibrate: options.Calibrate = False,
     threads: options.Threads = None,
-    preprocessing: Annotated[Path | None, typer.Option(help="JSON file: how pictures become inputs, and the labels.")] = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET | FILE",
+            help=f"How pictures become inputs, and the labels: {', '.join(PRESETS)}; a recipe; Hugging Face's "
+            "preprocessor_config.json, timm's config.json, or a folder with one.",
+        ),
+    ] = None,
     single_file: Annotated[
         bool, typer.Option("--single-file", help="Write no bundle, but one model, image in, heat map out (see 'export').")
     ] = False,
@@ -99,10 +107,20 @@ def compile_model(
     if exact.whole:
         left = f"; {ONLY_SAMPLING}" if not approximations else "; the approximate variants recompute less"
         typer.echo(f"{model}: runs whole: {report.nodes[0].reason}{left}")
+    if preprocessing is None:
+        typer.echo(f"{target}: {_without_recipe(bundle.manifest.shape)}")
     incremental = sum(node.incremental for node in report.nodes)
     typer.echo(
         f"{target}: {incremental} of {len(report.nodes)} nodes incremental, redundancy R {report.redundancy_tight:.2f} "
         f"(paper's counting {report.redundancy_paper:.2f}), "
         f"predicted speed-up {report.predicted_speedup:.1f}x, largest error {report.largest_error:.2g}, "
         f"{time.perf_counter() - start:.1f} s"
+    )
+
+
+def _without_recipe(shape: tuple[int, int, int]) -> str:
+    """What a bundle without a recipe takes, and the recipes that most models have."""
+    return (
+        f"takes preprocessed float32 arrays {list(shape)} (channels, height, width), no pictures: for these add --preprocessing "
+        "imagenet (torchvision: resized, cropped, less mean, by std), unit (0 to 1), minus-one-one (-1 to 1), or a FILE"
     )

@@ -53,8 +53,8 @@ def sides_of(outer: Builder, recipe: Preprocessing) -> tuple[Side, Side]:
         extents = _fitted(outer, pixels, recipe)
         y, x = (_scaled(outer, *axis, recipe) for axis in zip(pixels, recipe.size, extents, strict=True))
     else:
-        extents = recipe.resized or recipe.size
-        y, x = (_stretched(outer, *axis, recipe) for axis in zip(pixels, recipe.size, extents, strict=True))
+        whole = zip(pixels, recipe.size, recipe.resized or recipe.size, strict=True)
+        y, x = (_stretched(outer, count, size, extent, recipe) for count, size, extent in whole)
     return y, x
 
 
@@ -78,8 +78,10 @@ def _cropped(outer: Builder, pixels: str, shorter: str, size: int, recipe: Prepr
             return centred
         padded = _scaled(outer, pixels, size, outer("Div", whole, shorter), recipe)
         fits = outer("Not", outer("Less", whole, extent))
-        chosen = (outer("Where", fits, getattr(centred, name), getattr(padded, name)) for name in ("start", "extent", "parts"))
-        return Side(pixels, *chosen, size, padded=True)
+        start, extent, parts = (
+            outer("Where", fits, getattr(centred, name), getattr(padded, name)) for name in ("start", "extent", "parts")
+        )
+        return Side(pixels, start, extent, parts, size, padded=True)
     return _scaled(outer, pixels, size, outer("Div", whole, shorter), recipe)
 
 

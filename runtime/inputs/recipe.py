@@ -123,8 +123,7 @@ class Preprocessing(BaseModel):
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: cannot be read as JSON ({error}); expected a preprocessing file") from error
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-            raise UsageError(f"{path}: not a valid preprocessing file: {wrong}") from error
+            raise UsageError(f"{path}: not a valid preprocessing file: {what_is_wrong(error)}") from error
 
     def normalise(self, pixels: npt.ArrayLike) -> FloatArray:
         """Converts pixels [..., channels], 0 to 255 in the model's channel order, to model units."""
@@ -150,3 +149,8 @@ class Preprocessing(BaseModel):
     def padding(self) -> tuple[float, ...]:
         """Pixel values around a picture, a number per channel, in the picture's order of channels."""
         return self.pad * (self.channels // len(self.pad))
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The fields that are wrong, and why, on a line."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from map_models import compiled
+from networks import save
 from typer.testing import CliRunner
 
 import kcompiler
@@ -89,3 +90,22 @@ def test_options_that_are_no_selection():
                       (None, -1, None, None), (None, None, 3, None), (None, None, None, -1)):  # fmt: skip
         with pytest.raises(kcompiler.UsageError):
             selected(*arguments)
+
+
+@pytest.mark.parametrize("preset", ["imagenet", "unit", "minus-one-one", "caffe"])
+def test_presets_have_the_models_size(tmp_path, preset):
+    recipe = compiled(tmp_path, "residual", preprocessing=preset)
+    manifest = kcompiler.load(recipe).manifest
+    assert manifest.preprocessing.size == manifest.shape[1:]
+    assert manifest.preprocessing.channels == manifest.shape[0]
+
+
+def test_compile_says_what_it_takes_without_a_recipe(tmp_path):
+    model = save("residual", tmp_path / "model.onnx", *SIZE)
+    said = " ".join(run("compile", model, "--patch", 5).split())
+    assert "takes preprocessed float32 arrays [3, 17, 24]" in said
+    assert "--preprocessing imagenet" in said
+    assert "unit" in said
+    said = run("compile", model, "--patch", 5, "--preprocessing", "imagenett", "--force", code=2)
+    assert "presets are imagenet, unit, minus-one-one, caffe" in " ".join(said.split())
+    assert "takes preprocessed" not in run("compile", model, "--patch", 5, "--preprocessing", "unit", "--force")
