@@ -13,8 +13,10 @@ from kcompiler.passes.choosing.choice import Choice, Chooser
 from kcompiler.passes.choosing.devices import Device
 from kcompiler.passes.choosing.report import make_report
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.regions.propagate import Thresholds, propagate
 from kcompiler.passes.rewriting.rewrite import Rewritten, incremental_graph
 from kcompiler.passes.source.load import Source
+from kcompiler.passes.source.origins import Origins
 from kcompiler.passes.spec import check_incremental, check_plan
 from kcompiler.runtime.bundle.manifest import LARGEST_BATCH, Calibration
 from kcompiler.runtime.bundle.report import Report
@@ -23,6 +25,7 @@ ERROR_BUDGETS = (1e-4, 5e-5, 2.5e-5, 1.2e-5, 6e-6, 3e-6, 1.5e-6, 0.0)
 """Rms error, relative to the changes, that transforms may add in all layers together. The budgets are tried in turn (0 allows
 direct convolutions only), then ONNX Runtime's own convolutions, until verification finds at most VERIFIED_SHARE of the error that
 "exact" allows."""
+FREEZING = Thresholds(freeze_gates=True)
 SAME_SUMS = "regions"
 """The lowering of a convolution that runs the Conv operator itself, with its order of summation."""
 
@@ -34,6 +37,7 @@ class Analysed:
     Attributes:
         source: the loaded file.
         operators: count of each operator in the source.
+        origins: the nodes of the source, for the report.
         head: the explained output.
         normalised: the normalised graph, which is full inference.
         graph: the normalised graph after the exchange passes, which is compiled.
@@ -46,6 +50,7 @@ class Analysed:
 
     source: Source
     operators: Mapping[str, int]
+    origins: Origins
     head: Head
     normalised: gs.Graph
     graph: gs.Graph
@@ -65,8 +70,17 @@ class Analysed:
 
     @property
     def report(self) -> Report:
-        report = make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators)
-        return report.model_copy(update={"notes": self.head.notes})
+        report = make_report(self.normalised, self.graph, self.choice, self.rewritten, self.operators, self.origins)
+        return report.model_copy(update={"notes": (*self.source.notes, *self.head.notes, *self._of_gates())})
+
+    def _of_gates(self) -> Iterator[str]:
+        """A note on gates that end regions, as long as freezing them is not what this does."""
+        frozen = propagate(self.graph, self.plan.patch, FREEZING).frozen if not self.chooser.dense else ()
+        if frozen and not self.plan.frozen:
+            yield (
+                f"regions end at gates, which whole maps make and which scale maps (squeeze and excite, {len(frozen)} in all): "
+                "approximate variants that freeze them (--freeze-gates) recompute regions behind them, too"
+            )
 
     def ever_more_exact(self, options: Options) -> Iterator[Analysed]:
         """This, then rewritings with ever smaller error budgets for transforms, then without transforms.

@@ -158,7 +158,8 @@ def _check_recipe(source: Source, recipe: Preprocessing) -> None:
     shape = [recipe.channels, *recipe.size]
     if shape != [*source.shape]:
         raise UsageError(
-            f"preprocessing makes inputs {shape} (channels, height, width), {source.path} takes {list(source.shape)}"
+            f"preprocessing makes inputs {shape} (channels, height, width), {source.path} takes {list(source.shape)}; "
+            + _mended(recipe, source)
         )
     if not source.element.whole:
         return
@@ -171,6 +172,15 @@ def _check_recipe(source: Source, recipe: Preprocessing) -> None:
             f"{source.element.name}, expected whole numbers from {source.element.bounds[0]} to {source.element.bounds[1]}; "
             "pixels as they are have scale 1, mean 0 and std 1"
         )
+
+
+def _mended(recipe: Preprocessing, source: Source) -> str:
+    """What would make inputs of the model's shape."""
+    channels, *size = source.shape
+    if recipe.channels == channels:
+        return f'say "size": {size} in it'
+    orders = {1: '"gray"', 3: '"RGB" or "BGR"'}.get(channels)
+    return f'say "channel_order": {orders} in it' if orders else f"pictures have 1 or 3 channels, not {channels}: leave it out"
 
 
 def check_labels(options: Options, classes: int, *, two_classes: bool = False) -> None:

@@ -32,6 +32,7 @@ from kcompiler.passes.graphs.batch import BatchError, subgraphs
 from kcompiler.passes.lowering.work import DEFAULT_RATES
 from kcompiler.passes.normalising.normalise import normalise
 from kcompiler.passes.source.load import load
+from kcompiler.passes.source.origins import Origins
 from kcompiler.passes.source.outputs import select_output
 from kcompiler.passes.spec import check_normalised
 from kcompiler.runtime.bundle.manifest import Calibration
@@ -77,7 +78,7 @@ def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Ana
     options = with_recipe(source, options)
     check_options(source, options)
     operators = Counter(node.op_type for node in source.model.graph.node)
-    source_nodes = {node.name for node in source.model.graph.node}
+    origins = Origins.of(source.model.graph)
     explained = select_output(source, options.output)
 
     normalised = normalise(source, explained.tensor, scratch, free_batch=not one_by_one)
@@ -90,15 +91,15 @@ def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Ana
     rates = measured_rates(machine) if options.calibrate else DEFAULT_RATES
     direct = options.convolution == "direct"
     chooser = Chooser(graph, options.patch, prefer=options.prefer, direct=direct, dense=dense, rates=rates)
-    check_node_thresholds(path, options, source_nodes, chooser)
+    check_node_thresholds(path, options, origins.names, chooser)
     choice, calibration = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share), None
     if options.calibrate:
         choice, calibration = calibrated(chooser, choice, machine, options)
 
     rewritten = rewritten_by(graph, choice, options)
     return Analysed(
-        source=source, operators=operators, head=head, normalised=normalised, graph=graph, one_by_one=bool(one_by_one),
-        chooser=chooser, choice=choice, rewritten=rewritten, calibration=calibration,
+        source=source, operators=operators, origins=origins, head=head, normalised=normalised, graph=graph,
+        one_by_one=bool(one_by_one), chooser=chooser, choice=choice, rewritten=rewritten, calibration=calibration,
     )  # fmt: skip
 
 

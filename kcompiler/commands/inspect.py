@@ -14,14 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from kcompiler.commands import options
+from kcompiler.commands.inspect_nodes import node_table, where_it_ends
 from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.runtime.bundle.manifest import read_manifest
-from kcompiler.runtime.bundle.report import NodeReport, Report
+from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.errors import UsageError
-
-BAR = 12
-"""Length of a full bar, in characters."""
-HALF = 0.5
 
 
 @with_reading
@@ -107,68 +104,6 @@ def headline(report: Report) -> str:
         f"{incremental} of {len(report.nodes)} nodes incremental; predicted {compiled:.2f} ms a position where full inference "
         f"takes {full:.2f} ms: {report.predicted_speedup:.1f}x"
     )
-
-
-def node_table(report: Report) -> Table:
-    columns = (
-        "node",
-        "operator",
-        "runs",
-        "map",
-        "largest region",
-        "mean share",
-        "",
-        "MFLOP",
-        "recomputed",
-        "lowering, or why dense",
-    )
-    table = Table(*columns, box=None)
-    for node in report.nodes:
-        table.add_row(*_row(node))
-    return table
-
-
-def _row(node: NodeReport) -> tuple[str, ...]:
-    share = node.share if node.incremental else 1.0
-    return (
-        node.node,
-        node.operator,
-        "incremental" if node.incremental else "dense",
-        f"{node.map[0]} x {node.map[1]}" if node.map is not None else "",
-        f"{node.extent[0]} x {node.extent[1]}" if node.extent is not None else "all",
-        f"{node.share:.0%}",
-        "\u2588" * round(share * BAR) + "\u2591" * (BAR - round(share * BAR)),
-        f"{node.flops / 1e6:.1f}" if node.flops else "",
-        f"{node.flops * share / 1e6:.1f}" if node.flops else "",
-        _how(node) or node.reason,
-    )
-
-
-def _how(node: NodeReport) -> str:
-    """The lowering of an incremental node, and what is not as usual in how it is held."""
-    layout = node.layout if node.layout not in ("", "rows") else ""
-    parts = f"{node.microbatches} micro-batches" if node.microbatches > 1 else ""
-    cells = "copies the cells read" if node.copies else ""
-    return ", ".join(filter(None, (node.lowering, layout, cells, parts)))
-
-
-def where_it_ends(report: Report) -> str:
-    """Where regions exceed half of their map, where incremental inference ends, and why."""
-    lines = []
-    large = next((node for node in report.nodes if node.incremental and node.share > HALF), None)
-    if large is not None:
-        lines.append(f"from {large.node} ({large.operator}) on, regions cover more than half of their map")
-    reasons: dict[tuple[str, bool], list[str]] = {}
-    for node in report.nodes:
-        if not node.incremental and not node.follows:
-            reasons.setdefault((f"{node.operator}: {node.reason}", node.updated), []).append(node.node)
-    for (reason, updated), nodes in reasons.items():
-        more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-        if updated:
-            lines.append(f"incremental ends at {nodes[0]}{more}: {reason}")
-        else:
-            lines.append(f"dense from {nodes[0]}{more}: {reason}; full maps are made there, so that it stays exact")
-    return "\n".join(lines) or "incremental to the end"
 
 
 def redundancy_table(report: Report) -> Table:

@@ -35,8 +35,8 @@ def plan_table(tuned: Tuned, positions: int) -> Table:
     table = Table(title=f"images that keep SSIM {tuned.ssim:g}", title_justify="right", box=None)
     for column in ("plan", "positions", "seconds", f"of {chose} that chose", f"of {evidence.held_out} held out"):
         table.add_column(column, justify="left" if column == "plan" else "right")
-    for name, evaluated, seconds, kept in sorted(evidence.candidates, key=lambda candidate: candidate[2]):
-        table.add_row(name, f"{evaluated:.0f}", f"{seconds:.2f}", f"{kept:.0%}", f"{held_out.get(name, '')}")
+    for name, count, seconds, kept in sorted(evidence.candidates, key=lambda candidate: candidate[2]):
+        table.add_row(name, f"{count:.0f}", f"{seconds:.2f}", f"{kept:.0%}", f"{held_out.get(name, '')}")
     table.add_row("exact maps", f"{positions}", f"{evidence.exact_seconds:.2f}", "", "")
     taken, evaluated = f"taken: {described(tuned.plan)}", f"{evidence.evaluated * positions:.0f}"
     table.add_row(taken, evaluated, f"{evidence.seconds:.2f}", "", f"{evidence.kept}", style="bold")

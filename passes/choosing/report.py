@@ -12,6 +12,7 @@ from kcompiler.passes.choosing import costs
 from kcompiler.passes.choosing.choice import Choice
 from kcompiler.passes.plan import Decision, make_plan
 from kcompiler.passes.rewriting.rewrite import Rewritten
+from kcompiler.passes.source.origins import Origins
 from kcompiler.runtime.bundle.report import UPDATED, NodeReport, Redundancy, Report
 
 PATCHES = (4, 8, 16, 32, 64)
@@ -21,10 +22,11 @@ STRIDE = 4
 
 
 def make_report(
-    normalised: gs.Graph, graph: gs.Graph, choice: Choice, rewritten: Rewritten, source_operators: Mapping[str, int]
-) -> Report:
+    normalised: gs.Graph, graph: gs.Graph, choice: Choice, rewritten: Rewritten, source_operators: Mapping[str, int],
+    origins: Origins,
+) -> Report:  # fmt: skip
     """Describes ``rewritten``, emitted from ``graph`` by ``choice``; FLOPs and redundancy are those of ``normalised``."""
-    plan = choice.plan
+    plan, stems = choice.plan, origins.find(graph)
     nodes = zip(graph.nodes, plan.decisions, strict=True)
     weights = [tensor for tensor in normalised.tensors().values() if isinstance(tensor, gs.Constant) and tensor.dtype.kind == "f"]
     bound = make_plan(normalised, plan.patch)
@@ -46,7 +48,7 @@ def make_report(
         predicted_speedup=choice.full_seconds / choice.seconds,
         transform_error=choice.error,
         largest_error=None,
-        nodes=tuple(_node(node, decision, choice, rewritten) for node, decision in nodes),
+        nodes=tuple(_node(node, decision, choice, rewritten, stems[node.name]) for node, decision in nodes),
     )
 
 
@@ -65,7 +67,7 @@ def _operators(graph: gs.Graph) -> dict[str, int]:
     return dict(Counter(node.op for node in graph.nodes).most_common())
 
 
-def _node(node: gs.Node, decision: Decision, choice: Choice, rewritten: Rewritten) -> NodeReport:
+def _node(node: gs.Node, decision: Decision, choice: Choice, rewritten: Rewritten, source: str) -> NodeReport:
     output, layouts = node.outputs[0].name, choice.layouts
     region = choice.plan.regions.get(output)
     shape = node.outputs[0].shape
@@ -73,6 +75,7 @@ def _node(node: gs.Node, decision: Decision, choice: Choice, rewritten: Rewritte
     return NodeReport(
         node=node.name,
         operator=node.op,
+        source=source,
         incremental=decision.incremental,
         lowering=layouts.lowerings[node.name] if decision.incremental else "",
         layout=str(layouts.values[output]) if decision.incremental else "",

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from kcompiler.passes.source.external import external_files
-from kcompiler.passes.source.image_layout import Layout, Shape, find_layout, image_shape
+from kcompiler.passes.source.image_layout import Layout, Shape, find_layout, image_shape, layout_of, wanted_sizes
 from kcompiler.passes.source.single_image import add_batch
 from kcompiler.passes.source.source_inputs import IMAGE_AXES, Value, dims, find_inputs
 from kcompiler.runtime.arrays import AnyArray
@@ -25,8 +25,6 @@ from kcompiler.runtime.inference.sessions import Machine, open_session
 from kcompiler.runtime.inputs.elements import FLOAT32, Element, ElementName
 
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
-CHANNELS = (1, 3, 4)
-"""Channels of pictures: grey, RGB, RGB with alpha."""
 ELEMENTS: dict[int, ElementName] = {
     TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16",
     TensorProto.BOOL: "bool", TensorProto.UINT8: "uint8", TensorProto.INT8: "int8", TensorProto.UINT16: "uint16",
@@ -45,12 +43,13 @@ class Source:
         model: its proto, external weights left on disk.
         image: name of the image input.
         layout: of the image input, as requested; else "NHWC" if it reaches Transposes to NCHW through elementwise operators only,
-            as in TensorFlow's exports.
+            as in TensorFlow's exports; else by the sizes of its axes.
         shape: (channels, height, width) of the image in any layout.
         sha256: of the file and, after it, its external data files in order of name.
         element: element type of the image input.
         bound: values of other inputs, by name, that the model is compiled for.
         unread: zeros for inputs without readers, by name.
+        notes: what was decided for the user, for the report.
     """
 
     path: Path
@@ -62,6 +61,7 @@ class Source:
     element: Element = FLOAT32
     bound: Mapping[str, AnyArray] = field(default_factory=dict)
     unread: Mapping[str, AnyArray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -104,17 +104,19 @@ def load(
             f"{path}: node {random[0].name or random[0].output[0]} ({random[0].op_type}) is random, so that outputs differ "
             "from run to run; export the model in inference mode"
         )
-    known_layout = layout or find_layout(model.graph, image.name)
-    shape = image_shape(path, image, known_layout or "NCHW", input_shape)
-    if known_layout is None and shape[2] in CHANNELS and shape[0] not in CHANNELS:
-        raise ModelError(
-            f"{path}: image input {image.name} {dims(image)} may have its channels last, and nothing that reads it tells; "
-            "say which with --layout NHWC or --layout NCHW"
-        )
+    told = layout or find_layout(model.graph, image.name)
+    sizes = wanted_sizes(path, image, input_shape, (told or "NCHW")[1:])
+    known = told or layout_of(path, image, sizes)
     return Source(
-        path, model, image.name, known_layout or "NCHW", shape, _digest([path, *files]), Element(ELEMENTS[kind]), inputs.bound,
-        inputs.unread,
+        path, model, image.name, known, image_shape(path, image, known, sizes), _digest([path, *files]), Element(ELEMENTS[kind]),
+        inputs.bound, inputs.unread, () if known == told or known == "NCHW" else (_taken_as(image, known),),
     )  # fmt: skip
+
+
+def _taken_as(image: onnx.ValueInfoProto, layout: Layout) -> str:
+    return (
+        f"image input {image.name} {dims(image)} is taken as {layout}, by the size of its last axis; --layout NCHW says otherwise"
+    )
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -20,6 +20,8 @@ class NodeReport(Record):
 
     Attributes:
         node, operator: name and operator type in the normalised model.
+        source: name of the node of the file that it stems from, or of its first output if that node has none; empty if
+            normalisation made it, None if that is not known (bundles of earlier versions).
         incremental: whether only the region is recomputed.
         lowering: name of the lowering of an incremental node.
         layout: how the region of the output is held: rows in some order, or channels first.
@@ -36,6 +38,7 @@ class NodeReport(Record):
 
     node: str
     operator: str
+    source: str | None = None
     incremental: bool
     lowering: str
     layout: str = ""

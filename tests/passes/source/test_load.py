@@ -154,14 +154,66 @@ def test_layout_of_an_image_with_several_readers(tmp_path, readers, layout):
     ]
     outputs = [helper.make_empty_tensor_value_info(name) for name in names]
     path = write(tmp_path, [tensor("image", [1, 8, 9, 3])], [cells, *nodes], outputs)
-    if layout is not None:
-        assert load(path).layout == layout
-        return
-    refused(path, "may have its channels last.*--layout NHWC or --layout NCHW")
-    assert load(path, layout="NHWC").shape == (3, 8, 9)
+    source = load(path)
+    assert source.layout == (layout or "NHWC"), "its last axis tells where its readers do not"
+    assert [note.split("--")[0] for note in source.notes] == (
+        [] if layout else ["image input image [1, 8, 9, 3] is taken as NHWC, by the size of its last axis; "]
+    )
     assert load(path, layout="NCHW").shape == (8, 9, 3)
+    assert load(path, layout="NCHW").notes == load(path, layout="NHWC").notes == ()
     with pytest.raises(UsageError, match="layout is 'nhwc'"):
         load(path, layout="nhwc")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "given", "expected"),
+    [
+        (["n", 3, 8, 9], None, ("NCHW", (3, 8, 9))),
+        (["n", 1, 8, 9], None, ("NCHW", (1, 8, 9))),
+        (["n", 8, 9, 3], None, ("NHWC", (3, 8, 9))),
+        (["n", 8, 9, 1], None, ("NHWC", (1, 8, 9))),
+        ([8, 9, 3], None, ("NHWC", (3, 8, 9))),
+        (["n", "h", "w", 3], (8, 9, 3), ("NHWC", (3, 8, 9))),
+        (["n", "a", "b", "c"], (8, 9, 3), ("NHWC", (3, 8, 9))),
+        (["n", "a", "b", "c"], (3, 8, 9), ("NCHW", (3, 8, 9))),
+        (["n", 8, 9, 10], None, ("NCHW", (8, 9, 10))),
+        (["n", 4, 9, 4], None, ("NCHW", (4, 9, 4))),
+        (["n", 3, 9, 3], None, None),
+        (["n", 1, 9, 1], None, None),
+        (["n", 1, 9, 3], None, None),
+        (["n", 8, 9, 4], None, None),
+        (["n", 3, "h", "w"], (3, 9, 3), None),
+    ],
+)
+def test_layout_of_an_image_whose_readers_do_not_tell(tmp_path, sizes, given, expected):
+    path = write(tmp_path, [tensor("image", sizes)])
+    if expected is None:
+        refused(path, "may have its channels first or last.*--layout NHWC or --layout NCHW", input_shape=given)
+        return
+    source = load(path, given)
+    assert (source.layout, source.shape) == expected
+    assert len(source.notes) == (source.layout == "NHWC")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "example"),
+    [
+        (["n", 3, 48, "w"], "3,48,224"),
+        (["n", 3, "h", 192], "3,224,192"),
+        (["n", 1, "h", "w"], "1,224,224"),
+        (["n", "c", 48, 192], "3,48,192"),
+        (["n", "h", "w", 3], "224,224,3"),
+        (["n", "h", 192, 1], "224,192,1"),
+        (["n", "c", "h", "w"], "3,224,224"),
+    ],
+)
+def test_errors_about_sizes_fill_in_what_the_model_states(tmp_path, sizes, example):
+    path = write(tmp_path, [tensor("image", sizes)])
+    refused(path, f"open sizes .*, for example --input-shape {example}$")
+    if sizes[1:] != ["c", "h", "w"]:
+        wrong = tuple(size + 1 if isinstance(size, int) else 7 for size in sizes[1:])
+        layout = "NHWC" if example.endswith((",3", ",1")) else "NCHW"
+        refused(path, f"for example --input-shape {example}$", input_shape=wrong, layout=layout)
 
 
 @pytest.mark.parametrize("place", ["attribute", "body"])
