@@ -54,12 +54,12 @@ def render(picture: ByteArray, layer: Layer, words: Words, style: Style) -> Imag
     canvas = FigureCanvasAgg(figure)
     write(figure, head, margin, margin, total)
     top = round(head.height + 2 * margin)
-    axes = figure.add_axes(_place(top + round((body - size[0]) / 2), round(margin), *size, total))
-    _draw(axes, painted(picture, layer, surface, style), layer, surface, style, scale)
+    corner = top + round((body - size[0]) / 2), round(margin)
+    _draw(figure.add_axes(_place(*corner, *size, total)), layer, surface, style, scale)
     bar_left = round(margin + size[1] + margin)
     _bar(figure, _place(top, bar_left, round(body), round(14 * scale), total), layer, words.bar, style, scale)
     write(figure, foot, margin, top + body + margin, total)
-    return _pixels(canvas)
+    return _over(painted(picture, layer, surface, style), corner, canvas)
 
 
 def overlaid(picture: ByteArray, layer: Layer, style: Style, size: tuple[int, int]) -> tuple[Image.Image, tuple[str, ...]]:
@@ -75,8 +75,8 @@ def overlaid(picture: ByteArray, layer: Layer, style: Style, size: tuple[int, in
     surface, scale = layer.surface(size), max(max(size) / COMFORTABLE, 1.0)
     figure = Figure(figsize=(size[1] / DPI, size[0] / DPI), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
-    _draw(figure.add_axes((0, 0, 1, 1)), painted(picture, layer, surface, style), layer, surface, style, scale)
-    return _pixels(canvas), joined(_seen_notes(layer, surface))
+    _draw(figure.add_axes((0, 0, 1, 1)), layer, surface, style, scale)
+    return _over(painted(picture, layer, surface, style), (0, 0), canvas), joined(_seen_notes(layer, surface))
 
 
 def shades(low: float, high: float, style: Style) -> ByteArray:
@@ -85,13 +85,19 @@ def shades(low: float, high: float, style: Style) -> ByteArray:
 
     strongest = max(-low, high)
     colours = mpl.colormaps[style.colours](np.linspace(high / strongest / 2 + 0.5, low / strongest / 2 + 0.5, 256))
-    return np.rint(255 * np.asarray(colours)[:, None, :3]).astype(np.uint8)
+    rounded: ByteArray = np.rint(255 * colours[:, None, :3]).astype(np.uint8)
+    return rounded
 
 
-def _pixels(canvas: FigureCanvasAgg) -> Image.Image:
+def _over(pixels: ByteArray, corner: tuple[int, int], canvas: FigureCanvasAgg) -> Image.Image:
+    """The canvas's drawing over ``pixels``, whose corner lies at (top, left), on white; pixels stay what they are."""
+    canvas.figure.patch.set_alpha(0)
     drawing = io.BytesIO()
     canvas.print_raw(drawing)  # type: ignore[no-untyped-call]
-    return Image.frombytes("RGBA", canvas.get_width_height(), drawing.getvalue()).convert("RGB")
+    drawn = Image.frombytes("RGBA", canvas.get_width_height(), drawing.getvalue())
+    below = Image.new("RGBA", drawn.size, "white")
+    below.paste(Image.fromarray(pixels), corner[::-1])
+    return Image.alpha_composite(below, drawn).convert("RGB")
 
 
 def _seen_notes(layer: Layer, surface: FloatArray) -> list[str]:
@@ -111,10 +117,9 @@ def _place(top: int, left: int, height: int, width: int, total: tuple[int, int])
     return left / total[1], 1 - (top + height) / total[0], width / total[1], height / total[0]
 
 
-def _draw(axes: Axes, pixels: ByteArray, layer: Layer, surface: FloatArray, style: Style, scale: float) -> None:
-    """The pixels, hatches where the model did not see, crosses, and the outline."""
+def _draw(axes: Axes, layer: Layer, surface: FloatArray, style: Style, scale: float) -> None:
+    """What lies over the pixels: hatches where the model did not see, crosses, where patches end, and the outline."""
     height, width = surface.shape
-    axes.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
