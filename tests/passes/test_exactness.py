@@ -20,12 +20,13 @@ PATCHES = [(1, 1), (5, 5), (4, 7)]
 IMAGES = [(20, 20), (17, 24)]
 
 
-@pytest.mark.parametrize(("extents", "device"), [("tight", "cuda"), ("static", "cpu")])
+@pytest.mark.parametrize("extents", ["tight", "static"])
 @pytest.mark.parametrize("image", IMAGES, ids=str)
 @pytest.mark.parametrize("patch", PATCHES, ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_position_equals_the_source_file(name, patch, image, extents, device, tmp_path):
+def test_every_position_equals_the_source_file(name, patch, image, extents, tmp_path):
     model = save(name, tmp_path / "model.onnx", *image)
+    device = "cuda" if (extents, image) == ("tight", IMAGES[-1]) and patch != (1, 1) else "cpu"
     assert_exact_everywhere(model, Options(patch=patch, extents=extents, dense_share=NEVER_DENSE, device=device))
 
 
