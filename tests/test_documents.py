@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -125,11 +126,25 @@ def run_all(commands: list[str], folder: Path) -> None:
         words = arguments(command)
         if "--provider cuda" in command:
             continue  # tests/fake_cuda runs it
+        if words[0] == "serve":
+            run_server([word for word in words if word != "--open"], folder)
+            continue
         code = "from kcompiler.cli import main; main()"
         done = subprocess.run(
             [sys.executable, "-P", "-c", code, *words], cwd=folder, capture_output=True, text=True, timeout=SECONDS
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def run_server(words: list[str], folder: Path) -> None:
+    """Runs the command until it tells its address, and ends it as Ctrl-C does."""
+    code = "from kcompiler.cli import main; main()"
+    command = [sys.executable, "-u", "-P", "-c", code, *words, "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as served:
+        told = served.stdout.readline()
+        served.send_signal(signal.SIGINT)
+        rest, _ = served.communicate(timeout=SECONDS)
+    assert served.returncode == 0, f"{words}\n{told}{rest}"
 
 
 def test_commands_of_the_readme_run(tmp_path):

@@ -72,11 +72,11 @@ def serve(explainer: Explainer, port: int, told: Callable[[str], None]) -> None:
     with open_port(port) as opened, tempfile.TemporaryDirectory(prefix="kcompiler-serve-") as folder:
         service = Service(explainer, Path(folder))
         server = server_of(service, opened, token)
-        earlier = {name: signal.signal(name, lambda *_: None) for name in (signal.SIGINT, signal.SIGTERM)}
+        earlier = {name: signal.signal(name, server.handle_exit) for name in (signal.SIGINT, signal.SIGTERM)}
         opened.listen()  # a browser that comes from here on waits, instead of finding nobody
         told(f"http://{LOOPBACK}:{opened.getsockname()[1]}/#{token}")
         try:
-            server.run(sockets=[opened])  # raises the signals that ended it again, once it has ended
+            server.run(sockets=[opened])  # has handlers of its own, and raises again, at its end, the signals that ended it
         finally:
             for name, handler in earlier.items():
                 signal.signal(name, handler)
