@@ -163,12 +163,13 @@ def _scheduled(manifest: Manifest, variant: Variant, plan: SamplingPlan, setting
     grid = make_grid(manifest.shape[1:], manifest.patch, settings.stride, settings.region, settings.edges)
     size, extents = min(variant.batch, manifest.largest_batch), extents_of(variant, manifest.patch)
     if plan.everything:
-        return Scheduled(grid, schedule(grid.positions, extents, size))
+        return Scheduled(grid, schedule(grid.positions, extents, size), least=variant.microbatches)
     coarse = Coarse.of(grid.shape, plan.step, plan.share)
     others = np.setdiff1d(np.arange(len(grid.positions)), coarse.cells)
     order = [others[part] for part in schedule(grid.positions[others], extents, size)]
     parts = [coarse.cells[part] for part in schedule(grid.positions[coarse.cells], extents, size)]
-    return Scheduled(grid, parts, Refinement(coarse, np.concatenate([np.empty(0, np.int64), *order]), size))
+    refinement = Refinement(coarse, np.concatenate([np.empty(0, np.int64), *order]), size)
+    return Scheduled(grid, parts, refinement, least=variant.microbatches)
 
 
 def _tested(exported: Exported, folder: Path) -> TestVector:

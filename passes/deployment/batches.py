@@ -49,11 +49,14 @@ class Scheduled:
         grid: all positions.
         parts: cells of the grid, batch by batch: all of them, or those of the first round of a drill-down.
         refinement: the second round of a drill-down; None where ``parts`` are all cells.
+        least: positions that the incremental model is given at the least, so that none of its micro-batches is empty: WebGPU's
+            convolution fails on no regions.
     """
 
     grid: Grid
     parts: Sequence[IntArray]
     refinement: Refinement | None = None
+    least: int = 1
 
     @property
     def cells(self) -> int:
@@ -94,6 +97,17 @@ class Scheduled:
         if self.refinement is None:
             return planned
         return body("Concat", planned, self._refined(body, batch, scores, self.refinement), axis=0)
+
+    def filled(self, body: Builder, slots: str) -> str:
+        """Emits ``slots`` (int64 [n], n >= 1), the last of them repeated until there are :attr:`least`.
+
+        Not another position, whose regions might be larger: all regions of a batch are computed at the largest extent.
+        """
+        if self.least == 1:
+            return slots
+        count = body("Squeeze", body("Shape", slots))
+        numbers = body("Range", body.constant(0), body("Max", count, body.constant(self.least)), body.constant(1))
+        return body("Gather", slots, body("Min", numbers, body("Sub", count, body.constant(1))), axis=0)
 
     def _refined(self, body: Builder, batch: str, scores: str, refinement: Refinement) -> str:
         """Emits the slots of a batch of the second round; none in the first round.

@@ -81,10 +81,10 @@ def batch_loop(
     number, *before = (f"{BODY}{name}/in" for name in ("number", "going", "target", "uncovered", "scores"))
     body = Builder(f"{BODY}map/")
     slots = scheduled.evaluated(body, number, first, before[-1])
-    body("Gather", body.constant(scheduled.positions), slots, axis=0, name=f"{BODY}{POSITIONS}")
+    body("Gather", body.constant(scheduled.positions), scheduled.filled(body, slots), axis=0, name=f"{BODY}{POSITIONS}")
     body("Gather", fills, body("Min", number, body.constant(1)), axis=0, name=f"{BODY}{FILL}")
     ahead = len(body.nodes)
-    after = _results(body, scored, number, slots, before)
+    after = _results(body, scored, number, slots, before, filled=scheduled.least > 1)
 
     states = [_States(names, scored.classes, scheduled.slots).values for names in (before, after)]
     inside = helper.make_graph(
@@ -104,8 +104,11 @@ def batch_loop(
     return outer.nodes, [*outer.initializers, *moved], incremental
 
 
-def _results(body: Builder, scored: Scored, number: str, slots: str, before: Sequence[str]) -> list[str]:
-    """From the outputs of the incremental model to the states after an iteration."""
+def _results(body: Builder, scored: Scored, number: str, slots: str, before: Sequence[str], *, filled: bool) -> list[str]:
+    """From the outputs of the incremental model to the states after an iteration.
+
+    Where the batch is ``filled``, there may be outputs of more positions than ``slots``; those of the slots come first.
+    """
     going, target, uncovered, scores = before
     outputs = f"{BODY}{scored.output}"
     if scored.rest_of is not None:
@@ -114,6 +117,8 @@ def _results(body: Builder, scored: Scored, number: str, slots: str, before: Seq
     largest = body("ArgMax", head, axis=1, keepdims=0)
     chosen = body("Where", body("Less", target, body.constant(0)), largest, target)
     column = body("Reshape", body("Gather", outputs, chosen, axis=1), body.constant([-1]))
+    if filled:
+        column = body.part(column, body.constant(0), body("Squeeze", body("Shape", slots)))
     first = body("Equal", number, body.constant(0))
     return [
         body("Identity", going),

@@ -17,32 +17,17 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.lowering.operand import MicroBatch
 
-PADDED = "at least one a micro-batch"
-"""Name of the batch axis behind :func:`at_least`, by which ONNX Runtime can tell that maps are of one size."""
-
 
 def batch_size(emit: Emitter, positions: gs.Tensor) -> gs.Variable:
     """The number of ``positions`` (int64 [batch, 2]): int64 [1]."""
     return emit("Slice", emit("Shape", positions), emit.int64([0]), emit.int64([1]))
 
 
-def at_least(emit: Emitter, positions: gs.Tensor, count: int) -> gs.Variable:
-    """``positions`` (int64 [batch, 2]), the last of them repeated until there are ``count``.
-
-    So that no micro-batch is empty: WebGPU's convolution fails on no regions.
-    """
-    size = emit("Max", batch_size(emit, positions), emit.int64([count]))
-    ramp = emit("Range", emit.int64(0), emit("Squeeze", size), emit.int64(1))
-    last = emit("Sub", batch_size(emit, positions), emit.int64([1]))
-    padded = emit("Gather", positions, emit("Min", ramp, last), axis=0)
-    padded.dtype, padded.shape = np.dtype(np.int64), [PADDED, 2]
-    return padded
-
-
 def microbatches(emit: Emitter, positions: gs.Tensor, count: int) -> list[MicroBatch]:
     """``count`` micro-batches of the batch of ``positions`` (int64 [batch, 2]), as equal as can be.
 
-    None is empty where there are at least ``count`` positions.
+    Some are empty where there are fewer than ``count`` positions. WebGPU's convolution fails on these, so map models fill their
+    batches (``deployment/batches.py``). Elsewhere an empty one takes less than repeated positions would.
     """
     sizes = emit("Div", emit("Add", batch_size(emit, positions), emit.int64(np.arange(count))), emit.int64([count]))
     return [MicroBatch(part, sizes, count) for part in range(count)]

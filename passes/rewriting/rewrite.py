@@ -26,7 +26,7 @@ from kcompiler.passes.plan import Plan
 from kcompiler.passes.regions.geometry import Window
 from kcompiler.passes.regions.region import Region
 from kcompiler.passes.rewriting.baseline import table_shape, table_type
-from kcompiler.passes.rewriting.microbatch import at_least, batch_size, join_at_once, joined, microbatches
+from kcompiler.passes.rewriting.microbatch import batch_size, join_at_once, joined, microbatches
 from kcompiler.runtime.bundle.manifest import COLUMNS, FILL, POSITIONS, ROWS, TABLE
 
 
@@ -49,9 +49,7 @@ class Rewritten:
 class _Rewriter:
     def __init__(self, source: gs.Graph, plan: Plan, extents: str, layouts: Layouts, emit: Emitter) -> None:
         self.source, self.plan, self.layouts, self.emit = source, plan, layouts, emit
-        self.requested = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
-        parts = max((chain.count for chain in layouts.microbatches.values()), default=0)
-        self.positions = at_least(self.emit, self.requested, parts) if parts else self.requested
+        self.positions = self.emit.input(POSITIONS, np.int64, [source.inputs[0].shape[0], 2])
         self.positions_y = self.emit("Gather", self.positions, self.emit.int64(0), axis=1)
         self.positions_x = self.emit("Gather", self.positions, self.emit.int64(1), axis=1)
         image, by_class = plan.regions[plan.image], extents == "classes"
@@ -80,7 +78,7 @@ class _Rewriter:
                 self._lower(node)
         graph = self.emit.graph
         for output in self.source.outputs:
-            value = self._requested(self._full(output))
+            value = self._full(output)
             value.dtype = output.dtype
             value.name = output.name
             value.shape = output.shape
@@ -88,13 +86,6 @@ class _Rewriter:
         join_at_once(self.joined)
         self._finish()
         return Rewritten(graph, tuple(self.tables), frozenset(self.heads))
-
-    def _requested(self, output: gs.Tensor) -> gs.Tensor:
-        """``output`` of the requested positions, without what fills the micro-batches."""
-        if self.positions is self.requested:
-            return output
-        output.name = self.emit.fresh(f"{output.name}/padded")
-        return self.emit("Slice", output, self.emit.int64([0]), batch_size(self.emit, self.requested), self.emit.int64([0]))
 
     def run_whole(self) -> Rewritten:
         """Completes a copy of the whole source as the graph under construction: its image input becomes the covered image."""

@@ -61,6 +61,9 @@ class Variant(Record):
         index: file name of the model that computes indices from positions; None where the incremental model does that itself.
         classes: the extents that batches may have, in shapes that are known before; empty if each batch has those that its
             positions need.
+        microbatches: largest number of micro-batches that a part of the model runs a batch in. A driver for a runtime whose
+            convolutions fail on no regions gives it batches of as many positions. 1 in bundles of earlier versions, whose models
+            see to that themselves.
         tf32: whether float32 products may round their operands to TF32 (10 bits of mantissa), on devices that have it.
     """
 
@@ -82,6 +85,7 @@ class Variant(Record):
     device: DeviceName = "cpu"
     index: str | None = None
     classes: tuple[ExtentClass, ...] = ()
+    microbatches: Positive = 1
     tf32: bool = False
 
     @property

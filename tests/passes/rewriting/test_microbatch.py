@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
 from everywhere import assert_exact_everywhere
+from map_models import FILL, exported, run
 from networks import Builder
 from source_file import NEVER_DENSE
 
@@ -18,8 +19,10 @@ from kcompiler.options import Options
 from kcompiler.passes import assumed
 from kcompiler.passes.choosing import layouts
 from kcompiler.passes.graphs.emit import Emitter
-from kcompiler.passes.rewriting.microbatch import at_least, microbatches
+from kcompiler.passes.rewriting.microbatch import microbatches
 from kcompiler.pipeline import compile_file
+from kcompiler.runtime.bundle.manifest import read_manifest
+from kcompiler.runtime.bundle.plans import SamplingPlan
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.measuring.check import random_image, sample_positions
 
@@ -115,19 +118,30 @@ def test_depthwise_convolutions_that_often_miss_the_patch(tmp_path):
 
 
 @pytest.mark.parametrize("count", [4, 8, 16])
-def test_no_microbatch_is_empty(count):
-    """WebGPU's convolution fails on no regions. Of fewer positions than micro-batches, the last is repeated."""
+def test_microbatches_are_as_equal_as_can_be_and_of_no_more_than_there_is(count):
+    """Nothing is repeated to fill them: a single position is computed once."""
     emit = Emitter(gs.Graph(opset=20))
     asked = emit.input("positions", np.int64, ["batch", 2])
-    padded = at_least(emit, asked, count)
-    emit.graph.outputs = [padded, microbatches(emit, padded, count)[0].sizes]
-    emit.graph.outputs[1].dtype = np.dtype(np.int64)
+    emit.graph.outputs = [microbatches(emit, asked, count)[0].sizes]
+    emit.graph.outputs[0].dtype = np.dtype(np.int64)
     model = gs.export_onnx(emit.graph.cleanup().toposort(), do_type_check=False, ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for number in range(1, 40):
-        positions = np.random.default_rng(number).integers(-9, 99, (number, 2))
-        found, sizes = session.run(None, {"positions": positions})
-        np.testing.assert_array_equal(found, np.concatenate([positions, positions[-1:].repeat(max(0, count - number), 0)]))
-        assert (len(sizes), sizes.sum()) == (count, len(found))
-        assert sizes.min() >= 1
+        (sizes,) = session.run(None, {"positions": np.zeros((number, 2), np.int64)})
+        assert (len(sizes), sizes.sum()) == (count, number)
         assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize("drill_down", [None, (4, 0.3)])
+def test_map_models_fill_micro_batches_and_have_the_bits_of_the_driver(tmp_path, small_cache, drill_down):
+    """The batches of a map model, its first one of the uncovered image alone, have a position for each micro-batch or more."""
+    bundle = compiled(network(), tmp_path).save(tmp_path / "model.kc")
+    assert read_manifest(bundle).exact.microbatches == 16
+    opened, card, explainer = exported(bundle, stride=3, drill_down=drill_down)
+    image = random_image((3, *SIZE), 1)
+    plan = SamplingPlan() if drill_down is None else SamplingPlan(method="drill-down", step=drill_down[0], share=drill_down[1])
+    expected = explainer.explain(image, stride=3, fill=FILL, quality=plan)
+    known = None if drill_down is None else np.full(expected.scores.shape, np.nan, np.float32)
+    found = run(opened, image, batches=(0, len(card.batches)), known=known)
+    np.testing.assert_array_equal(found["map"], expected.scores)
+    assert int(found["class"][0]) == expected.target

@@ -86,8 +86,10 @@ def test_manifests_without_a_format_are_damaged(edited):
 def without_later_fields(content):
     """As the format's first manifests were: without the fields that were added since, which have defaults."""
     for node in content["report"]["nodes"]:
-        for name in ("layout", "copies", "microbatches", "follows", "updated"):
+        for name in ("layout", "copies", "microbatches", "follows", "updated", "source"):
             del node[name]
+    for variant in content["variants"]:
+        del variant["microbatches"]
     del content["report"]["notes"]
 
 
@@ -95,6 +97,7 @@ def test_manifests_without_fields_that_came_later_are_read(edited, original):
     path = edited(without_later_fields)
     node = read_manifest(path).report.nodes[0]
     assert (node.layout, node.copies, node.microbatches, node.follows, node.updated) == ("", False, 1, "", False)
+    assert node.source is None
     image = np.random.default_rng(0).standard_normal((3, 20, 20), dtype=np.float32)
     found, expected = (kcompiler.load(bundle).outputs(image, [[0, 0], [5, 7]]) for bundle in (path, original))
     assert np.array_equal(found, expected)
