@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -13,8 +14,9 @@ from kcompiler.commands.explaining import Call, saved_stems
 from kcompiler.commands.folder import Failure
 from kcompiler.commands.pictures import Job
 from kcompiler.runtime.bundle.files import replace_files
+from kcompiler.runtime.inputs.view import View
 from kcompiler.runtime.maps.heatmap import HeatMap
-from kcompiler.runtime.maps.page import Shown, page
+from kcompiler.runtime.maps.page import Row, Shown, page
 
 Details = Mapping[str, object]
 
@@ -24,11 +26,11 @@ def write_report(path: Path, call: Call, jobs: Sequence[Job], failures: Sequence
     failed = {failure.picture for failure in failures}
     done = [job for job in jobs if str(job.path) not in failed]
     names = _names(done)
-    maps = [(job, names[job], stem) for job in done for stem in saved_stems(job, call.top)]
-    rows = [_shown(call, *each).row for each in maps]
+    maps = [_Map(call, job, names[job], job.folder / f"{stem}.json") for job in done for stem in saved_stems(job, call.top)]
+    rows = [each.row for each in maps]
     title = f"Occlusion maps of {call.explainer.manifest.model}" if len(rows) != 1 else f"{rows[0].name}: {rows[0].label}"
     listed = [asdict(failure) for failure in failures]
-    parts = page(title, rows, (_shown(call, *each) for each in maps), call.style, listed)
+    parts = page(title, rows, (each.shown for each in maps), call.style, listed)
     replace_files(path.parent, {path.name: "".join(parts).encode()}, force=True)
     typer.echo(f"{path}: {len(rows)} maps")
 
@@ -39,11 +41,37 @@ def _names(jobs: Sequence[Job]) -> dict[Job, str]:
     return {job: job.path.as_posix() if several else job.path.name for job in jobs}
 
 
-def _shown(call: Call, job: Job, name: str, stem: str) -> Shown:
-    record_file = job.folder / f"{stem}.json"
-    heat_map, read = HeatMap.load(record_file), call.read(job)
-    record = json.loads(record_file.read_text(encoding="utf-8"))
-    return heat_map.in_report(name, read.picture, read.view, _details(record))
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """A map that was written.
+
+    Attributes:
+        job: the picture; ``name`` is what the page calls it.
+        file: the record.
+    """
+
+    call: Call
+    job: Job
+    name: str
+    file: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def row(self) -> Row:
+        """Its line in the index, for which no picture is read."""
+        if (kept := self.record.get("view")) is None:
+            return self.shown.row
+        view = View(**{name: tuple(values) for name, values in kept.items()})
+        return HeatMap.load(self.file).in_report(self.name, None, view).row
+
+    @property
+    def shown(self) -> Shown:
+        read = self.call.read(self.job)
+        return HeatMap.load(self.file).in_report(self.name, read.picture, read.view, _details(self.record))
 
 
 def _details(record: Mapping[str, object]) -> Details:

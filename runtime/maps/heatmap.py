@@ -13,6 +13,7 @@ from PIL import Image
 
 from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.plans import EVERYTHING, SamplingPlan
+from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.exactness.compare import OUTPUT_SHARE
 from kcompiler.runtime.inputs.view import View
 from kcompiler.runtime.maps import wording
@@ -102,7 +103,13 @@ class HeatMap:
         return render(shown, self.layer(view), self.words, style)
 
     def layer(self, view: View) -> Layer:
-        """What is drawn over a picture that is seen by ``view``."""
+        """What is drawn over a picture that is seen by ``view``.
+
+        Raises:
+            UsageError: the view is of another image.
+        """
+        if view.model != self.image:
+            raise UsageError(f"view is of an image of {list(view.model)} pixels, expected the map's {list(self.image)}")
         crossed = self.sampled & ~np.isfinite(self.drop)
         return Layer(self.drop, self.ys, self.xs, self.patch, view, crossed, self.rounding)
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colorbar import Colorbar
 
 from kcompiler.runtime.bundle.plans import SamplingPlan
-from kcompiler.runtime.errors import ImageError
+from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.inputs.view import View
 from kcompiler.runtime.maps.answer import Answer, Output
 from kcompiler.runtime.maps.heatmap import HeatMap
@@ -104,3 +104,8 @@ def test_a_map_within_the_rounding_of_its_head_is_flat(size, flat, score):
     moved = 2.0 * size * np.linspace(-1, 1, 12).reshape(3, 4).astype(np.float32)
     one = replace(part, score=score, scores=moved if score == "drop" else np.float32(1.5) + moved, sampled=part.sampled | True)
     assert one.layer(View.whole(one.image)).flat is flat
+
+
+def test_views_of_another_image_are_refused():
+    with pytest.raises(UsageError, match=r"an image of \[20, 20\] pixels, expected the map's \[20, 24\]"):
+        heat_map().overlay(np.zeros((20, 20), np.uint8), view=View.whole((20, 20)))
