@@ -91,9 +91,9 @@ def test_pictures_that_settings_do_not_fit_are_listed(bundle, scans, tmp_path):
 def test_the_next_picture_is_read_by_a_thread_while_one_is_explained(bundle, scans, tmp_path, monkeypatch):
     read, threads = explaining.read_shown, {}
 
-    def watched(explainer, path):
+    def watched(explainer, path, *selection):
         threads[path] = threading.current_thread() is threading.main_thread()
-        return read(explainer, path)
+        return read(explainer, path, *selection)
 
     monkeypatch.setattr(explaining, "read_shown", watched)
     explain(bundle, scans, "-o", tmp_path / "maps", code=1)
