@@ -17,6 +17,8 @@ from kcompiler.runtime.inputs.selection import Wanted, planes_of
 from kcompiler.runtime.inputs.windows import windowed
 
 DEFAULT_AXIS = 2
+LARGEST_RATIO = 1032
+"""Bytes that gzip can make of one."""
 
 
 def read_nifti(path: Path, wanted: Wanted) -> list[FloatArray]:
@@ -40,7 +42,7 @@ def _place(volume: Any, wanted: Wanted, path: Path) -> tuple[slice | int, ...]:
     shape, kind = tuple(volume.shape), volume.get_data_dtype()
     if kind.kind not in "uif" or not 2 <= len(shape) <= 4:
         raise ImageError(f"{path}: is an array {list(shape)} of {kind}, expected numbers of 2 to 4 axes")
-    check_size(path, (*shape, kind.itemsize), LARGEST_VOLUME, "bytes")
+    check_size(path, (*shape, kind.itemsize), min(LARGEST_VOLUME, LARGEST_RATIO * path.stat().st_size), "bytes")
     spatial, times = (*shape, 1)[:3], (*shape, 1, 1)[3]
     axis = DEFAULT_AXIS if wanted.selection.axis is None else wanted.selection.axis
     check_size(path, [size for number, size in enumerate(spatial) if number != axis])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,11 @@ def test_what_cannot_be_shown(tmp_path):
     (tmp_path / "cut.nii").write_bytes(whole[:400])
     with pytest.raises(ImageError, match=r"cut\.nii: not a readable"):
         read(tmp_path / "cut.nii")
+    bomb = bytearray(whole)
+    bomb[42:48] = np.array([1000, 1000, 1000], "<i2").tobytes()
+    (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(bytes(bomb)))
+    with pytest.raises(ImageError, match="1000 x 1000 x 1000 x 2 bytes"):
+        read(tmp_path / "bomb.nii.gz")
     huge = bytearray(whole)
     huge[42:48] = np.array([32767] * 3, "<i2").tobytes()
     (tmp_path / "huge.nii").write_bytes(bytes(huge))
