@@ -14,7 +14,7 @@ SUFFIXES = (".npy", ".png", ".json")
 """Of the results of a picture."""
 PICTURES = frozenset(
     (
-        ".npy", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp",
+        ".npy", ".npz", ".dcm", ".dicom", ".nii", ".gz", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp",
         ".avif", ".pgm", ".ppm", ".pbm", ".pnm", ".tga",
     )
 )  # fmt: skip

@@ -16,6 +16,7 @@ import typer
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.input_files import read_input
+from kcompiler.commands.pictures import PICTURES
 from kcompiler.commands.request import fill_record, model_record, parse_fill, parse_target
 from kcompiler.commands.tune_progress import progress
 from kcompiler.commands.tune_report import print_tuned, summary
@@ -26,8 +27,6 @@ from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.sampling.tuned import check_budget
 from kcompiler.runtime.tuning.trials import Goal, Sample
 from kcompiler.runtime.tuning.tuner import check_images, tune
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 
 
 def tune_bundle(
@@ -78,7 +77,7 @@ def tune_bundle(
 def _image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: is no folder; expected one with calibration images")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.is_file())
 
 
 class Samples(Sequence[Sample]):
