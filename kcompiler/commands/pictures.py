@@ -14,8 +14,8 @@ SUFFIXES = (".npy", ".png", ".json")
 """Of the results of a picture."""
 PICTURES = frozenset(
     (
-        ".npy", ".npz", ".dcm", ".dicom", ".nii", ".gz", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp",
-        ".avif", ".pgm", ".ppm", ".pbm", ".pnm", ".tga",
+        ".avif", ".bmp", ".dcm", ".dib", ".dicom", ".gif", ".gz", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".nii", ".npy",
+        ".npz", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
     )
 )  # fmt: skip
 """Suffixes of the files in folders that are taken for pictures."""
