@@ -14,8 +14,8 @@ SUFFIXES = (".npy", ".png", ".json")
 """Of the results of a picture."""
 PICTURES = frozenset(
     (
-        ".avif", ".bmp", ".dcm", ".dib", ".dicom", ".gif", ".gz", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".nii", ".npy",
-        ".npz", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+        ".avif", ".bmp", ".dcm", ".dib", ".dicom", ".gif", ".gz", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".nii",
+        ".npy", ".npz", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
     )
 )  # fmt: skip
 """Suffixes of the files in folders that are taken for pictures."""
