@@ -15,6 +15,8 @@ BAR = 12
 HALF = 0.5
 NAME = 44
 """Characters of a node's name that fit into the table."""
+REASON = 30
+"""Least width of the column of reasons, which wrap."""
 LISTED = 3
 """Operators that a group of nodes is described by."""
 COLUMNS = ("node", "operator", "runs", "map", "largest region", "mean share", "", "MFLOP", "recomputed", "lowering, or why dense")
@@ -23,8 +25,8 @@ COLUMNS = ("node", "operator", "runs", "map", "largest region", "mean share", ""
 def node_table(report: Report) -> Table:
     """A row a node of the file; nodes that are dense for one reason after another share a row."""
     table = Table(*COLUMNS, box=None)
-    for column in table.columns[:2]:
-        column.no_wrap = True
+    table.columns[0].no_wrap = True
+    table.columns[-1].min_width = REASON
     for nodes in _grouped([node for node in report.nodes if node.source != ""]):
         table.add_row(*(_row(nodes[0]) if len(nodes) == 1 else _row_of_group(nodes)))
     return table
