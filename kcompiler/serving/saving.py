@@ -32,7 +32,16 @@ def archive(explainer: Explainer, maps: Sequence[Made]) -> bytes:
         for number, made in enumerate(maps):
             settings = settings_record(explainer.manifest, made.request, made.subject.path)
             name = f"{made.subject.path.stem}{'.box' if number else ''}"
-            details = {"settings": settings, "machine": machine_record(explainer)}
-            for path in made.heat_map.save(Path(folder), name, picture=made.subject.pixels, details=details):
+            details = {"settings": settings, "machine": machine_record(explainer), "region": _regions(made)}
+            subject = made.subject
+            for path in made.heat_map.save(Path(folder), name, picture=subject.source, view=subject.view, details=details):
                 packed.write(path, path.name, zipfile.ZIP_DEFLATED)
     return result.getvalue()
+
+
+def _regions(made: Made) -> dict[str, object] | None:
+    """The region in the picture's pixels and in the model's, as ``explain`` records it."""
+    if made.request.region is None:
+        return None
+    box = made.subject.view.box_in_picture(made.request.region)
+    return {"picture": [round(edge) for edge in box], "model": list(made.request.region)}

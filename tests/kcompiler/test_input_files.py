@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import kcompiler
 from kcompiler.cli import app
-from kcompiler.commands.input_files import read_pair, selected
+from kcompiler.commands.input_files import read_shown, selected
 from kcompiler.runtime.inputs.selection import Selection
 
 pydicom = pytest.importorskip("pydicom")
@@ -76,12 +76,12 @@ def test_arrays_are_preprocessed_images_or_pixels(bundle, tmp_path):
         with (tmp_path / name).open("wb") as stream:
             (np.savez if name[2:].lower() == "npz" else np.save)(stream, array)
         expected = image if array is image else explainer.read_image(tmp_path / name).tensor
-        np.testing.assert_array_equal(read_pair(explainer, tmp_path / name)[0], expected)
+        np.testing.assert_array_equal(read_shown(explainer, tmp_path / name).tensor, expected)
     np.save(tmp_path / "e.npy", image[:, :, 1:])
     with pytest.raises(kcompiler.ImageError, match="has shape"):
-        read_pair(explainer, tmp_path / "e.npy")
+        read_shown(explainer, tmp_path / "e.npy")
     with pytest.raises(kcompiler.UsageError, match="leave out --window, --frame"):
-        read_pair(explainer, tmp_path / "A.NPY", Selection(frame=0))
+        read_shown(explainer, tmp_path / "A.NPY", Selection(frame=0))
 
 
 def test_options_that_are_no_selection():
