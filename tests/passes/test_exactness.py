@@ -83,7 +83,7 @@ def test_reading_a_small_part_of_a_map_is_exact(name, tmp_path, monkeypatch):
     """As of maps that are large beside the regions, which tiny networks have none of."""
     monkeypatch.setattr(assumed, "COPIES", 0)
     model = save(name, tmp_path / "model.onnx", 20, 24)
-    assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, convolution="direct", device="cuda"))
+    assert_exact_everywhere(model, Options(patch=(4, 6), dense_share=NEVER_DENSE, convolution="direct"))
 
 
 def test_tiles_of_a_small_part_of_a_map_are_exact(tmp_path, monkeypatch):
