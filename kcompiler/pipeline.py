@@ -8,7 +8,7 @@
     plan         which nodes are incremental, which are dense and why                      passes/plan.py
     choose       the fastest lowering of each node, layouts of regions, the dense tail     passes/choosing
     rewrite      emit the baseline and the incremental graph, each node by its lowering    passes/rewriting, passes/lowering
-    verify       compare with full inference, and reduce rounding until they agree         kcompiler/verified.py
+    verify       compare with full inference, and reduce rounding until they agree         kcompiler/verified.py, settled.py
 
 ``passes/spec.py`` checks the invariants between stages.
 """

@@ -11,7 +11,7 @@ from kcompiler.analysed import Analysed
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.choosing import costs
 from kcompiler.passes.choosing.choice import Chooser, geometries
-from kcompiler.passes.choosing.classes import extent_classes
+from kcompiler.passes.choosing.classes import all_geometries, extent_classes
 from kcompiler.passes.choosing.devices import CPU, Device
 from kcompiler.passes.rewriting.baseline import baseline_graph
 from kcompiler.passes.rewriting.separate import separated
@@ -86,11 +86,8 @@ def write_variant(analysed: Analysed, name: str, options: Options, folder: Path,
     baseline, incremental, index = files_of(device, name, options.patch if options.is_further else None)
     patch = {PATCH_KEY: patch_text(options.patch)}
     write_model(baseline_graph(analysed.graph, plan, rewritten.cached), folder / baseline, weights)
-    regions = geometries(analysed.graph, plan)
-    if options.extents == "classes":  # which are of all regions, those that are no work, too: the patch itself
-        image = plan.regions[plan.image]
-        regions.append((0.0, tuple(image.y.lengths.tolist()), tuple(image.x.lengths.tolist())))
     by_class = options.extents == "classes"
+    regions = (all_geometries if by_class else geometries)(analysed.graph, plan)
     parts = separated(rewritten) if by_class else None
     stored = write_model(parts.incremental if parts else rewritten.graph, folder / incremental, weights, patch)
     if parts:

@@ -17,8 +17,7 @@ import onnxruntime
 
 from kcompiler.analysed import Analysed, on_device
 from kcompiler.options import Options
-from kcompiler.passes.choosing.choice import geometries
-from kcompiler.passes.choosing.classes import extent_classes
+from kcompiler.passes.choosing.classes import all_geometries, extent_classes
 from kcompiler.passes.choosing.devices import CUDA
 from kcompiler.passes.rewriting.baseline import baseline_graph
 from kcompiler.passes.rewriting.separate import Separated, separated
@@ -82,10 +81,8 @@ def compiled(model: Path, folder: Path, patch: tuple[int, int], dense_share: flo
     """For CUDA, all but verification."""
     options = Options(patch=patch, dense_share=dense_share, extents="classes", device="cuda")
     found = on_device(analyse(model, replace(options, extents="tight"), folder), options, CUDA)
-    regions = geometries(found.graph, found.plan)
-    image = found.plan.regions[found.plan.image]
-    regions.append((0.0, tuple(image.y.lengths), tuple(image.x.lengths)))
-    return Compiled(found, separated(found.rewritten), Extents.of(regions, patch), patch)
+    extents = Extents.of(all_geometries(found.graph, found.plan), patch)
+    return Compiled(found, separated(found.rewritten), extents, patch)
 
 
 @cache

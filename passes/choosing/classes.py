@@ -8,7 +8,10 @@ every position belongs to some class.
 from __future__ import annotations
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
+from kcompiler.passes.choosing.choice import geometries
+from kcompiler.passes.plan import Plan
 from kcompiler.runtime.arrays import DoubleArray, IntArray
 from kcompiler.runtime.bundle.variant import ExtentClass
 from kcompiler.runtime.inference.schedule import Extents, schedule
@@ -16,6 +19,12 @@ from kcompiler.runtime.inputs.positions import make_grid
 
 SAMPLED = 8192
 """Approximate number of positions that are split."""
+
+
+def all_geometries(graph: gs.Graph, plan: Plan) -> list[tuple[float, tuple[int, ...], tuple[int, ...]]]:
+    """:func:`geometries`, and the patch itself, which is no work, but whose extent classes have to cover as well."""
+    image = plan.regions[plan.image]
+    return [*geometries(graph, plan), (0.0, tuple(image.y.lengths.tolist()), tuple(image.x.lengths.tolist()))]
 
 
 def extent_classes(extents: Extents, image: tuple[int, int], patch: tuple[int, int], count: int) -> tuple[ExtentClass, ...]:
