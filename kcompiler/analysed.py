@@ -115,19 +115,16 @@ class Analysed:
 
 def for_patch(analysed: Analysed, options: Options) -> Analysed:
     """``analysed``, chosen and rewritten anew for the patch of ``options``."""
-    first = analysed.chooser
-    chooser = Chooser(
-        analysed.graph, options.patch, prefer=options.prefer, direct=first.direct, dense=first.dense, rates=first.rates
-    )
-    choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
-    return replace(analysed, chooser=chooser).by(choice, options)
+    return _chosen_by(analysed.chooser.anew(patch=options.patch), analysed, options)
 
 
 def on_device(analysed: Analysed, options: Options, device: Device) -> Analysed:
     """``analysed``, chosen and rewritten anew for ``device``, by the rates assumed of it."""
-    exact = analysed.chooser
-    direct = exact.direct or not device.transforms
-    chooser = Chooser(analysed.graph, options.patch, prefer=options.prefer, direct=direct, dense=exact.dense, device=device)
+    direct = analysed.chooser.direct or not device.transforms
+    return _chosen_by(analysed.chooser.anew(device=device, rates=device.rates, direct=direct), analysed, options)
+
+
+def _chosen_by(chooser: Chooser, analysed: Analysed, options: Options) -> Analysed:
     choice = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share)
     return replace(analysed, chooser=chooser).by(choice, options)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from kcompiler.analysed import Analysed
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.choosing import costs
-from kcompiler.passes.choosing.choice import Chooser, geometries
+from kcompiler.passes.choosing.choice import geometries
 from kcompiler.passes.choosing.classes import all_geometries, extent_classes
 from kcompiler.passes.choosing.devices import CPU, Device
 from kcompiler.passes.rewriting.baseline import baseline_graph
@@ -37,10 +37,7 @@ def write_approximate(
         return "ONNX Runtime has no 8-bit integer products there"
     if exact.dense:
         return f"the model runs whole ({exact.dense})"
-    chooser = Chooser(
-        analysed.graph, options.patch, prefer=options.prefer, direct=exact.direct, dense=exact.dense, device=exact.device,
-        rates=exact.rates, thresholds=approximation.thresholds, integers=approximation.integers,
-    )  # fmt: skip
+    chooser = exact.anew(thresholds=approximation.thresholds, integers=approximation.integers)
     if approximation.thresholds.freeze_gates and not chooser.propagation.frozen:
         return "the model has no gate that scales a map"
     if chooser.same_regions(exact) and not approximation.integers:

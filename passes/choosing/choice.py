@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -43,6 +44,8 @@ STRIDE = 4
 """Stride of the grid of positions that the choice is made for."""
 SAMPLED_POSITIONS = 4096
 SAMPLED_BATCHES = 48
+SETTINGS = ("patch", "prefer", "direct", "dense", "device", "rates", "thresholds", "integers")
+"""Arguments of a :class:`Chooser` beside its graph."""
 WORTHWHILE = 0.9
 """Incremental inference must be predicted to take less than this fraction of full inference's time, or the model runs whole:
 predictions are no more accurate than that, and a compiled model must not be slower."""
@@ -212,12 +215,14 @@ class Chooser:
         return self._like(self.prefer, why)
 
     def _like(self, prefer: Mapping[str, str], dense: str) -> Chooser:
-        other = Chooser(
-            self.graph, self.patch, prefer=prefer, direct=self.direct, dense=dense, device=self.device, rates=self.rates,
-            thresholds=self.thresholds, integers=self.integers,
-        )  # fmt: skip
+        other = self.anew(prefer=prefer, dense=dense)
         other.prices = self.prices
         return other
+
+    def anew(self, **changed: Any) -> Chooser:
+        """A chooser for the same graph with these arguments ``changed``, by predicted prices."""
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        return Chooser(self.graph, **{**settings, **changed})
 
     def reprice(self, prices: Prices) -> None:
         """Replaces the prices that all later choices use."""
