@@ -64,8 +64,7 @@ class CompiledModel:
             UsageError: the memory does not suffice for one position, or the bundle is not compiled for the patch.
         """
         self.folder = folder
-        self._owner = owner
-        self._graphs = graphs
+        self._owner, self._graphs, self._compiled_for = owner, graphs, compiled_for
         manifest = read_manifest(folder)
         self.patches = manifest.patches
         """The patches that the bundle is compiled for; the manifest is that of one."""
@@ -92,6 +91,18 @@ class CompiledModel:
             variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
             for variant in self.variants
         }
+
+    def for_patch(self, patch: tuple[int, int]) -> Self:
+        """The same bundle for another of its patches, (height, width), on the same machine; it opens on first use.
+
+        Raises:
+            UsageError: the bundle is not compiled for the patch.
+        """
+        machine = self.machine
+        return type(self)(
+            self.folder, providers=machine.providers, threads=machine.threads, memory=self._memory, owner=self._owner,
+            graphs=self._graphs, compiled_for=self._compiled_for, patch=patch, cuda=machine.cuda,
+        )  # fmt: skip
 
     @property
     def exact(self) -> Engine:
