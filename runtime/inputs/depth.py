@@ -9,7 +9,7 @@ import numpy as np
 from kcompiler.runtime.arrays import AnyArray, DoubleArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.inputs.selection import Wanted
-from kcompiler.runtime.inputs.windows import WHITE, windowed
+from kcompiler.runtime.inputs.windows import WHITE, window_wanted, windowed
 
 USUAL_DEPTHS = (10, 12, 14)
 """Bits of cameras and scanners that store 16 a sample."""
@@ -34,7 +34,7 @@ def in_range(samples: AnyArray, wanted: Wanted, declared: int | None, path: Path
             raise ImageError(f"{path}: has numbers that are not finite")
         return windowed(samples, window)
     if samples.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{path}: has {samples.dtype} samples, whose range is not known; give --window CENTRE,WIDTH")
+        raise ImageError(f"{path}: has {samples.dtype} samples, whose range is not known; {window_wanted(samples)}")
     return scaled(samples, depth(samples, wanted.bits, declared, path), path)
 
 

@@ -15,7 +15,7 @@ from kcompiler.runtime.inputs.depth import scaled
 from kcompiler.runtime.inputs.files import check_size, chosen
 from kcompiler.runtime.inputs.optional import optional
 from kcompiler.runtime.inputs.selection import Wanted, planes_of
-from kcompiler.runtime.inputs.windows import FUNCTIONS, WHITE, Function, windowed
+from kcompiler.runtime.inputs.windows import FUNCTIONS, WHITE, Function, window_wanted, windowed
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
@@ -72,17 +72,17 @@ def _shown(header: Any, stored: AnyArray, wanted: Wanted, path: Path) -> DoubleA
     elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
         shown = windowed(values, (_first(header.WindowCenter), _first(header.WindowWidth)), _function(header, path))
     else:
-        shown = _unwindowed(header, stored, wanted, path)
+        shown = _unwindowed(header, stored, values, wanted, path)
     return WHITE - shown if header.PhotometricInterpretation == "MONOCHROME1" else shown
 
 
-def _unwindowed(header: Any, stored: AnyArray, wanted: Wanted, path: Path) -> DoubleArray:
+def _unwindowed(header: Any, stored: AnyArray, values: AnyArray, wanted: Wanted, path: Path) -> DoubleArray:
     """Of values whose range is that of their bits."""
     rescaled = "ModalityLUTSequence" in header or (
         header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
     ) != (1, 0)  # fmt: skip
     if header.get("PixelRepresentation", 0) or rescaled or header.BitsStored > 16:
-        raise ImageError(f"{path}: has no window, and its values have no range of their own; give --window CENTRE,WIDTH")
+        raise ImageError(f"{path}: has no window, and its values have no range of their own; {window_wanted(values)}")
     deep = header.BitsStored > 8
     return scaled(stored, (wanted.bits if deep else None) or header.BitsStored, path)
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.arrays import DoubleArray, FloatArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inputs.files import LARGEST_VOLUME, check_size, chosen
 from kcompiler.runtime.inputs.optional import optional
 from kcompiler.runtime.inputs.selection import Selection, Wanted, planes_of
-from kcompiler.runtime.inputs.windows import windowed
+from kcompiler.runtime.inputs.windows import window_wanted, windowed
 
 DEFAULT_AXIS = 2
 LARGEST_RATIO = 1032
@@ -45,7 +45,7 @@ def read_nifti(path: Path, wanted: Wanted) -> list[FloatArray]:
         plane = np.asarray(volume.dataobj[(*place, at.frame)[:axes]], dtype=np.float64)
     if not np.isfinite(plane).all():
         raise ImageError(f"{path}: has numbers that are not finite")
-    return planes_of(windowed(plane, _window(volume.header, wanted, path)))
+    return planes_of(windowed(plane, _window(volume.header, plane, wanted, path)))
 
 
 def _check(volume: Any, path: Path) -> None:
@@ -69,10 +69,10 @@ def slice_of(volume: Any, selection: Selection, path: Path) -> SliceAt:
     return SliceAt(axis, chosen(path, "slice", index, spatial[axis]), chosen(path, "frame", selection.frame, times))
 
 
-def _window(header: Any, wanted: Wanted, path: Path) -> tuple[float, float]:
+def _window(header: Any, plane: DoubleArray, wanted: Wanted, path: Path) -> tuple[float, float]:
     if wanted.shown is not None:
         return wanted.shown
     low, high = float(header["cal_min"]), float(header["cal_max"])
     if not (np.isfinite([low, high]).all() and low < high):
-        raise ImageError(f"{path}: has no range of values to show (cal_min, cal_max); give --window CENTRE,WIDTH")
+        raise ImageError(f"{path}: has no range of values to show (cal_min, cal_max); {window_wanted(plane)}")
     return (low + high) / 2, high - low
