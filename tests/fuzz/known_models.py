@@ -15,7 +15,7 @@ from tests.fuzz.cases import Case, Content, Files
 
 MODEL, WEIGHTS = "model.onnx", "weights.bin"
 IMAGE = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
-SCORES = helper.make_empty_tensor_value_info("scores")
+SCORES = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
 Maker = Callable[[], Iterator[Case]]
 MAKERS: dict[str, Maker] = {}
 
@@ -159,7 +159,17 @@ def _sparse(path: Path) -> None:
 
 @known
 def image_sizes() -> Iterator[Case]:
-    sizes = ((1 << 31, 1), (1 << 31, 1 << 31), (1 << 62, 3), (1, 1 << 33), (46341, 46341), (1 << 20, 1 << 10), (4096, 4096), (0, 8), (-5, 8))
+    sizes = (
+        (1 << 31, 1),
+        (1 << 31, 1 << 31),
+        (1 << 62, 3),
+        (1, 1 << 33),
+        (46341, 46341),
+        (1 << 20, 1 << 10),
+        (4096, 4096),
+        (0, 8),
+        (-5, 8),
+    )
     for height, width in sizes:
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])
         yield f"image of {height} x {width}", files(model([convolution(), *head()], image=image))
@@ -176,7 +186,14 @@ def doubling_functions() -> Iterator[Case]:
     """Each of them calls the one before it twice."""
     for times in (25, 200):
         functions = [
-            helper.make_function("hostile", f"f{number}", ["x"], ["z"], _calls(number), [helper.make_opsetid("", 18), helper.make_opsetid("hostile", 1)])
+            helper.make_function(
+                "hostile",
+                f"f{number}",
+                ["x"],
+                ["z"],
+                _calls(number),
+                [helper.make_opsetid("", 18), helper.make_opsetid("hostile", 1)],
+            )
             for number in range(times)
         ]
         nodes = [helper.make_node(f"f{times - 1}", ["image"], ["maps"], domain="hostile"), *head()]
@@ -212,7 +229,9 @@ def long_chains() -> Iterator[Case]:
 @known
 def deep_bodies() -> Iterator[Case]:
     """Bodies of If in each other: as deep as protobuf reads, and deeper."""
-    other = helper.make_graph([helper.make_node("Relu", ["image"], ["e"])], "other", [], [helper.make_tensor_value_info("e", 1, None)])
+    other = helper.make_graph(
+        [helper.make_node("Relu", ["image"], ["e"])], "other", [], [helper.make_tensor_value_info("e", 1, None)]
+    )
     for depth in (10, 20, 30):
         inner = helper.make_node("Relu", ["image"], ["y0"])
         try:
@@ -287,7 +306,10 @@ def outputs() -> Iterator[Case]:
     empty = [convolution(), helper.make_node("GlobalAveragePool", ["maps"], ["means"]), helper.make_node("Flatten", ["means"], ["all"]),
              helper.make_node("Slice", ["all", "from", "to", "axes1"], ["scores"])]  # fmt: skip
     for shape in ([1, 0], ["n", 0]):
-        yield f"empty output {shape}", files(model(empty, [filters(), *limits], output=helper.make_tensor_value_info("scores", 1, shape)))
+        yield (
+            f"empty output {shape}",
+            files(model(empty, [filters(), *limits], output=helper.make_tensor_value_info("scores", 1, shape))),
+        )
 
 
 @known
@@ -296,17 +318,26 @@ def odd_attributes() -> Iterator[Case]:
     for size in odd:
         for name in ("strides", "dilations", "kernel_shape"):
             attributes = {"kernel_shape": [3, 3], name: [size, size]}
-            yield f"Conv with {name} {size}", files(model([helper.make_node("Conv", ["image", "weights"], ["maps"], **attributes), *head()]))
+            yield (
+                f"Conv with {name} {size}",
+                files(model([helper.make_node("Conv", ["image", "weights"], ["maps"], **attributes), *head()])),
+            )
             for operator in ("MaxPool", "AveragePool", "LpPool"):
-                if operator == "LpPool" and name == "dilations" or (operator == "AveragePool" and name == "dilations"):
+                if (operator == "LpPool" and name == "dilations") or (operator == "AveragePool" and name == "dilations"):
                     continue
-                yield f"{operator} with {name} {size}", files(model([helper.make_node(operator, ["image"], ["maps"], **attributes), *head()]))
+                yield (
+                    f"{operator} with {name} {size}",
+                    files(model([helper.make_node(operator, ["image"], ["maps"], **attributes), *head()])),
+                )
         for operator in ("Conv", "MaxPool"):
             reads = ["image", "weights"] if operator == "Conv" else ["image"]
             node = helper.make_node(operator, reads, ["maps"], kernel_shape=[3, 3], pads=[size] * 4)
             yield f"{operator} with pads {size}", files(model([node, *head()]))
         for operator, name in (("DepthToSpace", "blocksize"), ("SpaceToDepth", "blocksize"), ("LRN", "size")):
-            yield f"{operator} with {name} {size}", files(model([helper.make_node(operator, ["image"], ["maps"], **{name: size}), *head()], []))
+            yield (
+                f"{operator} with {name} {size}",
+                files(model([helper.make_node(operator, ["image"], ["maps"], **{name: size}), *head()], [])),
+            )
         for operator in ("Concat", "Softmax", "Flatten", "Gather", "Split"):
             reads, weights = ["image"], []
             if operator == "Gather":
@@ -315,7 +346,9 @@ def odd_attributes() -> Iterator[Case]:
             after = head() if operator != "Flatten" else [helper.make_node("Identity", ["maps"], ["scores"])]
             yield f"{operator} with axis or index {size}", files(model([node, *after], weights))
         for operator in ("Expand", "Reshape", "Tile", "ConstantOfShape"):
-            weights = [numpy_helper.from_array(np.array([1, 3, size, 8] if operator != "ConstantOfShape" else [1, 3, size, 8]), "sizes")]
+            weights = [
+                numpy_helper.from_array(np.array([1, 3, size, 8] if operator != "ConstantOfShape" else [1, 3, size, 8]), "sizes")
+            ]
             if operator == "ConstantOfShape":
                 nodes = [helper.make_node(operator, ["sizes"], ["c"]), helper.make_node("Add", ["image", "c"], ["maps"])]
             else:
@@ -329,7 +362,16 @@ def odd_attributes() -> Iterator[Case]:
 
 @known
 def weight_sizes() -> Iterator[Case]:
-    for dims in ([-4, 3, 3, 3], [1 << 40, 3, 3, 3], [1 << 31, 1 << 31, 3, 3], [0, 3, 3, 3], [4, 0, 3, 3], [4, 3, 0, 3], [4, 3, 3], [4] * 100):
+    for dims in (
+        [-4, 3, 3, 3],
+        [1 << 40, 3, 3, 3],
+        [1 << 31, 1 << 31, 3, 3],
+        [0, 3, 3, 3],
+        [4, 0, 3, 3],
+        [4, 3, 0, 3],
+        [4, 3, 3],
+        [4] * 100,
+    ):
         made = plain()
         del made.graph.initializer[0].dims[:]
         made.graph.initializer[0].dims.extend(dims)
@@ -343,7 +385,18 @@ def weight_sizes() -> Iterator[Case]:
 @known
 def own_names() -> Iterator[Case]:
     """Names that compiled models give to their own inputs and tables, for each value and node of a model in turn."""
-    for own in ("positions", "fill", "class/rows", "class/columns", "table/image", "table/maps", "index/a", "shape/a", "constant", "Gather"):
+    for own in (
+        "positions",
+        "fill",
+        "class/rows",
+        "class/columns",
+        "table/image",
+        "table/maps",
+        "index/a",
+        "shape/a",
+        "constant",
+        "Gather",
+    ):
         for place in ("image", "weights", "maps", "means", "scores", "node"):
             made = plain()
             if place == "node":
@@ -367,7 +420,16 @@ def rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 def opsets() -> Iterator[Case]:
     clip = helper.make_node("Clip", ["image", "", "most"], ["maps"])
     most = numpy_helper.from_array(np.array(0.5, np.float32), "most")
-    for imports in ((("", 18), ("", 18)), (("", 18), ("", 11)), (("", 11), ("ai.onnx", 18)), (("", 0),), (("", -1),), (("", 99),), (), (("x", 1),)):
+    for imports in (
+        (("", 18), ("", 18)),
+        (("", 18), ("", 11)),
+        (("", 11), ("ai.onnx", 18)),
+        (("", 0),),
+        (("", -1),),
+        (("", 99),),
+        (),
+        (("x", 1),),
+    ):
         yield f"opsets {imports}", files(model([clip, *head()], [most], opsets=imports))
         yield f"opsets {imports} of a convolution", files(model([convolution(), *head()], opsets=imports))
     for old in (1, 5, 6, 7, 9, 10, 11, 12, 13):
@@ -399,13 +461,27 @@ def structure() -> Iterator[Case]:
     yield "thousand inputs", _edited(lambda made: made.graph.node[0].input.extend(["image"] * 1000))
     yield "nodes of one name", _edited(lambda made: [node.__setattr__("name", "same") for node in made.graph.node])
     yield "name of 100,000 letters", _edited(lambda made: made.graph.node[0].__setattr__("name", "n" * 100_000))
-    yield "names of newlines", _edited(lambda made: rename(made.graph, {name: f"{name}\n\x1b[31m" for name in ("image", "maps", "scores")}))
+    yield (
+        "names of newlines",
+        _edited(lambda made: rename(made.graph, {name: f"{name}\n\x1b[31m" for name in ("image", "maps", "scores")})),
+    )
     yield "output is the image", files(model([convolution(), *head()], output=IMAGE))
-    yield "output is a weight", files(model([convolution(), *head()], output=helper.make_tensor_value_info("weights", 1, [4, 3, 3, 3])))
+    yield (
+        "output is a weight",
+        files(model([convolution(), *head()], output=helper.make_tensor_value_info("weights", 1, [4, 3, 3, 3]))),
+    )
     yield "sequence", files(model([helper.make_node("SequenceConstruct", ["image"], ["s"]), helper.make_node("SequenceAt", ["s", "z"], ["maps"]), *head()],
                                   [numpy_helper.from_array(np.array(0), "z")]))  # fmt: skip
     yield "strings", files(model([helper.make_node("Cast", ["image"], ["scores"], to=8)], []))
-    yield "unknown domain", files(model([helper.make_node("Conv", ["image", "weights"], ["maps"], domain="nowhere"), *head()], opsets=(("", 18), ("nowhere", 1))))
+    yield (
+        "unknown domain",
+        files(
+            model(
+                [helper.make_node("Conv", ["image", "weights"], ["maps"], domain="nowhere"), *head()],
+                opsets=(("", 18), ("nowhere", 1)),
+            )
+        ),
+    )
     yield "random", files(model([helper.make_node("RandomNormalLike", ["image"], ["maps"]), *head()], []))
     endless = helper.make_graph(
         [helper.make_node("Relu", ["v"], ["w"]), helper.make_node("Identity", ["go"], ["on"])], "body",
@@ -418,7 +494,10 @@ def structure() -> Iterator[Case]:
         yield f"endless loop {much}", files(model([loop, *head()], counts))
         loop = helper.make_node("Loop", [much, "yes", "zero"], ["c"], body=endless)
         counts.append(numpy_helper.from_array(np.zeros(1, np.float32), "zero"))
-        yield f"endless loop of a constant {much}", files(model([loop, helper.make_node("Add", ["image", "c"], ["maps"]), *head()], counts))
+        yield (
+            f"endless loop of a constant {much}",
+            files(model([loop, helper.make_node("Add", ["image", "c"], ["maps"]), *head()], counts)),
+        )
 
 
 def _edited(edit: Callable[[onnx.ModelProto], object]) -> Files:

@@ -23,7 +23,26 @@ from tests.fuzz.cases import Case
 
 MODEL = "model.onnx"
 SIZE, PATCH = 10, 3
-NUMBERS = (0, 1, -1, 2, 3, 7, 8, 16, 255, -2, 1000, 1 << 16, (1 << 31) - 1, 1 << 31, -(1 << 31), 1 << 40, (1 << 63) - 1, -(1 << 63))
+NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    8,
+    16,
+    255,
+    -2,
+    1000,
+    1 << 16,
+    (1 << 31) - 1,
+    1 << 31,
+    -(1 << 31),
+    1 << 40,
+    (1 << 63) - 1,
+    -(1 << 63),
+)
 FLOATS = (0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 1e-45, 3e38, 0.5)
 TEXTS = ("", "positions", "fill", "table/image", "image", "Relu", "Div", "Loop", "n\n", "\x00", "é" * 300, "NOTSET", "SAME_UPPER")
 OPERATORS = (
@@ -149,7 +168,9 @@ def _value(field: Any, rng: np.random.Generator) -> object:
 def removed(proto: onnx.ModelProto, rng: np.random.Generator) -> None:
     """A node, input, output, weight or opset less."""
     graph = proto.graph
-    repeated = [side for side in (graph.node, graph.node, graph.input, graph.output, graph.initializer, proto.opset_import) if side]
+    repeated = [
+        side for side in (graph.node, graph.node, graph.input, graph.output, graph.initializer, proto.opset_import) if side
+    ]
     side = repeated[int(rng.integers(len(repeated)))] if repeated else ()
     if side:
         del side[int(rng.integers(len(side)))]
@@ -189,7 +210,11 @@ def inserted(proto: onnx.ModelProto, rng: np.random.Generator) -> None:
 
 def _values(proto: onnx.ModelProto) -> Sequence[str]:
     graph = proto.graph
-    return [*(value.name for value in (*graph.input, *graph.initializer)), *(name for node in graph.node for name in node.output), ""]
+    return [
+        *(value.name for value in (*graph.input, *graph.initializer)),
+        *(name for node in graph.node for name in node.output),
+        "",
+    ]
 
 
 def wired(proto: onnx.ModelProto, rng: np.random.Generator) -> None:
@@ -244,7 +269,9 @@ def constant(proto: onnx.ModelProto, rng: np.random.Generator) -> None:
         dtype = np.dtype({1: np.float32, 6: np.int32, 7: np.int64}[tensor.data_type])
         values = np.array(onnx.numpy_helper.to_array(tensor)) if len(tensor.dims) < 5 else np.zeros(1, dtype)
         if values.size:
-            odd = np.array(FLOATS if dtype.kind == "f" else [n for n in NUMBERS if np.iinfo(dtype).min <= n <= np.iinfo(dtype).max], dtype)
+            odd = np.array(
+                FLOATS if dtype.kind == "f" else [n for n in NUMBERS if np.iinfo(dtype).min <= n <= np.iinfo(dtype).max], dtype
+            )
             values.flat[int(rng.integers(values.size))] = rng.choice(odd)
             tensor.raw_data = values.tobytes()
 
