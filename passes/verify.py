@@ -68,6 +68,8 @@ def verify_normalised(
         [random_image(source.shape, seed, spread, source.element) for spread in SPREADS for seed in (SEED, SEED + 1)]
     )
     expected = _run_source(source, output, images)
+    if not expected.size:
+        raise ModelError(f"{source.path}: output {output} has no numbers; choose another (--output NAME)")
     if reduction is not None and not reduction.by_driver:
         expected = reduction.over_all(expected)
     full = FullInference(normalised, own_output, CPU, largest_batch)

@@ -156,7 +156,9 @@ def field(proto: onnx.ModelProto, rng: np.random.Generator) -> None:
 def _value(field: Any, rng: np.random.Generator) -> object:
     if field.type in INTEGERS:
         number = NUMBERS[int(rng.integers(len(NUMBERS)))]
-        if field.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_ENUM):
+        if field.type == FieldDescriptor.TYPE_ENUM:
+            return int(rng.choice([value.number for value in field.enum_type.values]))
+        if field.type == FieldDescriptor.TYPE_INT32:
             return int(np.array(number).astype(np.int32))
         return abs(number) if field.type in (FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_UINT32) else number
     if field.type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
