@@ -20,6 +20,7 @@ import networks
 
 import kcompiler
 from tests.fuzz.cases import Case
+from tests.fuzz.gentle import GENTLE
 
 MODEL = "model.onnx"
 SIZE, PATCH = 10, 3
@@ -75,11 +76,12 @@ def cases(seed: int) -> Iterator[Case]:
         rng = np.random.default_rng([seed, number])
         name = names[int(rng.integers(len(names)))]
         data = valid(name, ("n", 1, 2)[int(rng.integers(3))], (18, 18, 13, 21)[int(rng.integers(4))])
-        if rng.random() < 0.2:
+        if rng.random() < 0.1:
             how, mutated = "bytes", other_bytes(data, rng)
         else:
             proto = onnx.ModelProto.FromString(data)
-            chosen = [MUTATIONS[int(rng.integers(len(MUTATIONS)))] for _ in range(int(rng.geometric(0.6)))]
+            mutations = GENTLE if rng.random() < 0.6 else MUTATIONS
+            chosen = [mutations[int(rng.integers(len(mutations)))] for _ in range(int(rng.geometric(0.6)))]
             for mutation in chosen:
                 mutation(proto, rng)
             how, mutated = "+".join(mutation.__name__ for mutation in chosen), proto.SerializeToString()
