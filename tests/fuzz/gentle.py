@@ -10,7 +10,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 FLOATS = (0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 1e-45, 3e38, 1e-30, 1e30)
-OURS = ("positions", "fill", "class/rows", "class/columns", "table/image", "index/x", "shape/x", "sizes", "constant", "batch", "source/fill")
+OURS = (
+    "positions",
+    "fill",
+    "class/rows",
+    "class/columns",
+    "table/image",
+    "index/x",
+    "shape/x",
+    "sizes",
+    "constant",
+    "batch",
+    "source/fill",
+)
 FLOAT, INT32, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL
 Pieces = tuple[list[onnx.NodeProto], list[TensorProto]]
 
@@ -115,7 +127,9 @@ def chosen(b: Parts, x: str) -> str:
     bodies = []
     for name, op in (("then", "Relu"), ("else", "Neg")):
         out = f"{b.stem}/{name}"
-        bodies.append(helper.make_graph([helper.make_node(op, [x], [out])], name, [], [helper.make_tensor_value_info(out, FLOAT, None)]))
+        bodies.append(
+            helper.make_graph([helper.make_node(op, [x], [out])], name, [], [helper.make_tensor_value_info(out, FLOAT, None)])
+        )
     return b("If", condition, then_branch=bodies[0], else_branch=bodies[1])
 
 
@@ -238,7 +252,10 @@ def own_name(proto: onnx.ModelProto, rng: np.random.Generator) -> None:
     if rng.random() < 0.4 and graph.node:
         graph.node[int(rng.integers(len(graph.node)))].name = new
         return
-    names = [*(value.name for value in (*graph.input, *graph.initializer)), *(name for node in graph.node for name in node.output)]
+    names = [
+        *(value.name for value in (*graph.input, *graph.initializer)),
+        *(name for node in graph.node for name in node.output),
+    ]
     old = str(rng.choice(names)) if names else ""
     for node in graph.node:
         for side in (node.input, node.output):
@@ -297,4 +314,16 @@ def half(proto: onnx.ModelProto, rng: np.random.Generator) -> None:
             proto.graph.node.insert(0, helper.make_node("Cast", [value.name], [name], to=FLOAT))
 
 
-GENTLE = (inserted, inserted, inserted, inserted, odd_numbers, other_attribute, own_name, open_size, other_output, as_constant, half)
+GENTLE = (
+    inserted,
+    inserted,
+    inserted,
+    inserted,
+    odd_numbers,
+    other_attribute,
+    own_name,
+    open_size,
+    other_output,
+    as_constant,
+    half,
+)
