@@ -35,9 +35,9 @@ CPU = Machine(("cpu",))
 FEWEST, MOST_NUMBERS = 4, 1 << 22
 """The number of compared positions is reduced, to the corners at the least, so that outputs have at most this many elements:
 dense outputs are large."""
-FEW, MOST_FLOPS = 12, 2e12
+FEW, MOST_FLOPS, MOST_PIXELS = 12, 2e12, 1 << 29
 """The number of compared positions is reduced, but not below the first figure, where full inference of all takes more FLOPs than
-the second. A model that runs whole is compared at the first figure."""
+the second, or reads more numbers of images than the third. A model that runs whole is compared at the first figure."""
 
 
 def verify_normalised(
@@ -129,7 +129,8 @@ class Verifier:
         explainer = self._explainer(device)
         if self.reference is None:
             manifest = explainer.manifest
-            affordable = FEW if manifest.exact.whole else max(FEW, int(MOST_FLOPS // max(manifest.report.flops, 1)))
+            affordable = min(int(MOST_FLOPS // max(manifest.report.flops, 1)), MOST_PIXELS // prod(manifest.shape))
+            affordable = FEW if manifest.exact.whole else max(FEW, affordable)
             count = min(self.count, affordable, max(FEWEST, MOST_NUMBERS // manifest.classes))
             self.reference = Reference(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)
         return self.reference.compared(explainer)

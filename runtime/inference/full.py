@@ -18,7 +18,7 @@ from kcompiler.runtime.inputs.positions import batches
 
 BATCH = 8
 NUMBERS_AT_ONCE = 1 << 24
-"""Numbers of the images of a run: of larger images, fewer than a batch run at once, but always two."""
+"""Numbers of the images of a run: of larger images, fewer than a batch run at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class FullInference:
     def raw(self, images: FloatArray, *outputs: str) -> FloatArray:
         """:meth:`run` without the reduction."""
         rows = []
-        for part in batches(len(images), min(self._largest_batch, at_once(images[0].size))):
+        for part in batches(len(images), min(self._largest_batch, max(2, at_once(images[0].size)))):
             values = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
             rows.append(side_by_side(values, part.stop - part.start))
         return np.concatenate(rows)
@@ -150,7 +150,7 @@ class FullInference:
 
 def at_once(numbers: int) -> int:
     """Images of so many numbers each that run at once."""
-    return max(2, NUMBERS_AT_ONCE // numbers)
+    return max(1, NUMBERS_AT_ONCE // numbers)
 
 
 def side_by_side(outputs: Sequence[npt.ArrayLike], count: int) -> FloatArray:
