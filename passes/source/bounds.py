@@ -6,7 +6,6 @@ counted as often as they are called, without being expanded.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from pathlib import Path
@@ -99,14 +98,15 @@ def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def _check_opsets(path: Path, model: onnx.ModelProto) -> None:
-    """A version for each domain, and one for the standard domain, which has two names."""
-    counts = Counter("" if opset.domain == "ai.onnx" else opset.domain for opset in model.opset_import)
-    twice = [domain for domain, count in counts.items() if count > 1]
-    if twice:
-        raise ModelError(
-            f"{path}: imports {counts[twice[0]]} versions of the operators of {twice[0] or 'ONNX'}; export the model again"
-        )
-    if not counts[""]:
+    """One version for each domain; the standard domain, which has two names, is among them."""
+    versions: dict[str, set[int]] = {}
+    for opset in model.opset_import:
+        versions.setdefault("" if opset.domain == "ai.onnx" else opset.domain, set()).add(opset.version)
+    several = [domain for domain, found in versions.items() if len(found) > 1]
+    if several:
+        found = " and ".join(map(str, sorted(versions[several[0]])))
+        raise ModelError(f"{path}: imports the versions {found} of the operators of {several[0] or 'ONNX'}; export it again")
+    if "" not in versions:
         raise ModelError(f"{path}: does not say which version of ONNX's operators it uses (opset); export the model again")
 
 

@@ -91,7 +91,7 @@ def load(
     """
     if layout not in (None, "NCHW", "NHWC"):
         raise UsageError(f"layout is {layout!r}, expected 'NCHW' or 'NHWC'")
-    model = _read(path)
+    model = read(path)
     check_bounds(path, model)
     files = external_files(path, model)
     external = sum(file.stat().st_size for file in files)
@@ -131,7 +131,12 @@ def _taken_as(image: onnx.ValueInfoProto, layout: Layout) -> str:
     )
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def read(path: Path) -> onnx.ModelProto:
+    """The proto at ``path``, external weights left on disk.
+
+    Raises:
+        ModelError: it is no ONNX file.
+    """
     check_file(path)
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)

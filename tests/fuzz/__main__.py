@@ -42,6 +42,7 @@ def main() -> int:
                     counts[outcome.kind] += 1
                     slowest = max(slowest, outcome, key=lambda one: one.seconds)
                     _tell(case, outcome, asked)
+            print(f"{sum(counts.values())} cases: {dict(counts)}", file=sys.stderr, flush=True)
     print(f"{asked.kind}, seed {asked.seed}: {sum(counts.values())} cases; slowest {slowest.name} {slowest.seconds:.1f} s")
     for kind in OUTCOMES:
         print(f"| {kind} | {counts[kind]} |")

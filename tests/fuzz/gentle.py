@@ -1,4 +1,4 @@
-"""Mutations after which a model is mostly still valid: operators that are rarely met, odd numbers, sizes left open, other names."""
+"""Mutations after which a model is mostly still valid: rare operators, odd numbers, sizes left open, other names."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ def chosen(b: Parts, x: str) -> str:
 def looped(b: Parts, x: str) -> str:
     name = b.stem
     body = helper.make_graph(
-        [helper.make_node("Relu", [f"{name}/v"], [f"{name}/w"]), helper.make_node("Identity", [f"{name}/go"], [f"{name}/on"])], "body",
+        [helper.make_node("Relu", [f"{name}/v"], [f"{name}/w"]), helper.make_node("Identity", [f"{name}/go"], [f"{name}/on"])],
+        "body",
         [helper.make_tensor_value_info(f"{name}/i", INT64, []), helper.make_tensor_value_info(f"{name}/go", BOOL, []),
          helper.make_tensor_value_info(f"{name}/v", FLOAT, None)],
         [helper.make_tensor_value_info(f"{name}/on", BOOL, []), helper.make_tensor_value_info(f"{name}/w", FLOAT, None)],
@@ -201,8 +202,8 @@ def various(b: Parts, x: str) -> str:
 
 
 PIECES: Sequence[Callable[[Parts, str], str]] = (
-    integer_arithmetic, unary, binary, by_shape, padded, sliced, resized, windowed, whole, chosen, looped, picked, parted, transposed,
-    compared, searched, stretched, quantised, various,
+    integer_arithmetic, unary, binary, by_shape, padded, sliced, resized, windowed, whole, chosen, looped, picked, parted,
+    transposed, compared, searched, stretched, quantised, various,
 )  # fmt: skip
 
 

@@ -301,15 +301,13 @@ def outputs() -> Iterator[Case]:
     nodes = [convolution(), *head()]
     for shape in ([1, 0], ["n", 0], [0, 0], [1, -1], [1, 1 << 31], []):
         yield f"output declared {shape}", files(model(nodes, output=helper.make_tensor_value_info("scores", 1, shape)))
-    limits = [numpy_helper.from_array(np.array([0], np.int64), name) for name in ("from", "to", "axes1")]
-    limits[2].CopyFrom(numpy_helper.from_array(np.array([1], np.int64), "axes1"))
-    empty = [convolution(), helper.make_node("GlobalAveragePool", ["maps"], ["means"]), helper.make_node("Flatten", ["means"], ["all"]),
-             helper.make_node("Slice", ["all", "from", "to", "axes1"], ["scores"])]  # fmt: skip
+    limits = [numpy_helper.from_array(np.array([number]), name) for name, number in (("from", 0), ("to", 0), ("axes", 1))]
+    pooled, flat = head()
+    flat.output[0] = "all"
+    empty = [convolution(), pooled, flat, helper.make_node("Slice", ["all", "from", "to", "axes"], ["scores"])]
     for shape in ([1, 0], ["n", 0]):
-        yield (
-            f"empty output {shape}",
-            files(model(empty, [filters(), *limits], output=helper.make_tensor_value_info("scores", 1, shape))),
-        )
+        scores = helper.make_tensor_value_info("scores", 1, shape)
+        yield f"empty output {shape}", files(model(empty, [filters(), *limits], output=scores))
 
 
 @known
@@ -346,9 +344,7 @@ def odd_attributes() -> Iterator[Case]:
             after = head() if operator != "Flatten" else [helper.make_node("Identity", ["maps"], ["scores"])]
             yield f"{operator} with axis or index {size}", files(model([node, *after], weights))
         for operator in ("Expand", "Reshape", "Tile", "ConstantOfShape"):
-            weights = [
-                numpy_helper.from_array(np.array([1, 3, size, 8] if operator != "ConstantOfShape" else [1, 3, size, 8]), "sizes")
-            ]
+            weights = [numpy_helper.from_array(np.array([1, 3, size, 8]), "sizes")]
             if operator == "ConstantOfShape":
                 nodes = [helper.make_node(operator, ["sizes"], ["c"]), helper.make_node("Add", ["image", "c"], ["maps"])]
             else:
@@ -472,8 +468,8 @@ def structure() -> Iterator[Case]:
         "output is a weight",
         files(model([convolution(), *head()], output=helper.make_tensor_value_info("weights", 1, [4, 3, 3, 3]))),
     )
-    yield "sequence", files(model([helper.make_node("SequenceConstruct", ["image"], ["s"]), helper.make_node("SequenceAt", ["s", "z"], ["maps"]), *head()],
-                                  [numpy_helper.from_array(np.array(0), "z")]))  # fmt: skip
+    listed = [helper.make_node("SequenceConstruct", ["image"], ["s"]), helper.make_node("SequenceAt", ["s", "z"], ["maps"])]
+    yield "sequence", files(model([*listed, *head()], [numpy_helper.from_array(np.array(0), "z")]))
     yield "strings", files(model([helper.make_node("Cast", ["image"], ["scores"], to=8)], []))
     yield (
         "unknown domain",
@@ -487,7 +483,8 @@ def structure() -> Iterator[Case]:
     yield "random", files(model([helper.make_node("RandomNormalLike", ["image"], ["maps"]), *head()], []))
     endless = helper.make_graph(
         [helper.make_node("Relu", ["v"], ["w"]), helper.make_node("Identity", ["go"], ["on"])], "body",
-        [helper.make_tensor_value_info("i", 7, []), helper.make_tensor_value_info("go", 9, []), helper.make_tensor_value_info("v", 1, None)],
+        [helper.make_tensor_value_info("i", 7, []), helper.make_tensor_value_info("go", 9, []),
+         helper.make_tensor_value_info("v", 1, None)],
         [helper.make_tensor_value_info("on", 9, []), helper.make_tensor_value_info("w", 1, None)],
     )  # fmt: skip
     for much in ("", "many"):

@@ -21,7 +21,7 @@ from tests.fuzz.kinds import KINDS
 
 RIGHT, ERROR, TRACEBACK, HANG, CRASH = "right", "clean error", "traceback", "hang", "crash"
 OUTCOMES = (RIGHT, ERROR, TRACEBACK, HANG, CRASH)
-BATCH = 40
+BATCH = 100
 """Cases for a child, unless one ends it."""
 PATIENCE, IMPORTS = 12, 10.0
 """Limit by the clock over that on processor time; seconds that the imports of a batch may take beside."""

@@ -31,7 +31,7 @@ SAID = {
     "Div int64 -9223372036854775808 by -1, of the image": r"ends the process that loads it \(SIGFPE\)",
     "Div of a shape": r"ends the process that loads it \(SIGFPE\)",
     "empty output [1, 0]": r"output scores has no numbers",
-    "opsets (('', 18), ('', 11))": r"imports 2 versions of the operators of ONNX",
+    "opsets (('', 18), ('', 11))": r"imports the versions 11 and 18 of the operators of ONNX",
     "weights of [-4, 3, 3, 3]": r"weight weights has the shape \[-4, 3, 3, 3\]",
     "sparse file": r"protobuf reads less than",
 }
