@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,16 @@ SEED = 2019
 SMALL_FLOPS = 2e8
 """FLOPs of a model up to which it is verified on one thread."""
 SPREADS = ("normal", "unit")
+LARGE_IMAGE = 1 << 24
+"""Numbers of an image from which on there is one of each spread, not two: verification of a large image takes about ... of its
+size in memory, beside what the model takes for two images."""
 CPU = Machine(("cpu",))
 FEWEST, MOST_NUMBERS = 4, 1 << 22
 """The number of compared positions is reduced, to the corners at the least, so that outputs have at most this many elements:
 dense outputs are large."""
-FEW, MOST_FLOPS = 12, 2e12
+FEW, MOST_FLOPS, MOST_PIXELS = 12, 2e12, 1 << 29
 """The number of compared positions is reduced, but not below the first figure, where full inference of all takes more FLOPs than
-the second. A model that runs whole is compared at the first figure."""
+the second, or reads more numbers of images than the third. A model that runs whole is compared at the first figure."""
 
 
 def verify_normalised(
@@ -64,10 +68,11 @@ def verify_normalised(
         ModelError: the source cannot be run, or outputs differ for single images.
     """
     kind = BatchError if largest_batch > 1 else ModelError
-    images = np.concatenate(
-        [random_image(source.shape, seed, spread, source.element) for spread in SPREADS for seed in (SEED, SEED + 1)]
-    )
+    seeds = (SEED, SEED + 1) if prod(source.shape) < LARGE_IMAGE else (SEED,)
+    images = np.concatenate([random_image(source.shape, seed, spread, source.element) for spread in SPREADS for seed in seeds])
     expected = _run_source(source, output, images)
+    if not expected.size:
+        raise ModelError(f"{source.path}: output {output} has no numbers; choose another (--output NAME)")
     if reduction is not None and not reduction.by_driver:
         expected = reduction.over_all(expected)
     full = FullInference(normalised, own_output, CPU, largest_batch)
@@ -106,10 +111,9 @@ def verify_normalised(
 def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
     """Outputs [N, K] of the source file itself, for images [N, C, H, W] one by one."""
     run = SourceModel(source, output)
-    batch = run.batch
     with foreign(lambda why: ModelError(f"{source.path}: cannot be run on an image of its own shape: {why}")):
-        outputs = [run(image, output) for image in images]
-        return np.concatenate([np.asarray(array, dtype=np.float32).reshape(batch, -1)[:1] for array in outputs])
+        outputs = run(images)
+        return np.concatenate([np.asarray(array, dtype=np.float32).reshape(run.batch, -1)[:1] for array in outputs])
 
 
 class Verifier:
@@ -125,7 +129,8 @@ class Verifier:
         explainer = self._explainer(device)
         if self.reference is None:
             manifest = explainer.manifest
-            affordable = FEW if manifest.exact.whole else max(FEW, int(MOST_FLOPS // max(manifest.report.flops, 1)))
+            affordable = min(int(MOST_FLOPS // max(manifest.report.flops, 1)), MOST_PIXELS // prod(manifest.shape))
+            affordable = FEW if manifest.exact.whole else max(FEW, affordable)
             count = min(self.count, affordable, max(FEWEST, MOST_NUMBERS // manifest.classes))
             self.reference = Reference(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)
         return self.reference.compared(explainer)

@@ -36,7 +36,7 @@ def convert(source: Source, model: onnx.ModelProto) -> onnx.ModelProto:
     for entry in (*graph.node, *model.opset_import):
         entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
     used = {node.domain for node in graph.node} | {""}
-    opsets = [opset for opset in model.opset_import if opset.domain in used]
+    opsets = list({opset.domain: opset for opset in model.opset_import if opset.domain in used}.values())
     del model.opset_import[:]
     model.opset_import.extend(opsets)
     model.ir_version = 10
