@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 MOST_THREADS = 1024
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""Variable of the environment that ONNX Runtime reads once, while it is imported: with 1 it reports nothing to anybody. From
+1.32 on its wheels for Linux otherwise queue reports (device, operating system, path of the process), look up a host after ten
+seconds, and start a thread that makes forked children hang."""
+REPORTS_FROM = (1, 32)
 SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": cuda.NAME}
 
 
@@ -97,17 +104,29 @@ def _cores() -> int:
 
 
 def onnxruntime() -> Any:
-    """The ``onnxruntime`` module, imported on first use.
+    """The ``onnxruntime`` module, imported on first use, with its telemetry off unless the environment says otherwise.
+
+    The setting is also that of child processes. Warns where somebody else imported a version that reports, before the setting.
 
     Raises:
         ProviderError: neither onnxruntime nor onnxruntime-gpu is installed.
     """
+    too_late = NO_TELEMETRY not in os.environ and "onnxruntime" in sys.modules
+    os.environ.setdefault(NO_TELEMETRY, "1")
     try:
-        return importlib.import_module("onnxruntime")
+        module = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise ProviderError(
             f"ONNX Runtime cannot be imported ({error}); install kcompiler[cpu], or kcompiler[gpu] for CUDA"
         ) from error
+    if too_late and tuple(map(int, module.__version__.split(".")[:2])) >= REPORTS_FROM:
+        warnings.warn(
+            f"onnxruntime {module.__version__} was imported before kcompiler could turn its telemetry off; set {NO_TELEMETRY}=1 in "
+            "the environment (or 0 if it may report)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return module
 
 
 def open_session(
