@@ -50,6 +50,7 @@ class Explanation:
             UsageError: a setting is out of range.
         """
         self.start = time.perf_counter()
+        model.check_unaltered()
         self.deadline = np.inf if request.budget is None else self.start + check_budget(request.budget)
         self.model, self.request = model, request
         manifest = model.manifest
@@ -115,7 +116,12 @@ class Explanation:
         warnings: tuple[str, ...] = (),
         earlier: float,
     ) -> HeatMap:
-        """The map of ``scores`` [rows, cols] of a target; ``earlier`` are the seconds of interrupted calls before."""
+        """The map of ``scores`` [rows, cols] of a target; ``earlier`` are the seconds of interrupted calls before.
+
+        Raises:
+            BundleError: the bundle was altered meanwhile, so the scores may be of no model.
+        """
+        self.model.check_unaltered()
         manifest, unoccluded = self.model.manifest, self.unoccluded[target]
         return HeatMap(
             scores=np.float32(unoccluded) - scores if self.kind == "drop" else scores,

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,14 @@ from kcompiler.runtime.errors import BundleError, ProviderError, UsageError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inference import cuda
 from kcompiler.runtime.inference.cuda import CudaOptions
+from kcompiler.runtime.inference.forks import kept_by_children
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 MOST_THREADS = 1024
+MOST_AT_ONCE = 16
+"""Concurrent batches on machines with fewer cores: each may have a session with its own copy of the weights."""
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 """Variable of the environment that ONNX Runtime reads once, while it is imported: with 1 it reports nothing to anybody. From
 1.32 on its wheels for Linux otherwise queue reports (device, operating system, path of the process), look up a host after ten
@@ -69,7 +73,7 @@ class Machine:
         if self.names[0] != SHORT_NAMES["cpu"]:
             return 1, self
         threads = self.threads or _cores()
-        count = min(threads, most)
+        count = min(threads, most, max(_cores(), MOST_AT_ONCE))
         return count, replace(self, threads=threads - count + 1) if count > 1 else self
 
     @property
@@ -121,8 +125,8 @@ def onnxruntime() -> Any:
         ) from error
     if too_late and tuple(map(int, module.__version__.split(".")[:2])) >= REPORTS_FROM:
         warnings.warn(
-            f"onnxruntime {module.__version__} was imported before kcompiler could turn its telemetry off; set {NO_TELEMETRY}=1 in "
-            "the environment (or 0 if it may report)",
+            f"onnxruntime {module.__version__} was imported before kcompiler could turn its telemetry off; set {NO_TELEMETRY}=1 "
+            "in the environment (or 0 if it may report)",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -182,7 +186,8 @@ def open_session(
     capturing = machine.cuda if shared is not None else replace(machine.cuda, graphs=False)
     asked = [(name, capturing.provider_options) if name == cuda.NAME else name for name in providers]
     with foreign(lambda why: BundleError(f"{name}: ONNX Runtime cannot load it: {why}")), cuda.failures(machine.device):
-        session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=asked)
+        made = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=asked)
+    session = kept_by_children(made)
     if machine.providers is not None:
         for name in providers:
             if name not in session.get_providers():
@@ -219,9 +224,15 @@ def run_bound(session: ort.InferenceSession, binding: ort.IOBinding, device: str
 
     Raises:
         ProviderError: CUDA failed.
+        BundleError: the model failed.
     """
-    with cuda.failures(device):
+    with running(), cuda.failures(device):
         session.run_with_iobinding(binding, options)
+
+
+def running() -> AbstractContextManager[None]:
+    """Around a run: what ONNX Runtime reports becomes a :class:`BundleError`."""
+    return foreign(lambda why: BundleError(f"ONNX Runtime cannot run the model: {why}"))
 
 
 def bind_output(binding: ort.IOBinding, name: str, device: str, value: ort.OrtValue | None) -> None:

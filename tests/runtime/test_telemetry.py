@@ -35,7 +35,9 @@ def test_telemetry_is_off_unless_the_user_says_otherwise(given, found):
     value, threads, *said = in_a_fresh_process(code, OPENBLAS_NUM_THREADS="1", **given)
     assert (value, said) == (found, [])
     if found == "1":
-        alone = in_a_fresh_process(f"import kcompiler, onnxruntime\nprint({THREADS})", OPENBLAS_NUM_THREADS="1", **{VARIABLE: "1"})
+        alone = in_a_fresh_process(
+            f"import kcompiler, onnxruntime\nprint({THREADS})", OPENBLAS_NUM_THREADS="1", **{VARIABLE: "1"}
+        )
         assert threads == alone[0]
 
 
@@ -72,6 +74,10 @@ def imports_of_onnxruntime(path: Path) -> list[int]:
 
 
 def test_it_is_imported_in_one_place():
-    found = {path: imports_of_onnxruntime(path) for floor in ("kcompiler", "passes", "runtime") for path in (ROOT / floor).rglob("*.py")}
+    found = {
+        path: imports_of_onnxruntime(path)
+        for floor in ("kcompiler", "passes", "runtime")
+        for path in (ROOT / floor).rglob("*.py")
+    }
     assert [path for path, lines in found.items() if lines] == [ONLY_PLACE]
     assert len(found[ONLY_PLACE]) == 1
