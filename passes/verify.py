@@ -106,10 +106,9 @@ def verify_normalised(
 def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
     """Outputs [N, K] of the source file itself, for images [N, C, H, W] one by one."""
     run = SourceModel(source, output)
-    batch = run.batch
     with foreign(lambda why: ModelError(f"{source.path}: cannot be run on an image of its own shape: {why}")):
-        outputs = [run(image, output) for image in images]
-        return np.concatenate([np.asarray(array, dtype=np.float32).reshape(batch, -1)[:1] for array in outputs])
+        outputs = run(images)
+        return np.concatenate([np.asarray(array, dtype=np.float32).reshape(run.batch, -1)[:1] for array in outputs])
 
 
 class Verifier:

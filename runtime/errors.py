@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+LONGEST = 1000
+"""Characters of a message; of a longer one, the middle is left out."""
+
 
 class KCompilerError(Exception):
-    """Base of all errors raised on purpose. ``exit_code`` is the exit code of the command line."""
+    """Base of all errors raised on purpose. ``exit_code`` is the exit code of the command line.
+
+    A message is a line of text, whatever it cites: other libraries' words span several, names in files may hold anything.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(KCompilerError):
@@ -35,3 +44,13 @@ class CheckFailed(KCompilerError):
     """The compiled model does not agree with full inference."""
 
     exit_code = 1
+
+
+def one_line(text: str) -> str:
+    """``text`` in a line of printable characters, at most :data:`LONGEST`; a blank for what separates its lines."""
+    lines = "".join(letter if letter.isprintable() else "\n" for letter in str(text)).split("\n")
+    line = " ".join(part.strip() for part in lines if part.strip()) if len(lines) > 1 else lines[0]
+    if len(line) <= LONGEST:
+        return line
+    half = LONGEST // 2 - 3
+    return f"{line[:half]} ... {line[-half:]}"

@@ -27,6 +27,7 @@ class Context:
         fault: the error to raise where ONNX Runtime rejects the model, or shapes contradict each other.
         element: element type of the source's image, as in ``TensorProto``.
         corners: whether its Resizes scale coordinates from the corner of the map, as before opset 11.
+        external: bytes of the source's external weights.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Context:
     fault: type[ModelError]
     element: int
     corners: bool = False
+    external: int = 0
 
     def inferred(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """``model`` with inferred shapes, those of ONNX Runtime's own operators by ONNX Runtime.

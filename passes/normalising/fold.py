@@ -14,11 +14,11 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.graphs.batch import SHAPE_ONLY, subgraphs
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.graphs.values import known_sizes
+from kcompiler.passes.isolation import process
+from kcompiler.passes.isolation.process import Limits
 from kcompiler.passes.normalising.context import Context
 from kcompiler.runtime.arrays import AnyArray
-from kcompiler.runtime.errors import BundleError
-from kcompiler.runtime.foreign import ForeignFailure, foreign
-from kcompiler.runtime.inference.sessions import Machine, open_session
+from kcompiler.runtime.foreign import ForeignFailure
 
 BATCHES = (1, 2, 3, 5, 7, 64)
 """A value that is equal for all these batch sizes does not depend on the batch; a size that equals each of them is the batch."""
@@ -31,6 +31,8 @@ SIZED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1}
 GROWING = ("ConstantOfShape", "Expand", "Range", "Resize", "Tile")
 """Operators not computed for several batch sizes, as their outputs may be large."""
 RESTATED = "sizes"
+ALONE = Limits.of(0)
+"""Of a node alone."""
 Known = tuple[AnyArray, ...]
 """A value for each of BATCHES, or a single one that is equal for all."""
 Load = Callable[[gs.Constant], AnyArray]
@@ -121,12 +123,11 @@ def _run(node: gs.Node, runs: Sequence[Sequence[AnyArray | None]], opset: int) -
     """The output of ``node`` alone for the inputs of each run; None if ONNX Runtime cannot run it, and the node stays."""
     feeds = [{f"input_{place}": np.asarray(array) for place, array in enumerate(run) if array is not None} for run in runs]
     try:
-        with foreign():
-            session = open_session(_alone(node, len(runs[0]), feeds[0], opset), Machine(("cpu",), 1))
-            results = [session.run(None, feed)[0] for feed in feeds]
-    except (ForeignFailure, BundleError):
+        results = [outputs[0] for outputs in process.run(_alone(node, len(runs[0]), feeds[0], opset), feeds, ALONE)]
+    except ForeignFailure:
         return None
-    return tuple(results) if all(isinstance(result, np.ndarray) for result in results) else None
+    known = [result for result in results if result is not None]
+    return tuple(known) if len(known) == len(results) else None
 
 
 def _alone(node: gs.Node, count: int, feeds: Mapping[str, AnyArray], opset: int) -> bytes:

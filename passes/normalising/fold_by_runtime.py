@@ -1,4 +1,4 @@
-"""ONNX Runtime's constant folding and fusions at level BASIC, which emits standard operators only."""
+"""ONNX Runtime's constant folding and fusions at level BASIC, which emits standard operators only; in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnx
 
+from kcompiler.passes.isolation.process import Limits, write_optimised
 from kcompiler.passes.normalising.context import Context
-from kcompiler.runtime.foreign import foreign
-from kcompiler.runtime.inference.sessions import onnxruntime
+from kcompiler.runtime.foreign import ForeignFailure
 
 INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference reads them; others go to a file."""
@@ -18,21 +18,12 @@ def fold_by_runtime(model: onnx.ModelProto, weights: Path, context: Context, nam
     """The folded model. External weights are read from the folder ``weights``, and written to the context's as ``name``.bin.
 
     Raises:
-        the context's fault: ONNX Runtime cannot load the model.
+        the context's fault: ONNX Runtime cannot load the model, or not within the limits of its size.
     """
     folded = context.folder / f"{name}.onnx"
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(folded)
-    entries = {
-        "session.model_external_initializers_file_folder_path": str(weights.resolve()),
-        "session.optimized_model_external_initializers_file_name": f"{name}.bin",
-        "session.optimized_model_external_initializers_min_size_in_bytes": str(INLINE_BYTES),
-    }
-    for key, value in entries.items():
-        options.add_session_config_entry(key, value)
-    with foreign(lambda why: context.fault(f"{context.path}: ONNX Runtime cannot load it: {why}")):
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    content = model.SerializeToString()
+    try:
+        write_optimised(content, weights, "ORT_ENABLE_BASIC", folded, INLINE_BYTES, Limits.of(len(content) + context.external))
+    except ForeignFailure as error:
+        raise context.fault(f"{context.path}: ONNX Runtime cannot load it: {error}") from error
     return onnx.load(folded, load_external_data=False)

@@ -17,19 +17,24 @@ from kcompiler.passes.graphs.batch import BatchError, subgraphs
 from kcompiler.passes.graphs.quantised import MICROSOFT, quantised_later
 from kcompiler.passes.graphs.shapes import STANDARD
 from kcompiler.passes.graphs.values import is_output
+from kcompiler.passes.isolation.process import Limits, write_optimised
 from kcompiler.passes.normalising.context import Context
 from kcompiler.passes.normalising.unfuse import FUSED, unfuse
-from kcompiler.runtime.inference.sessions import onnxruntime
+from kcompiler.runtime.errors import ModelError
+from kcompiler.runtime.foreign import ForeignFailure
 
 IN_ANY_ORDER = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")
-WRITTEN, WEIGHTS = "integers.onnx", "integers.bin"
+WRITTEN = "integers.onnx"
 
 
 def integer_operators(model: onnx.ModelProto, folder: Path, inline_bytes: int) -> onnx.ModelProto:
     """``model`` with the integer operators that ONNX Runtime runs; ``model`` itself if it is not quantised, or has other domains.
 
     Requires that ONNX Runtime loads it. Ensures the same outputs.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load it any more.
 
     Args:
         model: of standard operators and ONNX Runtime's own.
@@ -39,19 +44,13 @@ def integer_operators(model: onnx.ModelProto, folder: Path, inline_bytes: int) -
     domains = {node.domain for node in model.graph.node}
     if not any(node.op_type in QUANTISING for node in model.graph.node) or not domains <= {*STANDARD, MICROSOFT}:
         return model
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED  # higher levels change layouts
-    options.optimized_model_filepath = str(folder / WRITTEN)
-    entries = {
-        "session.model_external_initializers_file_folder_path": str(folder.resolve()),
-        "session.optimized_model_external_initializers_file_name": WEIGHTS,
-        "session.optimized_model_external_initializers_min_size_in_bytes": str(inline_bytes),
-    }
-    for key, value in entries.items():
-        options.add_session_config_entry(key, value)
-    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    content = model.SerializeToString()
+    limits = Limits.of(len(content) + sum(file.stat().st_size for file in folder.glob("*.bin")))
+    # higher levels change layouts
+    try:
+        write_optimised(content, folder, "ORT_ENABLE_EXTENDED", folder / WRITTEN, inline_bytes, limits)
+    except ForeignFailure as error:
+        raise ModelError(f"ONNX Runtime cannot load the model with integer operators: {error}") from error
     written = onnx.load(folder / WRITTEN, load_external_data=False)
     unfuse(written, folder, FUSED)
     _drop_stale_types(written)

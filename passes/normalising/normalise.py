@@ -66,7 +66,8 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
         ModelError: with one image, ONNX Runtime cannot load it or shapes contradict each other; or the output does not depend on
             the image, or is random.
     """
-    context = Context(source.path, folder, BatchError if free_batch else ModelError, element_type(source))
+    fault = BatchError if free_batch else ModelError
+    context = Context(source.path, folder, fault, element_type(source), external=source.external)
     unblock(source.model, source.path.parent)
     unfuse(source.model, source.path.parent, {**FUSED, **CHANNELS_LAST})
     set_batch(source, output, free_batch)

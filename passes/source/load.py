@@ -15,13 +15,15 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
+from kcompiler.passes.isolation.process import Limits, check
+from kcompiler.passes.source.bounds import check_bounds, check_file, check_image
 from kcompiler.passes.source.external import external_files
 from kcompiler.passes.source.image_layout import Layout, Shape, find_layout, image_shape, layout_of, wanted_sizes
 from kcompiler.passes.source.single_image import add_batch
 from kcompiler.passes.source.source_inputs import IMAGE_AXES, Value, dims, find_inputs
 from kcompiler.runtime.arrays import AnyArray
-from kcompiler.runtime.errors import BundleError, ModelError, UsageError
-from kcompiler.runtime.inference.sessions import Machine, open_session
+from kcompiler.runtime.errors import ModelError, UsageError
+from kcompiler.runtime.foreign import ForeignFailure
 from kcompiler.runtime.inputs.elements import FLOAT32, Element, ElementName
 
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
@@ -50,6 +52,8 @@ class Source:
         bound: values of other inputs, by name, that the model is compiled for.
         unread: zeros for inputs without readers, by name.
         notes: what was decided for the user, for the report.
+        size: bytes of the file and its external data files.
+        external: bytes of the external data files alone.
     """
 
     path: Path
@@ -62,6 +66,8 @@ class Source:
     bound: Mapping[str, AnyArray] = field(default_factory=dict)
     unread: Mapping[str, AnyArray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    size: int = 0
+    external: int = 0
 
 
 def load(
@@ -86,8 +92,11 @@ def load(
     if layout not in (None, "NCHW", "NHWC"):
         raise UsageError(f"layout is {layout!r}, expected 'NCHW' or 'NHWC'")
     model = _read(path)
+    check_bounds(path, model)
     files = external_files(path, model)
-    _check(path)
+    external = sum(file.stat().st_size for file in files)
+    size = path.stat().st_size + external
+    _check(path, Limits.of(size))
     inputs = find_inputs(path, model.graph, bind or {}, sized=input_shape is not None)
     image = inputs.image
     if len(dims(image)) == IMAGE_AXES - 1:
@@ -107,9 +116,12 @@ def load(
     told = layout or find_layout(model.graph, image.name)
     sizes = wanted_sizes(path, image, input_shape, (told or "NCHW")[1:])
     known = told or layout_of(path, image, sizes)
+    shape = image_shape(path, image, known, sizes)
+    check_image(path, image.name, shape)
     return Source(
-        path, model, image.name, known, image_shape(path, image, known, sizes), _digest([path, *files]), Element(ELEMENTS[kind]),
+        path, model, image.name, known, shape, _digest([path, *files]), Element(ELEMENTS[kind]),
         inputs.bound, inputs.unread, () if known == told or known == "NCHW" else (_taken_as(image, known),),
+        size, external,
     )  # fmt: skip
 
 
@@ -120,8 +132,7 @@ def _taken_as(image: onnx.ValueInfoProto, layout: Layout) -> str:
 
 
 def _read(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; expected an ONNX model")
+    check_file(path)
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, UnicodeDecodeError, ValueError) as error:
@@ -131,14 +142,13 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, limits: Limits) -> None:
     try:
-        onnx.checker.check_model(path)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as refusal:
-        try:
-            open_session(path, Machine(("cpu",)), optimise=False)
-        except BundleError as error:
-            raise ModelError(f"{error}; the ONNX checker says: {refusal}") from error
+        against = check(path, limits)
+    except ForeignFailure as error:
+        raise ModelError(f"{path}: cannot be loaded: {error}") from error
+    if against:
+        raise ModelError(f"{path}: {against}")
 
 
 def _digest(files: list[Path]) -> str:

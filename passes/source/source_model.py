@@ -1,26 +1,24 @@
-"""The unmodified source file in an ONNX Runtime session: the reference of all comparisons."""
+"""The unmodified source file, run by ONNX Runtime in a process of its own: the reference of all comparisons."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
+from kcompiler.passes.isolation.process import Limits, run
 from kcompiler.passes.source.load import Source
-from kcompiler.passes.source.source_inputs import IMAGE_AXES
+from kcompiler.passes.source.source_inputs import IMAGE_AXES, dims
 from kcompiler.runtime.arrays import AnyArray, FloatArray
-from kcompiler.runtime.inference.sessions import Machine, onnxruntime, open_session
 
-if TYPE_CHECKING:
-    import onnxruntime as ort
-
-CPU = Machine(("cpu",))
+ON_ONE_THREAD = 8 << 20
+"""Bytes of a model and its weights up to which it runs on one thread."""
 
 
 class SourceModel:
-    """A session on the source file, fed with images in its own type and layout, and with bound values for its other inputs.
+    """Outputs of the source file, fed with images in its own type and layout, and with bound values for its other inputs.
 
     Attributes:
         batch: the batch size of the file, or 1 if that is free; an image is repeated to fill it.
@@ -28,49 +26,53 @@ class SourceModel:
 
     def __init__(self, source: Source, tensor: str) -> None:
         """For ``tensor`` of the source, which need not be a graph output."""
-        self._source = source
-        self._session = _opened(source, tensor)
-        self.batch, self._alone = 1, False
-        self._feeds: dict[str, Any] = {}
-        for value in self._session.get_inputs():
-            if value.name == source.image:
-                self._alone = len(value.shape) == IMAGE_AXES - 1
-                batch = value.shape[0] if value.shape and not self._alone else 1
-                self.batch = max(batch, 1) if isinstance(batch, int) else 1
-            elif value.name in source.unread:
-                self._feeds[value.name] = source.unread[value.name]
+        self._source, self._tensor = source, tensor
+        model = _reloaded(source)
+        image = next(value for value in model.graph.input if value.name == source.image)
+        sizes = dims(image)
+        self._alone = len(sizes) == IMAGE_AXES - 1
+        self.batch = sizes[0] if sizes and not self._alone and isinstance(sizes[0], int) else 1
+        self._model = _runnable(source, model, image, tensor)
+        read = {value.name for value in model.graph.input}
+        self._feeds: dict[str, Any] = {name: array for name, array in source.unread.items() if name in read}
         self._feeds |= source.bound
 
-    def __call__(self, image: FloatArray, output: str) -> AnyArray:
-        """``output``, in the source's type and shape, for an image [C, H, W] of values that the source's type represents."""
+    def __call__(self, images: FloatArray) -> list[AnyArray]:
+        """The tensor for each of ``images`` [N, C, H, W], of values that the source's type represents, in its type and shape.
+
+        Raises:
+            ForeignFailure: ONNX Runtime cannot run it, or not within the limits of its size.
+        """
+        source, limits = self._source, Limits.of(self._source.size).running()
+        runs = [{source.image: self._typed(image), **self._feeds} for image in images]
+        kinds = (source.image,) if source.element.name == "bfloat16" else ()
+        found = run(
+            self._model, runs, limits, names=[self._tensor], weights=source.path.parent, bfloat16=kinds,
+            threads=1 if source.size <= ON_ONE_THREAD else 0,
+        )  # fmt: skip
+        return [np.asarray(values[0]) for values in found]
+
+    def _typed(self, image: FloatArray) -> AnyArray:
         laid_out = image if self._source.layout == "NCHW" else image.transpose(1, 2, 0)
         images = laid_out if self._alone else np.repeat(laid_out[None], self.batch, axis=0)
-        typed = self._source.element.given(np.ascontiguousarray(images))
-        if self._source.element.name != "bfloat16":
-            return np.asarray(self._session.run([output], {self._source.image: typed, **self._feeds})[0])
-        ort_value = onnxruntime().OrtValue
-        feeds = {name: ort_value.ortvalue_from_numpy(array) for name, array in self._feeds.items()}
-        feeds[self._source.image] = ort_value.ortvalue_from_numpy_with_onnx_type(typed, TensorProto.BFLOAT16)
-        return np.asarray(self._session.run_with_ort_values([output], feeds)[0].numpy())
+        return self._source.element.given(np.ascontiguousarray(images))
 
 
-def _opened(source: Source, tensor: str) -> ort.InferenceSession:
-    """A session on the file, or on a modified copy.
+def _runnable(source: Source, model: onnx.ModelProto, image: onnx.ValueInfoProto, tensor: str) -> bytes | Path:
+    """The file, or the content of a modified copy.
 
     A copy is needed where ``tensor`` is no output, to add it, and where the image has sizes of 0, which some exporters write for
     "any" and the copy leaves open.
     """
-    model = _reloaded(source)
     outputs = {value.name for value in model.graph.output}
-    image = next(value for value in model.graph.input if value.name == source.image)
     zero_sizes = [dim for dim in image.type.tensor_type.shape.dim if dim.HasField("dim_value") and not dim.dim_value]
     if tensor in outputs and not zero_sizes:
-        return open_session(source.path, CPU)
+        return source.path
     for dim in zero_sizes:
         dim.ClearField("dim_value")
     if tensor not in outputs:
         model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    return open_session(model.SerializeToString(), CPU, weights=source.path.parent)
+    return model.SerializeToString()
 
 
 def _reloaded(source: Source) -> onnx.ModelProto:

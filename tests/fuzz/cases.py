@@ -1,0 +1,23 @@
+"""What a case is: a name, and the files that it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+Content = bytes | Callable[[Path], object]
+"""The bytes of a file, or what makes it at a path: a link, a sparse file, a pipe."""
+Files = Mapping[str, Content]
+"""Contents by file name; a name may hold folders."""
+Case = tuple[str, Files]
+
+
+def write(files: Files, folder: Path) -> None:
+    """Puts the files of a case into ``folder``."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(path)
+        else:
+            path.write_bytes(content)
