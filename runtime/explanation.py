@@ -32,6 +32,9 @@ class Interrupted(KeyboardInterrupt):
         self.heat_map, self.heat_maps = heat_maps[0], heat_maps
         super().__init__(f"interrupted after {self.heat_map.evaluated} of {self.heat_map.scores.size} positions")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Interrupted, self.heat_maps
+
 
 class Explanation:
     """The explanation of an image by a validated request; :meth:`maps` runs it."""

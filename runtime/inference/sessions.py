@@ -161,7 +161,7 @@ def open_session(
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: each shape would keep a pattern
     # Otherwise an idle session's threads spin on the cores that the next session runs on.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -15,7 +15,7 @@ from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inputs.depth import in_range
-from kcompiler.runtime.inputs.files import MOST_BYTES, MOST_DEEP, check_file, check_size, head
+from kcompiler.runtime.inputs.files import MOST_BYTES, MOST_DEEP, check_file, check_picture, check_size, head
 from kcompiler.runtime.inputs.selection import Wanted, planes_of
 
 NPY = b"\x93NUMPY"
@@ -36,7 +36,7 @@ def load_array(path: Path) -> AnyArray:
         shape, by_columns, dtype = read_header(stream)
         if dtype.kind not in "buifc":
             raise ImageError(f"{path}: is an array of {dtype}, expected numbers")
-        check_size(path, shape, MOST_DEEP if dtype.itemsize > 1 else MOST_BYTES, "numbers")
+        check_size(path, shape, MOST_DEEP if dtype.itemsize > 1 else MOST_BYTES // 2, "numbers")
         count = int(np.prod(shape, dtype=np.int64))
         data = stream.read(count * dtype.itemsize)
         if len(data) < count * dtype.itemsize:
@@ -72,4 +72,5 @@ def read_array(path: Path, wanted: Wanted) -> list[AnyArray]:
         )
     if pixels.dtype.kind not in "uif":
         raise ImageError(f"{path}: is an array of {pixels.dtype}, expected numbers")
+    check_picture(path, (pixels.shape[0], pixels.shape[1]), pixels.size // (pixels.shape[0] * pixels.shape[1]), pixels.itemsize)
     return planes_of(in_range(pixels, wanted, None, path))

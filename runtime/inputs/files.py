@@ -10,6 +10,8 @@ from kcompiler.runtime.errors import ImageError, KCompilerError
 
 LARGEST = 89_478_485
 """Most pixels of a picture: beyond it Pillow warns of a decompression bomb."""
+LONGEST_SIDE = 1 << 17
+"""Most pixels of a picture along an axis: resizing a longer one takes memory and time out of proportion."""
 MOST_BYTES = 1 << 29
 """Most bytes of the samples of a picture, as its file has them."""
 MOST_DEEP = 1 << 26
@@ -52,7 +54,9 @@ def text_of(path: Path, expected: str, error: type[KCompilerError]) -> str:
 def check_size(path: Path, sizes: Sequence[int], largest: int = LARGEST, what: str = "pixels") -> None:
     """Raises an :class:`ImageError` if a picture of ``sizes`` is empty or too large to decode."""
     if any(size < 1 for size in sizes) or math.prod(sizes) > largest:
-        raise ImageError(f"{path}: declares {' x '.join(map(str, sizes))} {what}, expected from 1 to {largest} in all")
+        raise ImageError(
+            f"{path}: declares {' x '.join(map(str, sizes))} {what}, expected from 1 to {largest}{' in all' if len(sizes) > 1 else ''}"
+        )
 
 
 def check_picture(path: Path, size: tuple[int, int], channels: int, itemsize: int = 1) -> None:
@@ -65,6 +69,8 @@ def check_picture(path: Path, size: tuple[int, int], channels: int, itemsize: in
         itemsize: bytes a sample.
     """
     check_size(path, size)
+    for side in size:
+        check_size(path, (side,), LONGEST_SIDE, "pixels along an axis")
     if itemsize > 1:
         check_size(path, (*size, channels), MOST_DEEP, f"samples of {itemsize} bytes")
     check_size(path, (*size, channels, itemsize), MOST_BYTES, "bytes")
