@@ -112,7 +112,7 @@ class CompiledModel:
         return engines
 
     def close(self) -> None:
-        """Gives up sessions, threads and memory; explanations under way come to their end. Closing twice is no error."""
+        """Gives up sessions, threads and memory; whatever uses it afterwards raises. Closing twice is no error."""
         self._engines, self._owner = None, None
 
     def __enter__(self) -> Self:

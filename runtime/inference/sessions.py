@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 1024
 MOST_AT_ONCE = 16
-"""Concurrent batches on machines with fewer cores: each may have a session with its own copy of the weights."""
+"""Concurrent batches, and threads of a session, on machines with fewer cores: each batch may have a session of its own."""
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 """Variable of the environment that ONNX Runtime reads once, while it is imported: with 1 it reports nothing to anybody. From
 1.32 on its wheels for Linux otherwise queue reports (device, operating system, path of the process), look up a host after ten
@@ -173,7 +173,7 @@ def open_session(
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     providers = machine.names
     if machine.threads is not None or providers[0] == SHORT_NAMES["cpu"]:
-        options.intra_op_num_threads = machine.threads or _cores()
+        options.intra_op_num_threads = min(machine.threads or _cores(), max(_cores(), MOST_AT_ONCE))
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     name = "a model in memory" if isinstance(model, bytes) else model

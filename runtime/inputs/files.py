@@ -54,9 +54,8 @@ def text_of(path: Path, expected: str, error: type[KCompilerError]) -> str:
 def check_size(path: Path, sizes: Sequence[int], largest: int = LARGEST, what: str = "pixels") -> None:
     """Raises an :class:`ImageError` if a picture of ``sizes`` is empty or too large to decode."""
     if any(size < 1 for size in sizes) or math.prod(sizes) > largest:
-        raise ImageError(
-            f"{path}: declares {' x '.join(map(str, sizes))} {what}, expected from 1 to {largest}{' in all' if len(sizes) > 1 else ''}"
-        )
+        in_all = " in all" if len(sizes) > 1 else ""
+        raise ImageError(f"{path}: declares {' x '.join(map(str, sizes))} {what}, expected from 1 to {largest}{in_all}")
 
 
 def check_picture(path: Path, size: tuple[int, int], channels: int, itemsize: int = 1) -> None:
