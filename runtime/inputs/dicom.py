@@ -18,7 +18,7 @@ from kcompiler.runtime.inputs.depth import scaled
 from kcompiler.runtime.inputs.files import check_picture, chosen
 from kcompiler.runtime.inputs.optional import optional
 from kcompiler.runtime.inputs.selection import Wanted, planes_of
-from kcompiler.runtime.inputs.unpacking import inflates_beyond
+from kcompiler.runtime.inputs.unpacking import unpacks_beyond
 from kcompiler.runtime.inputs.windows import FUNCTIONS, WHITE, Function, windowed
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
@@ -73,7 +73,7 @@ def _check_deflated(path: Path) -> None:
         if reader.read_preamble(stream, force=True) is None:
             return
         meta = reader.read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != META)
-        if meta.get("TransferSyntaxUID") == DEFLATED and inflates_beyond([stream.read()], LARGEST_DEFLATED, RAW):
+        if meta.get("TransferSyntaxUID") == DEFLATED and unpacks_beyond([stream.read()], LARGEST_DEFLATED, RAW):
             raise ImageError(f"{path}: unpacks to more than {LARGEST_DEFLATED} bytes; store it without deflating it")
 
 

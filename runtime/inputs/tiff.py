@@ -15,21 +15,20 @@ from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inputs.bitmap import SIXTEEN_BITS, decoded, read_bitmap
 from kcompiler.runtime.inputs.depth import in_range
-from kcompiler.runtime.inputs.files import MOST_BYTES, MOST_DEEP, check_picture, check_size, chosen
+from kcompiler.runtime.inputs.files import MOST_DEEP, check_picture, check_size, chosen
 from kcompiler.runtime.inputs.selection import Wanted, planes_of
-from kcompiler.runtime.inputs.unpacking import RATIO, Unpacker, inflates_beyond
+from kcompiler.runtime.inputs.unpacking import Unpacker, unpacks_beyond
 from kcompiler.runtime.inputs.windows import WHITE
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 """Photometric interpretations."""
 ALPHA = (1, 2)
 """Kinds of extra samples: associated and unassociated alpha."""
-UNPACKERS: Mapping[int, tuple[Callable[[], Unpacker], int]] = {
-    8: (zlib.decompressobj, RATIO),
-    32946: (zlib.decompressobj, RATIO),
-    34925: (lzma.LZMADecompressor, 1 << 13),
-}
-"""By compression: those that unpack to whatever the data holds, and how many bytes they can make of one."""
+UNPACKERS: Mapping[int, Callable[[], Unpacker]] = {8: zlib.decompressobj, 32946: zlib.decompressobj, 34925: lzma.LZMADecompressor}
+"""By compression: those that unpack to whatever the data holds."""
+PROBED = 8
+"""The largest parts, and as many of the others, that are unpacked to see what they hold."""
+SLACK = 1 << 16
 UPRIGHT = {
     1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
     6: lambda a: a.swapaxes(0, 1)[:, ::-1], 7: lambda a: a.swapaxes(0, 1)[::-1, ::-1], 8: lambda a: a.swapaxes(0, 1)[::-1],
@@ -91,16 +90,29 @@ def _samples(page: Any, frame: int, path: Path) -> AnyArray:
 
 
 def _check_packed(page: Any, path: Path) -> None:
-    """Raises an :class:`ImageError` if a page unpacks to more than any picture, or has tiles as large as that."""
+    """Checks that a page's parts are no larger than they may be, some of them by unpacking them.
+
+    Raises:
+        ImageError: a part is as large as a whole picture may be, takes more bytes than without compression, or unpacks to more.
+    """
+    rows, width, depth = page.rowsperstrip, page.imagewidth, 1
     if page.is_tiled:
-        check_size(path, (page.tilelength, page.tilewidth, page.tiledepth, page.samplesperpixel), MOST_DEEP, "samples a tile")
+        rows, width, depth = page.tilelength, page.tilewidth, page.tiledepth
+        check_size(path, (rows, width, depth, page.samplesperpixel), MOST_DEEP, "samples a tile")
     check_size(path, (page.imagelength, page.imagewidth, page.imagedepth, page.samplesperpixel), MOST_DEEP, "samples")
-    start, ratio = UNPACKERS.get(int(page.compression), (None, 0))
-    if start is None or sum(page.databytecounts) * ratio <= MOST_BYTES:
+    start = UNPACKERS.get(int(page.compression))
+    if start is None:
         return
-    segments = page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts, sort=True)
-    if inflates_beyond((data for data, _ in segments if data), MOST_BYTES, start):
-        raise ImageError(f"{path}: unpacks to more than {MOST_BYTES} bytes, its header says {page.nbytes}")
+    part = min(rows, page.imagelength if not page.is_tiled else rows) * width * depth * page.samplesperpixel
+    most = 2 * part * ((page.bitspersample + 7) // 8) + SLACK
+    counts = page.databytecounts
+    largest = sorted(range(len(counts)), key=lambda number: -counts[number])[:PROBED]
+    probed = {*largest, *range(0, len(counts), max(len(counts) // PROBED, 1))}
+    offsets, sizes = ([values[number] for number in sorted(probed)] for values in (page.dataoffsets, counts))
+    if max(counts, default=0) > most or any(
+        unpacks_beyond([data], most, start) for data, _ in page.parent.filehandle.read_segments(offsets, sizes) if data
+    ):
+        raise ImageError(f"{path}: has parts that unpack to more than {most} bytes, twice what the header says")
 
 
 def _by_pillow(path: Path, frame: int) -> AnyArray | None:

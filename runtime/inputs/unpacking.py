@@ -18,7 +18,7 @@ class Unpacker(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
-def inflates_beyond(parts: Iterable[bytes], most: int, start: Callable[[], Unpacker]) -> bool:
+def unpacks_beyond(parts: Iterable[bytes], most: int, start: Callable[[], Unpacker]) -> bool:
     """Whether ``parts``, each compressed by itself, unpack to more than ``most`` bytes in all. Damage is for others to find."""
     total = 0
     for part in parts:
