@@ -127,6 +127,7 @@ def compile(
         UsageError: a parameter does not fit the model.
         CheckFailed: the compiled model disagrees with full inference.
     """
+    from kcompiler.answered import answered
     from kcompiler.options import options_of
     from kcompiler.passes.source.model_file import as_file
     from kcompiler.pipeline import compile_file
@@ -138,7 +139,9 @@ def compile(
         device=device, precision=precision,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="kcompiler-model-") as scratch:
-        return compile_file(as_file(model, Path(scratch)), options)
+        path = as_file(model, Path(scratch))
+        with answered(path):
+            return compile_file(path, options)
 
 
 def load(

@@ -15,6 +15,7 @@ from kcompiler.runtime.bundle.files import check_folder_replaceable
 from kcompiler.runtime.bundle.manifest import is_own_file, patch_text
 from kcompiler.runtime.bundle.report import ONLY_SAMPLING
 from kcompiler.runtime.deployed import is_of_export
+from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.recipes import PRESETS
 
 TAUS = (0.6, 0.5, 0.4)
@@ -70,6 +71,8 @@ def compile_model(
 ) -> None:
     """Compile an ONNX model for one patch size, and verify it against full inference."""
     target = out if out is not None else model.with_suffix(".map" if single_file else ".kc")
+    if target.is_dir() and model.resolve().is_relative_to(target.resolve()):
+        raise UsageError(f"{target}: holds the model {model.name}, it will not be replaced; choose another place (-o)")
     check_folder_replaceable(target, is_of_export if single_file else is_own_file, force=force)
     start = time.perf_counter()
     bundle = kcompiler.compile(

@@ -79,10 +79,11 @@ def _check_picture(picture: Path, *, force: bool) -> None:
 def _report(model: Path, patch: str, reading: Reading) -> Report:
     if model.is_dir():
         return read_manifest(model).report
+    from kcompiler.answered import answered
     from kcompiler.options import options_of
     from kcompiler.pipeline import analyse
 
-    with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
+    with answered(model), tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
         return analyse(model, options_of(patch=options.patch_size(patch), **reading.arguments), Path(scratch)).report
 
 

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from kcompiler.passes.exchange.blocks import fill_blocks
 from kcompiler.passes.exchange.commute import convolve_before_pooling, pool_before_convolving
 from kcompiler.passes.exchange.distribute import convolve_before_joining, pool_before_joining
+from kcompiler.passes.graphs.values import copied
 
 Exchange = Callable[[gs.Graph, Collection[str]], bool]
 """Rewrites a topologically sorted graph of known shapes in place, except for nodes with the given names; returns whether it did.
@@ -32,7 +33,7 @@ def exchanged(graph: gs.Graph, kept: Collection[str] = (), passes: Sequence[Exch
         kept: names of nodes that must not be rewritten.
         passes: in order.
     """
-    copy, changed = graph.copy(), False
+    copy, changed = copied(graph), False
     for rewrite in passes:
         if rewrite(copy, kept):
             copy.cleanup().toposort()

@@ -25,15 +25,19 @@ class Emitter:
         self.graph = graph
         self._nodes: dict[object, gs.Variable] = {}
         self._constants: dict[object, gs.Constant] = {}
-        self._names: set[str] = {*graph.tensors(), *(node.name for node in graph.nodes), *reserved}
+        self._values: set[str] = {*graph.tensors(), *reserved}
+        self._node_names: set[str] = {node.name for node in graph.nodes}
 
     def fresh(self, stem: str) -> str:
-        """An unused tensor name: ``stem``, or ``stem`` with a number."""
-        return fresh_name(stem, self._names)
+        """A name that neither a tensor nor a node has: ``stem``, or ``stem`` with a number."""
+        while (name := fresh_name(stem, self._values)) in self._node_names:
+            pass  # taken by now: the next number is tried
+        self._node_names.add(name)
+        return name
 
     def input(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> gs.Variable:
-        assert name not in self._names, name
-        self._names.add(name)
+        assert name not in self._values, name  # a node may have it: its name is the user's
+        self._values.add(name)
         variable = gs.Variable(name, dtype=dtype, shape=list(shape))
         self.graph.inputs.append(variable)
         return variable
@@ -43,7 +47,7 @@ class Emitter:
         content = values.tobytes() if values.nbytes <= INTERNED_BYTES else (values.ctypes.data, values.strides)
         key = (values.dtype.str, values.shape, content)
         if key not in self._constants:
-            self._constants[key] = gs.Constant(self.fresh(name), values)
+            self._constants[key] = gs.Constant(fresh_name(name, self._values), values)
         return self._constants[key]
 
     def int32(self, values: int | Sequence[int] | AnyArray) -> gs.Constant:
@@ -64,8 +68,15 @@ class Emitter:
             repr(sorted(attributes.items())),
         )
         if key not in self._nodes:
-            output = gs.Variable(self.fresh(name or op))
-            node = gs.Node(op, name=output.name, attrs=attributes, inputs=tensors, outputs=[output], domain=domain)
+            output = gs.Variable(fresh_name(name or op, self._values))
+            node = gs.Node(
+                op,
+                name=fresh_name(output.name, self._node_names),
+                attrs=attributes,
+                inputs=tensors,
+                outputs=[output],
+                domain=domain,
+            )
             self.graph.nodes.append(node)
             self._nodes[key] = output
         return self._nodes[key]
@@ -75,7 +86,7 @@ class Emitter:
         first = self(op, *inputs)
         (node,) = first.inputs
         while len(node.outputs) < count:
-            node.outputs.append(gs.Variable(self.fresh(op)))
+            node.outputs.append(gs.Variable(fresh_name(op, self._values)))
         return list(node.outputs)
 
     def copy(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Variable]:
@@ -86,7 +97,7 @@ class Emitter:
         self.graph.nodes.append(
             gs.Node(
                 node.op,
-                name=self.fresh(node.name or node.op),
+                name=fresh_name(node.name or node.op, self._node_names),
                 attrs=dict(node.attrs),
                 inputs=list(inputs),
                 outputs=outputs,

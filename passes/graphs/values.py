@@ -29,3 +29,13 @@ def known_sizes(shape: Sequence[object] | None) -> list[int] | None:
 def numbers_at_least(value: gs.Tensor) -> int:
     """The product of the known sizes, the batch excluded: a lower bound on the elements for one image."""
     return prod(size for size in value.shape[1:] if isinstance(size, int))
+
+
+def copied(graph: gs.Graph) -> gs.Graph:
+    """A copy of a graph, its constants with the same numbers. Graphsurgeon's own forgets which variables are sequences."""
+    copy = graph.copy()
+    kinds = {name: tensor.type for name, tensor in graph.tensors().items() if isinstance(tensor, gs.Variable)}
+    for name, tensor in copy.tensors().items():
+        if isinstance(tensor, gs.Variable):
+            tensor.type = kinds.get(name, tensor.type)
+    return copy

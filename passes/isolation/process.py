@@ -112,7 +112,8 @@ class _Process:
     def call(self, task: str, arguments: Sequence[object], limits: Limits) -> Any:
         with self._lock:
             process = self._started()
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             clock = threading.Timer(PATIENCE * limits.seconds, process.kill)
             clock.start()
             try:

@@ -36,7 +36,7 @@ def checked(path: str) -> str:
 
 
 def optimised(model: bytes, weights: str, level: str, written: str, data: str, inline_bytes: int) -> None:
-    """Writes ``model``, optimised at ``level``, to ``written``, and its weights of ``inline_bytes`` or more to ``data`` beside it.
+    """Writes ``model``, optimised at ``level``, to ``written``; weights of ``inline_bytes`` or more to ``data`` beside it.
 
     External weights are read from the folder ``weights``.
     """

@@ -16,6 +16,9 @@ from kcompiler.passes.regions.cells import POINTWISE
 from kcompiler.passes.regions.channels import summed_axes
 from kcompiler.passes.regions.region import Region
 
+LOOKED_AT = 16
+"""Pointwise operators in a row in front of a head: networks have a few."""
+
 
 def is_head(node: gs.Node, region: Region) -> bool:
     """Whether ``node``, which reads a value with ``region``, is a mean or sum over all cells, whose output can be updated.
@@ -48,11 +51,18 @@ def _is_first_of_two(node: gs.Node, region: Region) -> bool:
 def only_summed(value: gs.Tensor, region: Region) -> bool:
     """Whether ``value``, which has ``region``, is read by heads only, directly or through pointwise operators.
 
-    An estimate for prices: a plan with a dense tail may not use the heads.
+    An estimate for prices: a plan with a dense tail may not use the heads, and no more than LOOKED_AT values are looked at.
     """
-    return bool(value.outputs) and all(
-        is_head(node, region) or (node.op in POINTWISE and only_summed(node.outputs[0], region)) for node in value.outputs
-    )
+    worklist = [value]
+    for _ in range(LOOKED_AT):
+        if not worklist:
+            return True
+        readers = worklist.pop().outputs
+        further = [node for node in readers if not is_head(node, region)]
+        if not readers or not all(node.op in POINTWISE for node in further):
+            return False
+        worklist += [node.outputs[0] for node in further]
+    return not worklist
 
 
 def is_pooled(region: Region) -> bool:

@@ -7,7 +7,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from kcompiler.passes.source.bodies import is_read, rename_reads
+from kcompiler.passes.graphs.names import fresh_name
+from kcompiler.passes.source.bodies import all_names, is_read, rename_reads, unused
 from kcompiler.passes.source.image_layout import to_channels_first
 from kcompiler.passes.source.inputs import bind_inputs, take_float32
 from kcompiler.passes.source.load import Source
@@ -49,8 +50,9 @@ def _bring_channels_first(graph: onnx.GraphProto, image: str) -> None:
     for node in dropped:
         graph.node.remove(node)
     if is_read(graph, image):
-        rename_reads(graph, image, f"{image}/channels_last")
-        graph.node.insert(0, helper.make_node("Transpose", [image], [f"{image}/channels_last"], perm=[0, 2, 3, 1]))
+        channels_last = unused(graph, f"{image}/channels_last")
+        rename_reads(graph, image, channels_last)
+        graph.node.insert(0, helper.make_node("Transpose", [image], [channels_last], perm=[0, 2, 3, 1]))
     for output in outputs:
         rename_reads(graph, output, image)
     for value in graph.output:
@@ -62,7 +64,7 @@ def _free_reshapes(graph: onnx.GraphProto, image: str, batch: int) -> None:
     """Changes Reshapes of image-dependent values to [exporter's batch, ...] into [0, ...], which keeps the first axis."""
     small = [tensor for tensor in graph.initializer if len(tensor.dims) == 1 and not uses_external_data(tensor)]
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in small if tensor.data_type == TensorProto.INT64}
-    depends = {image}
+    depends, taken = {image}, all_names(graph)
     for node in graph.node:
         if node.op_type == "Constant":
             for attribute in node.attribute:
@@ -80,6 +82,6 @@ def _free_reshapes(graph: onnx.GraphProto, image: str, batch: int) -> None:
             shape[0] = 0
             for attribute in [a for a in node.attribute if a.name == "allowzero"]:  # it would mean size 0
                 node.attribute.remove(attribute)
-            name = f"{node.output[0]}/free_shape"
+            name = fresh_name(f"{node.output[0]}/free_shape", taken)
             graph.initializer.append(numpy_helper.from_array(shape, name))
             node.input[1] = name

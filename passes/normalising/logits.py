@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from kcompiler.passes.graphs.names import fresh_name
 from kcompiler.passes.graphs.values import known_sizes
 from kcompiler.runtime.exactness.squashing import Squashing
 
@@ -69,7 +70,7 @@ def ends_in_sigmoid(graph: gs.Graph) -> bool:
 
 def _dequantised(graph: gs.Graph, quantised: gs.Variable, squashing: gs.Node) -> gs.Variable:
     """The dequantised first input of an integer softmax or sigmoid."""
-    logits = gs.Variable(f"{quantised.name}/logits", np.dtype(np.float32), quantised.shape)
+    logits = gs.Variable(fresh_name(f"{quantised.name}/logits", set(graph.tensors())), np.dtype(np.float32), quantised.shape)
     graph.nodes.append(gs.Node("DequantizeLinear", logits.name, inputs=[quantised, *squashing.inputs[1:3]], outputs=[logits]))
     return logits
 

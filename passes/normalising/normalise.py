@@ -8,7 +8,7 @@ topologically sorted. Weights stay on disk and are memory-mapped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from kcompiler.passes.graphs.batch import BatchError, check_independent, subgraphs
+from kcompiler.passes.graphs.names import fresh_name
 from kcompiler.passes.normalising.batch_axis import BATCH, set_batch
 from kcompiler.passes.normalising.branches import without_known_branches
 from kcompiler.passes.normalising.canonical import canonical, free_resizes
@@ -78,7 +79,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     graph = run_passes(NORMALISE, gs.import_onnx(context.inferred(model)), context)
     for scope in (graph, *subgraphs(graph)):
         context.map_weights(scope)
-        _free_names(scope)
+    _free_names(graph)
     _name_nodes(graph)
     graph.cleanup()
     _check_not_random(source, graph)
@@ -117,17 +118,24 @@ def _know_rank(graph: gs.Graph, free_batch: bool) -> None:
     (output,) = graph.outputs
     if output.shape is not None:
         return
-    rows = gs.Variable(f"{output.name}{ROWS}", output.dtype, [BATCH if free_batch else 1, "numbers"])
-    shape = gs.Constant(f"{output.name}/rows_shape", np.array([0 if free_batch else 1, -1], dtype=np.int64))
+    taken = set(graph.tensors())
+    rows = gs.Variable(fresh_name(f"{output.name}{ROWS}", taken), output.dtype, [BATCH if free_batch else 1, "numbers"])
+    shape = gs.Constant(fresh_name(f"{output.name}/rows_shape", taken), np.array([0 if free_batch else 1, -1], dtype=np.int64))
     graph.nodes.append(gs.Node("Reshape", rows.name, inputs=[output, shape], outputs=[rows]))
     graph.outputs = [rows]
 
 
 def _free_names(graph: gs.Graph) -> None:
-    """Renames tensors that have a name reserved for inputs of compiled models."""
-    for tensor in (*graph.tensors().values(), *graph.inputs, *graph.outputs):
+    """Renames tensors, also of bodies, that have a name reserved for inputs of compiled models."""
+    tensors = {id(tensor): tensor for scope in (graph, *subgraphs(graph)) for tensor in _tensors(scope)}
+    taken = {tensor.name for tensor in tensors.values()}
+    for tensor in tensors.values():
         if tensor.name in OWN_NAMES or tensor.name.startswith(PREFIXES):
-            tensor.name = f"source/{tensor.name}"
+            tensor.name = fresh_name(f"source/{tensor.name}", taken)
+
+
+def _tensors(graph: gs.Graph) -> Iterator[gs.Tensor]:
+    yield from (*graph.tensors().values(), *graph.inputs, *graph.outputs)
 
 
 def _name_nodes(graph: gs.Graph) -> None:

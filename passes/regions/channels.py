@@ -88,6 +88,8 @@ def selected(node: gs.Node, region: Region) -> IntArray:
         axis, indices = node.attrs.get("axis", 0) % 4, np.asarray(node.inputs[1].values)
         if axis != region.channel_axis or indices.ndim != 1:
             raise NoRule(f"Gather along axis {axis} by indices of {indices.ndim} axes, not along the channels")
+        if not ((indices >= -region.channels) & (indices < region.channels)).all():
+            raise NoRule(f"Gather of channels by indices that the {region.channels} channels do not have")
         chosen: IntArray = every[indices]
         return chosen
     axes = sliced_axes(node)

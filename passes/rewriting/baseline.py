@@ -13,6 +13,7 @@ from onnx import TensorProto
 from kcompiler.passes.emission.index import PAD_ROWS
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.graphs.quantised import INTEGERS, zero_point
+from kcompiler.passes.graphs.values import copied
 from kcompiler.passes.plan import Plan
 from kcompiler.runtime.bundle.manifest import TABLE
 
@@ -36,7 +37,7 @@ def baseline_graph(source: gs.Graph, plan: Plan, cached: tuple[str, ...]) -> gs.
     The last two rows are the padding: zeros (convolution) and the lowest float (max pooling), or for quantised values the zero
     point and the lowest integer.
     """
-    graph = source.copy()
+    graph = copied(source)
     graph.outputs = []
     tensors = graph.tensors()
     zero_points = {name: zero_point(tensors[name]) or 0 for name in cached}

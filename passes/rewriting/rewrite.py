@@ -17,6 +17,7 @@ from kcompiler.passes.emission.index import cell_index, within
 from kcompiler.passes.emission.places import Places
 from kcompiler.passes.emission.reads import contiguous_reads
 from kcompiler.passes.graphs.emit import Emitter
+from kcompiler.passes.graphs.values import copied
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.heads import is_head, only_summed, region_sum, updated_head
 from kcompiler.passes.lowering.layout import Held, Layouts
@@ -278,7 +279,7 @@ def incremental_graph(source: gs.Graph, plan: Plan, extents: str, layouts: Layou
     and columns of the patch that two more inputs give ("classes").
     """
     if plan.all_dense:
-        return _Rewriter(source, plan, extents, layouts, Emitter(source.copy())).run_whole()
+        return _Rewriter(source, plan, extents, layouts, Emitter(copied(source))).run_whole()
     empty = gs.Graph(name="incremental", opset=source.opset, import_domains=source.import_domains)
     return _Rewriter(source, plan, extents, layouts, Emitter(empty, reserved=source.tensors())).run()
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import onnx
 
+from kcompiler.passes.graphs.names import fresh_name
+
 
 def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The bodies of a node, not recursively."""
@@ -40,11 +42,26 @@ def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
             if old in _own_names(body):
                 continue  # an inner value of the same name shadows it
             rename_reads(body, old, new)
+            out = unused(body, f"{new}/out")
             if any(value.name == old for value in body.output):
-                body.node.append(onnx.helper.make_node("Identity", [new], [f"{new}/out"]))
+                body.node.append(onnx.helper.make_node("Identity", [new], [out]))
             for value in body.output:
                 if value.name == old:
-                    value.name = f"{new}/out"
+                    value.name = out
+
+
+def unused(graph: onnx.GraphProto, stem: str) -> str:
+    """``stem``, or ``stem`` and a number, that no value of the graph or of its bodies has as its name."""
+    return fresh_name(stem, all_names(graph))
+
+
+def all_names(graph: onnx.GraphProto) -> set[str]:
+    """Names that a graph and its bodies read or define."""
+    names = _own_names(graph) | read_names(graph)
+    for node in graph.node:
+        for body in bodies(node):
+            names |= all_names(body)
+    return names
 
 
 def _own_names(graph: onnx.GraphProto) -> set[str]:

@@ -39,11 +39,15 @@ def _is_to_channels_first(node: onnx.NodeProto) -> bool:
 def find_layout(graph: onnx.GraphProto, image: str) -> Layout | None:
     """NHWC if the image reaches only Transposes to NCHW through elementwise operators, NCHW if a spatial operator, else None."""
     outputs = {value.name for value in graph.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in set(node.input):
+            readers.setdefault(name, []).append(node)
     worklist, seen, transposed, only_transposed = [image], {image}, False, True
     while worklist:
         name = worklist.pop()
         only_transposed &= name not in outputs
-        for node in (node for node in graph.node if name in node.input):
+        for node in readers.get(name, ()):
             if _is_to_channels_first(node):
                 transposed = True
             elif node.op_type in CHANNELS_FIRST:

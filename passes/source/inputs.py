@@ -11,7 +11,7 @@ import json
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from kcompiler.passes.source.bodies import is_read, rename_reads
+from kcompiler.passes.source.bodies import is_read, rename_reads, unused
 from kcompiler.passes.source.load import ELEMENTS, Source
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.bundle.manifest import Bound
@@ -35,7 +35,7 @@ def take_float32(source: Source) -> None:
     graph, image = source.model.graph, source.image
     if source.element == FLOAT32 or not is_read(graph, image):
         return
-    typed = f"{image}/{source.element.name}"
+    typed = unused(graph, f"{image}/{source.element.name}")
     rename_reads(graph, image, typed)
     graph.node.insert(0, helper.make_node("Cast", [image], [typed], to=element_type(source)))
 

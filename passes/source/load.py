@@ -20,7 +20,7 @@ from kcompiler.passes.source.bounds import check_bounds, check_file, check_image
 from kcompiler.passes.source.external import external_files
 from kcompiler.passes.source.image_layout import Layout, Shape, find_layout, image_shape, layout_of, wanted_sizes
 from kcompiler.passes.source.single_image import add_batch
-from kcompiler.passes.source.source_inputs import IMAGE_AXES, Value, dims, find_inputs
+from kcompiler.passes.source.source_inputs import IMAGE_AXES, Value, dims, find_inputs, type_name
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ModelError, UsageError
 from kcompiler.runtime.foreign import ForeignFailure
@@ -104,7 +104,7 @@ def load(
     kind = image.type.tensor_type.elem_type or TensorProto.FLOAT
     if kind not in ELEMENTS:
         raise ModelError(
-            f"{path}: image input {image.name} is {TensorProto.DataType.Name(kind)}, expected numbers "
+            f"{path}: image input {image.name} is {type_name(kind)}, expected numbers "
             f"({', '.join(ELEMENTS.values())}); export with a float32 input"
         )
     random = [node for node in model.graph.node if node.op_type in RANDOM]

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from kcompiler.passes.source.bodies import rename_reads
+from kcompiler.passes.source.bodies import rename_reads, unused
 
 
 def add_batch(graph: onnx.GraphProto, image: onnx.ValueInfoProto) -> None:
@@ -20,7 +20,7 @@ def add_batch(graph: onnx.GraphProto, image: onnx.ValueInfoProto) -> None:
             node.CopyFrom(helper.make_node("Identity", [image.name], list(node.output), name=node.name))
         first: int | str = "batch"
     else:
-        alone, number = f"{image.name}/alone", f"{image.name}/number"
+        alone, number = (unused(graph, f"{image.name}/{what}") for what in ("alone", "number"))
         rename_reads(graph, image.name, alone)
         graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), number))
         graph.node.insert(0, helper.make_node("Gather", [image.name, number], [alone], axis=0))
@@ -48,12 +48,13 @@ def _puts_batch(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
 
 def repeat(graph: onnx.GraphProto, image: str, count: int) -> None:
     """Repeats the image to the constant batch size ``count`` of the graph, and selects the first image's output."""
-    batch, number = f"{image}/repeated", f"{image}/first"
+    (output,) = graph.output
+    batch, number = (unused(graph, f"{image}/{what}") for what in ("repeated", "number"))
+    first = unused(graph, f"{output.name}/first")
     rename_reads(graph, image, batch)
     graph.node.insert(0, helper.make_node("Concat", [image] * count, [batch], axis=0))
-    (output,) = graph.output
     graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.int64), number))
-    graph.node.append(helper.make_node("Gather", [output.name, number], [f"{output.name}/first"], axis=0))
-    output.name = f"{output.name}/first"
+    graph.node.append(helper.make_node("Gather", [output.name, number], [first], axis=0))
+    output.name = first
     if output.type.HasField("tensor_type"):
         output.type.tensor_type.ClearField("shape")

@@ -195,7 +195,12 @@ def described(values: Any) -> str:
 
 
 def _type_name(value: onnx.ValueInfoProto) -> str:
-    return str(TensorProto.DataType.Name(value.type.tensor_type.elem_type))
+    return type_name(value.type.tensor_type.elem_type)
+
+
+def type_name(number: int) -> str:
+    """The name of an element type; its number where ONNX has none of it."""
+    return str(TensorProto.DataType.Name(number)) if number in TensorProto.DataType.values() else f"type {number}"
 
 
 def _example(value: onnx.ValueInfoProto) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -100,11 +101,37 @@ def check_folder_replaceable(target: Path, ours: Callable[[str], bool], *, force
             return
         if not force:
             raise UsageError(f"{target}: exists already; choose another place or allow overwriting (--force)")
-        foreign = sorted(path.name for path in target.iterdir() if not ours(path.name)) if target.is_dir() else [target.name]
+        foreign = _strangers(target, ours) if target.is_dir() else [target.name]
         if foreign or target.is_symlink():
             raise UsageError(
                 f"{target}: is not a bundle alone ({', '.join(foreign[:3])}), it will not be replaced; remove it yourself"
             )
+
+
+RECORDS = ("manifest.json", "card.json")
+"""The file of a folder of ours that records the others: without one, names alone do not make the others ours."""
+
+
+def _strangers(folder: Path, ours: Callable[[str], bool]) -> list[str]:
+    """Names in ``folder`` that are not those of files that we wrote: others, folders and links, and files of no record."""
+    entries = sorted(folder.iterdir())
+    names = {entry.name for entry in entries}
+    records = [folder / name for name in RECORDS if name in names and ours(name)]
+    listed = _listed(records[0]) if records else set()
+    return [
+        entry.name
+        for entry in entries
+        if not ours(entry.name) or entry.is_symlink() or not entry.is_file() or (listed is not None and entry.name not in listed)
+    ]
+
+
+def _listed(record: Path) -> set[str] | None:
+    """The record and the files that it lists; None if it lists none, or is damaged."""
+    try:
+        files = json.loads(record.read_bytes())["files"]
+        return {record.name, *files}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def replace_folder(built: Path, target: Path, ours: Callable[[str], bool], *, force: bool) -> None:

@@ -19,6 +19,8 @@ from kcompiler.runtime.inputs.images import cover
 from kcompiler.runtime.inputs.positions import batches
 
 BATCH = 8
+NUMBERS_AT_ONCE = 1 << 24
+"""Numbers of the images of a run: of larger images, fewer than a batch run at once, but always two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class FullInference:
     def raw(self, images: FloatArray, *outputs: str) -> FloatArray:
         """:meth:`run` without the reduction."""
         rows = []
-        for part in batches(len(images), self._largest_batch):
+        for part in batches(len(images), min(self._largest_batch, at_once(images[0].size))):
             with running():
                 values = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
             rows.append(side_by_side(values, part.stop - part.start))
@@ -143,10 +145,15 @@ class FullInference:
         """
         mask = self.mask(image)
         rows = []
-        for part in batches(len(positions), batch):
+        for part in batches(len(positions), min(batch, at_once(image.size))):
             raw = self.raw(cover(image, fill, positions[part], patch), *outputs)
             rows.append(self._reduction.apply(raw, mask) if self._reduction is not None and mask is not None else raw)
         return np.concatenate(rows)
+
+
+def at_once(numbers: int) -> int:
+    """Images of so many numbers each that run at once."""
+    return max(2, NUMBERS_AT_ONCE // numbers)
 
 
 def side_by_side(outputs: Sequence[npt.ArrayLike], count: int) -> FloatArray:

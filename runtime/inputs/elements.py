@@ -91,8 +91,10 @@ class Element:
         """
         if self.name not in ("float32", "float64"):
             return numbers
-        units = np.random.default_rng(seed).uniform(-1, 1, numbers.shape) * 2.0**-23
-        return self.fitted(numbers * (1 + units))
+        rng, perturbed = np.random.default_rng(seed), np.empty_like(numbers, dtype=np.float32)
+        for place, part in enumerate(numbers):  # in double precision, of a part at a time: images may be large
+            perturbed[place] = self.fitted(part * (1 + rng.uniform(-1, 1, part.shape) * 2.0**-23))
+        return perturbed
 
     def given(self, images: FloatArray) -> AnyArray:
         """Converts fitted float32 images to this type, for the source."""

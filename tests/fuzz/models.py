@@ -20,6 +20,7 @@ import networks
 
 import kcompiler
 from tests.fuzz.cases import Case
+from tests.fuzz.gentle import GENTLE
 
 MODEL = "model.onnx"
 SIZE, PATCH = 10, 3
@@ -75,11 +76,12 @@ def cases(seed: int) -> Iterator[Case]:
         rng = np.random.default_rng([seed, number])
         name = names[int(rng.integers(len(names)))]
         data = valid(name, ("n", 1, 2)[int(rng.integers(3))], (18, 18, 13, 21)[int(rng.integers(4))])
-        if rng.random() < 0.2:
+        if rng.random() < 0.1:
             how, mutated = "bytes", other_bytes(data, rng)
         else:
             proto = onnx.ModelProto.FromString(data)
-            chosen = [MUTATIONS[int(rng.integers(len(MUTATIONS)))] for _ in range(int(rng.geometric(0.6)))]
+            mutations = GENTLE if rng.random() < 0.6 else MUTATIONS
+            chosen = [mutations[int(rng.integers(len(mutations)))] for _ in range(int(rng.geometric(0.6)))]
             for mutation in chosen:
                 mutation(proto, rng)
             how, mutated = "+".join(mutation.__name__ for mutation in chosen), proto.SerializeToString()
@@ -156,7 +158,9 @@ def field(proto: onnx.ModelProto, rng: np.random.Generator) -> None:
 def _value(field: Any, rng: np.random.Generator) -> object:
     if field.type in INTEGERS:
         number = NUMBERS[int(rng.integers(len(NUMBERS)))]
-        if field.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_ENUM):
+        if field.type == FieldDescriptor.TYPE_ENUM:
+            return int(rng.choice([value.number for value in field.enum_type.values]))
+        if field.type == FieldDescriptor.TYPE_INT32:
             return int(np.array(number).astype(np.int32))
         return abs(number) if field.type in (FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_UINT32) else number
     if field.type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):

@@ -23,6 +23,8 @@ RIGHT, ERROR, TRACEBACK, HANG, CRASH = "right", "clean error", "traceback", "han
 OUTCOMES = (RIGHT, ERROR, TRACEBACK, HANG, CRASH)
 BATCH = 40
 """Cases for a child, unless one ends it."""
+PATIENCE, IMPORTS = 12, 10.0
+"""Limit by the clock over that on processor time; seconds that the imports of a batch may take beside."""
 LONGEST = 2000
 """Characters that an error may have."""
 
@@ -32,8 +34,8 @@ class Limits:
     """For a case.
 
     Attributes:
-        seconds: by the clock.
-        memory: bytes that the process may allocate.
+        seconds: of processor time; PATIENCE times as many by the clock, since others may use the machine, too.
+        memory: bytes that each process may allocate.
     """
 
     seconds: float = 5.0
@@ -73,8 +75,8 @@ def _batch(kind: str, cases: Sequence[Case], limits: Limits) -> Iterator[Outcome
     try:
         for name, _ in cases:
             start = time.perf_counter()
-            if not ours.poll(limits.seconds + (10 if name == cases[0][0] else 0)):  # the first waits for imports as well
-                yield Outcome(name, HANG, f"no answer after {limits.seconds} s", time.perf_counter() - start)
+            if not _answers(ours, child.pid, limits.seconds + (IMPORTS if name == cases[0][0] else 0)):
+                yield Outcome(name, HANG, f"no answer after {time.perf_counter() - start:.1f} s", time.perf_counter() - start)
                 return
             try:
                 outcome = Outcome(**json.loads(ours.recv()))
@@ -86,6 +88,27 @@ def _batch(kind: str, cases: Sequence[Case], limits: Limits) -> Iterator[Outcome
     finally:
         _end(child)
         ours.close()
+
+
+def _answers(pipe: Connection, group: int | None, seconds: float) -> bool:
+    """Whether an answer comes before a group of processes has used so much processor time, or the clock has run out."""
+    start, used = time.perf_counter(), _processor_time(group)
+    while not pipe.poll(0.5):
+        if _processor_time(group) - used > seconds or time.perf_counter() - start > PATIENCE * seconds:
+            return False
+    return True
+
+
+def _processor_time(group: int | None) -> float:
+    """Seconds that the processes of a group that are there have used; 0 where the system does not tell."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()  # of state, parent, group, ...
+        except OSError:  # it ended
+            continue
+        ticks += (int(fields[11]) + int(fields[12])) * (int(fields[2]) == group)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _ended(code: int | None) -> str:
@@ -114,9 +137,9 @@ def _child(kind: str, cases: Sequence[Case], limits: Limits, to: Connection) -> 
     for name, files in cases:
         with tempfile.TemporaryDirectory(prefix="kcompiler-fuzz-") as folder:
             write(files, Path(folder))
-            start = time.perf_counter()
+            start = time.process_time()
             ended, why = _attempt(kind, Path(folder))
-            seconds = time.perf_counter() - start
+            seconds = time.process_time() - start
         if seconds > limits.seconds:
             ended, why = HANG, f"{seconds:.1f} s: {ended} {why}"
         to.send(json.dumps(asdict(Outcome(name, ended, why[-4000:], seconds))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -143,6 +144,34 @@ def test_what_is_not_ours_is_never_replaced(saved, tmp_path, there):
         kept = target / "thesis.txt" if there == "thesis" else target
         assert kept.read_text() == "years"
     assert kcompiler.load(saved).manifest.patch == (4, 4)
+
+
+@pytest.mark.parametrize("there", ["by name alone", "beside a bundle", "folder", "link"])
+def test_what_only_has_a_name_of_ours_is_never_replaced(saved, tmp_path, there):
+    """A model that somebody calls full.onnx, and what was put into a bundle."""
+    target = saved
+    if there == "by name alone":
+        target = tmp_path / "models"
+        target.mkdir()
+        stranger = target / "full.onnx"
+    else:
+        stranger = saved / "incremental-p9x9.onnx"
+    if there == "folder":
+        stranger.mkdir()
+    elif there == "link":
+        stranger.symlink_to(tmp_path / "thesis.onnx")
+    else:
+        stranger.write_bytes(b"years")
+    bundle = kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=3)
+    with pytest.raises(kcompiler.UsageError, match=rf"is not a bundle alone \({stranger.name}\), it will not be replaced"):
+        bundle.save(target, force=True)
+    assert os.path.lexists(stranger)
+
+
+def test_a_damaged_bundle_is_replaced(saved, tmp_path):
+    (saved / MANIFEST).write_bytes(b"{")
+    kcompiler.compile(save("chain", tmp_path / "other.onnx"), patch=3).save(saved, force=True)
+    assert kcompiler.load(saved).manifest.patch == (3, 3)
 
 
 @pytest.mark.parametrize("error", [OSError("disk on fire"), KeyboardInterrupt()])

@@ -63,6 +63,14 @@ def test_compile_writes_beside_the_model_and_never_replaces(work):
     assert manifest["extents"] == "static"
 
 
+def test_compile_never_replaces_the_folder_of_its_model(work, tmp_path):
+    """Though the model is a file that a bundle may hold."""
+    shutil.copytree(work / "model.kc", tmp_path / "model.kc")
+    done = kcompiler("compile", tmp_path / "model.kc" / "full.onnx", "-o", tmp_path / "model.kc", "--force", code=2)
+    assert "holds the model full.onnx" in done.stderr
+    assert (tmp_path / "model.kc" / "full.onnx").is_file()
+
+
 def test_check_says_ok_with_its_error(work):
     done = kcompiler("check", work / "model.kc", "--positions", "30")
     assert done.stdout.startswith("OK ")
