@@ -50,7 +50,7 @@ def read_dicom(path: Path, wanted: Wanted) -> list[AnyArray]:
 def _decoded(path: Path, wanted: Wanted) -> tuple[Any, AnyArray]:
     """Header and stored values of the frame, [H, W] or, converted to RGB, [H, W, 3]."""
     pydicom, pixels = (optional(module, path, "DICOM") for module in ("pydicom", "pydicom.pixels"))
-    _check_deflated(path)
+    deflated = _is_deflated(path)
     header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
     missing = [name for name in ("Rows", "Columns", "BitsStored", "PhotometricInterpretation") if name not in header]
     if missing:
@@ -63,18 +63,26 @@ def _decoded(path: Path, wanted: Wanted) -> tuple[Any, AnyArray]:
     frames = int(header.get("NumberOfFrames") or 1)
     frame = chosen(path, "frame", wanted.selection.frame, frames)
     _check_frame(path, header, frame, frames)
-    return header, cast(AnyArray, pixels.pixel_array(path, index=frame))
+    source = pydicom.dcmread(path, force=True) if deflated else path  # by its path pydicom finds no pixels in a deflated file
+    return header, cast(AnyArray, pixels.pixel_array(source, index=frame))
 
 
-def _check_deflated(path: Path) -> None:
-    """Raises an :class:`ImageError` if the file is deflated, and unpacks to more than any picture: pydicom unpacks all of it."""
+def _is_deflated(path: Path) -> bool:
+    """Whether the file is deflated.
+
+    Raises:
+        ImageError: it unpacks to more than any picture; pydicom unpacks all of it.
+    """
     reader = optional("pydicom.filereader", path, "DICOM")
     with path.open("rb") as stream:
         if reader.read_preamble(stream, force=True) is None:
-            return
+            return False
         meta = reader.read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != META)
-        if meta.get("TransferSyntaxUID") == DEFLATED and unpacks_beyond([stream.read()], LARGEST_DEFLATED, RAW):
+        if meta.get("TransferSyntaxUID") != DEFLATED:
+            return False
+        if unpacks_beyond([stream.read()], LARGEST_DEFLATED, RAW):
             raise ImageError(f"{path}: unpacks to more than {LARGEST_DEFLATED} bytes; store it without deflating it")
+        return True
 
 
 def _check_frame(path: Path, header: Any, frame: int, frames: int) -> None:
