@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 VARIABLE = "ORT_DISABLE_TELEMETRY"
 ONLY_PLACE = ROOT / "runtime" / "inference" / "sessions.py"
+STARTED_WITH_IT = ROOT / "passes" / "isolation" / "worker.py"
+"""Runs as a program of its own, whose environment has the setting."""
 THREADS = "len(__import__('os').listdir('/proc/self/task'))"
 
 
@@ -79,5 +81,5 @@ def test_it_is_imported_in_one_place():
         for floor in ("kcompiler", "passes", "runtime")
         for path in (ROOT / floor).rglob("*.py")
     }
-    assert [path for path, lines in found.items() if lines] == [ONLY_PLACE]
+    assert {path for path, lines in found.items() if lines} - {STARTED_WITH_IT} == {ONLY_PLACE}
     assert len(found[ONLY_PLACE]) == 1
