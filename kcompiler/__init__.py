@@ -156,6 +156,8 @@ def load(
 ) -> Explainer:
     """Opens a compiled bundle. Needs neither onnx nor the compiler.
 
+    Threads may share what is returned, forked children too; ``with`` or ``close()`` ends it (docs/service.md).
+
     Args:
         bundle: path of a bundle, or a bundle that :func:`compile` returned.
         providers: ONNX Runtime execution providers in order of preference ("cpu" and "cuda" for short). None: CUDA where

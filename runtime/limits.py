@@ -11,7 +11,8 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -52,7 +53,7 @@ def within_limits(
     _check(max_seconds, max_memory)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(theirs, max_seconds, max_memory, function, arguments, named), daemon=True)
+    process = context.Process(target=_run, args=(theirs, max_seconds, max_memory, function, arguments, named))
     process.start()
     theirs.close()
     try:
@@ -100,7 +101,17 @@ def explain_within(
         KCompilerError: what loading and explaining raise.
     """
     arguments = Path(bundle).absolute(), image, load or {}, settings
-    return within_limits(_explained, *arguments, max_seconds=max_seconds, max_memory=max_memory)
+    with naming(bundle):
+        return within_limits(_explained, *arguments, max_seconds=max_seconds, max_memory=max_memory)
+
+
+@contextmanager
+def naming(bundle: object) -> Iterator[None]:
+    """Says whose limit it is that was exceeded."""
+    try:
+        yield
+    except LimitExceeded as error:
+        raise LimitExceeded(f"{bundle}: {error}") from error
 
 
 def _explained(bundle: Path, image: str | Path | npt.ArrayLike, load: dict[str, Any], settings: dict[str, Any]) -> HeatMap:
@@ -129,6 +140,8 @@ def _run(
     named: dict[str, Any],
 ) -> None:
     """Entry point of the process."""
+    if max_seconds is not None and hasattr(signal, "setitimer"):  # the system's own, should the parent be gone by then
+        signal.setitimer(signal.ITIMER_REAL, max_seconds + 3 * GRACE)
     if max_memory is not None:
         resource = importlib.import_module("resource")  # not on Windows
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory, max_memory))

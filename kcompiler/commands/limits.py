@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kcompiler.runtime.limits import within_limits
+from kcompiler.runtime.limits import naming, within_limits
 
 MaxSeconds = Annotated[
     float | None, typer.Option("--max-seconds", help="End the command after so many seconds: for bundles of strangers.")
@@ -33,7 +33,8 @@ def limited(command: Callable[..., None]) -> Callable[..., None]:
             command(*arguments, **given)
             return
         memory = None if max_memory is None else int(max_memory * 1e9)
-        within_limits(command, *arguments, max_seconds=max_seconds, max_memory=memory, **given)
+        with naming(given.get("bundle", command.__name__)):
+            within_limits(command, *arguments, max_seconds=max_seconds, max_memory=memory, **given)
 
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
     return run

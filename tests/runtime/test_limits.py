@@ -98,5 +98,5 @@ def test_a_model_without_end_is_ended(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as error:
         main()
     assert error.value.code == 3
-    assert capsys.readouterr().err.startswith("error: took more than 6 s (--max-seconds); it was ended")
+    assert capsys.readouterr().err.startswith(f"error: {forged}: took more than 6 s (--max-seconds); it was ended")
     assert not list((tmp_path / "out").glob("*.npy"))
