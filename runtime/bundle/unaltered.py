@@ -22,7 +22,8 @@ class Unaltered:
     def __init__(self, folder: Path, files: Mapping[str, FileRecord]) -> None:
         """For ``files`` that have just been verified."""
         self.folder, self._files = folder, files
-        self._stamps = {name: _stamp(folder / name) for name in files}
+        self._paths = {name: folder / name for name in files}
+        self._stamps = {name: _stamp(path) for name, path in self._paths.items()}
         self._looking = threading.Lock()
 
     def check(self) -> None:
@@ -33,9 +34,8 @@ class Unaltered:
         Raises:
             BundleError: a file was replaced or written since.
         """
-        for name, stamp in self._stamps.items():
-            path = self.folder / name
-            if (now := _stamp(path)) != stamp:
+        for name, path in self._paths.items():
+            if (now := _stamp(path)) != self._stamps[name]:
                 with self._looking:
                     self._look_again(name, path, now)
 
