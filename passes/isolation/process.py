@@ -22,6 +22,7 @@ from typing import Any
 from kcompiler.passes.isolation import worker
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.foreign import ForeignFailure
+from kcompiler.runtime.inference.sessions import NO_TELEMETRY
 
 SECONDS, SECONDS_PER_BYTE = 4.0, 1e-6
 """Processor time for a task: so long, and for each byte of the model and its weights."""
@@ -135,7 +136,7 @@ class _Process:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._running is None or self._running.poll() is not None:
             self._end()
-            environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+            environment = {NO_TELEMETRY: "1", **os.environ}
             self._running = subprocess.Popen(
                 [sys.executable, "-P", worker.__file__],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,

@@ -15,8 +15,8 @@ USUAL_DEPTHS = (10, 12, 14)
 """Bits of cameras and scanners that store 16 a sample."""
 
 
-def in_range(samples: AnyArray, wanted: Wanted, declared: int | None, path: Path) -> DoubleArray:
-    """Samples as 0..255, float64: by the window if they are no bytes, and else by their depth.
+def in_range(samples: AnyArray, wanted: Wanted, declared: int | None, path: Path) -> AnyArray:
+    """Samples as 0..255, float64, bytes as they are: by the window if they are no bytes, and else by their depth.
 
     Args:
         samples: numbers of any type.
@@ -33,7 +33,9 @@ def in_range(samples: AnyArray, wanted: Wanted, declared: int | None, path: Path
         if not np.isfinite(samples).all():
             raise ImageError(f"{path}: has numbers that are not finite")
         return windowed(samples, window)
-    if samples.dtype not in (np.uint8, np.uint16):
+    if byte:
+        return samples
+    if samples.dtype != np.uint16:
         raise ImageError(f"{path}: has {samples.dtype} samples, whose range is not known; {window_wanted(samples)}")
     return scaled(samples, depth(samples, wanted.bits, declared, path), path)
 

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kcompiler.runtime.arrays import DoubleArray, FloatArray
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.foreign import foreign
-from kcompiler.runtime.inputs.files import LARGEST_VOLUME, check_size, chosen
+from kcompiler.runtime.inputs.files import LARGEST_PACKED, LARGEST_VOLUME, MOST_DEEP, check_file, check_size, chosen, head
 from kcompiler.runtime.inputs.optional import optional
 from kcompiler.runtime.inputs.selection import Selection, Wanted, planes_of
+from kcompiler.runtime.inputs.unpacking import RATIO
 from kcompiler.runtime.inputs.windows import window_wanted, windowed
 
 DEFAULT_AXIS = 2
-LARGEST_RATIO = 1032
-"""Bytes that gzip can make of one."""
+GZIP = b"\x1f\x8b"
 
 
 class SliceAt(NamedTuple):
@@ -29,7 +29,7 @@ class SliceAt(NamedTuple):
     frame: int
 
 
-def read_nifti(path: Path, wanted: Wanted) -> list[FloatArray]:
+def read_nifti(path: Path, wanted: Wanted) -> list[AnyArray]:
     """A slice across ``axis`` (of the array as stored; the last by default), rows along the first axis that remains.
 
     Values are those of the header's scaling. They are shown by the caller's window or the recipe's, or from the header's cal_min
@@ -53,7 +53,12 @@ def _check(volume: Any, path: Path) -> None:
     shape, kind = tuple(volume.shape), volume.get_data_dtype()
     if kind.kind not in "uif" or not 2 <= len(shape) <= 4:
         raise ImageError(f"{path}: is an array {list(shape)} of {kind}, expected numbers of 2 to 4 axes")
-    check_size(path, (*shape, kind.itemsize), min(LARGEST_VOLUME, LARGEST_RATIO * path.stat().st_size), "bytes")
+    content = Path(volume.file_map["image"].filename)  # beside the header in a file of its own, in pairs
+    check_file(content, "a volume")
+    size = content.stat().st_size
+    packed = head(content).startswith(GZIP)
+    declared = min(LARGEST_PACKED, RATIO * size) if packed else min(LARGEST_VOLUME, size)
+    check_size(path, (*shape, kind.itemsize), declared, "bytes")
 
 
 def slice_of(volume: Any, selection: Selection, path: Path) -> SliceAt:
@@ -64,12 +69,12 @@ def slice_of(volume: Any, selection: Selection, path: Path) -> SliceAt:
     """
     spatial, times = (*volume.shape, 1)[:3], (*volume.shape, 1, 1)[3]
     axis = DEFAULT_AXIS if selection.axis is None else selection.axis
-    check_size(path, [size for number, size in enumerate(spatial) if number != axis])
+    check_size(path, [size for number, size in enumerate(spatial) if number != axis], MOST_DEEP)
     index = spatial[axis] // 2 if selection.index is None else selection.index
     return SliceAt(axis, chosen(path, "slice", index, spatial[axis]), chosen(path, "frame", selection.frame, times))
 
 
-def _window(header: Any, plane: DoubleArray, wanted: Wanted, path: Path) -> tuple[float, float]:
+def _window(header: Any, plane: AnyArray, wanted: Wanted, path: Path) -> tuple[float, float]:
     if wanted.shown is not None:
         return wanted.shown
     low, high = float(header["cal_min"]), float(header["cal_max"])
