@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +19,7 @@ from kcompiler.runtime.errors import (
     CheckFailed,
     ImageError,
     KCompilerError,
+    MachineError,
     ModelError,
     ProviderError,
     UsageError,
@@ -30,6 +30,7 @@ from kcompiler.runtime.inference.cuda import CudaOptions
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import Progress
+from kcompiler.runtime.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -46,6 +47,7 @@ __all__ = [
     "ImageError",
     "Interrupted",
     "KCompilerError",
+    "MachineError",
     "ModelError",
     "Preprocessing",
     "Progress",
@@ -122,6 +124,7 @@ def compile(
         ModelError: the model is not valid or cannot be compiled.
         UsageError: a parameter does not fit the model.
         CheckFailed: the compiled model disagrees with full inference.
+        MachineError: the folder for temporary files is full, or cannot be written.
     """
     from kcompiler.options import options_of
     from kcompiler.passes.source.model_file import as_file
@@ -133,8 +136,8 @@ def compile(
         int8=int8, freeze_gates=freeze_gates, calibrate=calibrate, threads=threads, preprocessing=preprocessing,
         device=device, precision=precision,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="kcompiler-model-") as scratch:
-        return compile_file(as_file(model, Path(scratch)), options)
+    with scratch_folder("model") as scratch:
+        return compile_file(as_file(model, scratch), options)
 
 
 def load(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +10,17 @@ from kcompiler.runtime.bundle.files import replace_folder
 from kcompiler.runtime.bundle.manifest import Manifest, is_own_file
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.deployed import Card
+from kcompiler.runtime.scratch import Scratch, inside
 
 
 class Bundle:
     """A compiled, verified model. ``kcompiler.load`` takes it, or the path that it was saved to."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """Takes ownership of the temporary ``folder``, which is removed with the last reference to this bundle."""
-        self.folder = folder
+    def __init__(self, built: Scratch, manifest: Manifest) -> None:
+        """Takes ownership of the temporary folder ``built``, which is removed with the last reference to this bundle."""
+        self._built = built
+        self.folder = inside(built)
         self.manifest = manifest
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     @property
     def report(self) -> Report:

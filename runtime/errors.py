@@ -31,6 +31,10 @@ class ProviderError(KCompilerError):
     """ONNX Runtime is missing, or lacks the requested execution provider."""
 
 
+class MachineError(KCompilerError):
+    """The machine has too little of something: space for temporary files, memory, file handles; or an output is full."""
+
+
 class CheckFailed(KCompilerError):
     """The compiled model does not agree with full inference."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.runtime.bundle.manifest import read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.scratch import scratch_folder
 
 
 @with_reading
@@ -82,8 +82,8 @@ def _report(model: Path, patch: str, reading: Reading) -> Report:
     from kcompiler.options import options_of
     from kcompiler.pipeline import analyse
 
-    with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
-        return analyse(model, options_of(patch=options.patch_size(patch), **reading.arguments), Path(scratch)).report
+    with scratch_folder("inspect") as scratch:
+        return analyse(model, options_of(patch=options.patch_size(patch), **reading.arguments), scratch).report
 
 
 def page(name: str, report: Report) -> Group:

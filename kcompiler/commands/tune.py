@@ -21,9 +21,11 @@ from kcompiler.commands.request import fill_record, model_record, parse_fill, pa
 from kcompiler.commands.tune_progress import progress
 from kcompiler.commands.tune_report import print_tuned, summary
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.exchange import recover
 from kcompiler.runtime.bundle.manifest import add_tuned
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.heatmap import HeatMap
+from kcompiler.runtime.maps.stored import is_whole
 from kcompiler.runtime.sampling.tuned import check_budget
 from kcompiler.runtime.tuning.trials import Goal, Sample
 from kcompiler.runtime.tuning.tuner import check_images, tune
@@ -94,7 +96,8 @@ class Samples(Sequence[Sample]):
         image = self.inputs[number]
         goal, checked = self.goal, self.explainer.check_image(image)
         record = self.folder / f"{_key(self.explainer, checked, goal)}.json"
-        if record.is_file():
+        recover(self.folder)
+        if is_whole(record):
             return Sample(checked, HeatMap.load(record))
         exact = self.explainer.explain(image, stride=goal.stride, target=goal.target, fill=goal.fill, score=goal.score)
         exact.save(self.folder, record.stem, force=True)
