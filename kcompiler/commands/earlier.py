@@ -64,7 +64,8 @@ def _saved(record: Path, settings: Mapping[str, object], *, force: bool) -> Save
         if force:
             return None
         raise UsageError(
-            f"{record}: is of other settings, so it cannot be resumed; choose another folder, drop --resume, or replace it (--force)"
+            f"{record}: is of other settings, so it cannot be resumed; choose another folder, or drop --resume, or replace it "
+            "(--force)"
         )
     whole = is_whole(record)
     try:

@@ -15,6 +15,7 @@ from rich.text import Text
 from kcompiler.commands import options
 from kcompiler.commands.inspect_nodes import node_table, where_it_ends
 from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
+from kcompiler.runtime.bundle.files import check_replaceable, replace_files
 from kcompiler.runtime.bundle.manifest import read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.errors import UsageError
@@ -63,17 +64,16 @@ def inspect_model(
     if picture is not None:
         from kcompiler.commands.inspect_picture import draw
 
-        draw(reports, picture)
+        replace_files(picture.parent, {picture.name: draw(reports, picture.suffix[1:])}, force=force)
         typer.echo(f"{picture}: written", err=json)
 
 
 def _check_picture(picture: Path, *, force: bool) -> None:
     if picture.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--picture is {picture}, expected a file name that ends in .png, .svg or .pdf")
-    if picture.exists() and not force:
-        raise UsageError(f"{picture}: exists already; --force replaces it")
     if not picture.parent.is_dir():
         raise UsageError(f"{picture}: there is no folder {picture.parent}")
+    check_replaceable(picture, force=force)
 
 
 def _report(model: Path, patch: str, reading: Reading) -> Report:

@@ -2,8 +2,8 @@
 
 New entries are written into a temporary folder beside the old ones (on their disk), and a list of them is written last. Then the
 old ones are moved into that folder, the record first, and the new ones out of it, the record last. A process that dies before the
-first move has changed nothing. After one that dies later, the next process that writes here makes the remaining moves: it finds the
-temporary folder, whose lock nobody holds (see ``runtime/scratch.py``), with the list in it.
+first move has changed nothing. After one that dies later, the next process that writes here makes the remaining moves: it finds
+the temporary folder, whose lock nobody holds (see ``runtime/scratch.py``), with the list in it.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def recover(directory: Path) -> None:
             scratch.abandon()
             why = getattr(error, "strerror", None) or error
             raise UsageError(
-                f"{scratch.root}: left by a process that died, cannot be put in order ({why}); make the folder writable, or remove "
-                "this from it"
+                f"{scratch.root}: left by a process that died, cannot be put in order ({why}); make the folder writable, or "
+                "remove this from it"
             ) from error
         scratch.remove()
     if found or _shared(directory).is_dir():

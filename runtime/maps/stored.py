@@ -1,7 +1,7 @@
 """Saved maps: raw scores, a picture, any other files, and a record of everything else, which names the others' digests.
 
-A map is whole if its record is there and all digests hold. Records of earlier versions name no digests: such a map is whole if its
-scores can be read and its picture is there.
+A map is whole if its record is there and all digests hold. Records of earlier versions name no digests: such a map is whole if
+its scores can be read and its picture is there.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ def write_map(
     raw, picture = io.BytesIO(), io.BytesIO()
     np.save(raw, scores)
     drawing.save(picture, format="PNG")
-    return write_recorded(
-        directory, name, {SCORES: raw.getvalue(), ".png": picture.getvalue(), **(files or {})}, record, force=force
-    )
+    contents = {SCORES: raw.getvalue(), ".png": picture.getvalue(), **(files or {})}
+    return write_recorded(directory, name, contents, record, force=force)
 
 
 def write_recorded(
