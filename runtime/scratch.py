@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Self
 
 from kcompiler.runtime.errors import MachineError
+from kcompiler.runtime.refusals import helps, why
 
 LOCK = "lock"
 OURS = re.compile(r"kcompiler-[a-z]+-[a-z0-9_]{8}")
 """Names of this module's folders among the temporary ones of all programs."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 """What a write raises, which says no file's name."""
+ELSEWHERE = "set TMPDIR to another folder"
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF})
 """What a file system raises that has no locks."""
 
@@ -149,7 +151,8 @@ def naming_temporary(scratch: Scratch) -> Iterator[None]:
 
 
 def _refused(error: OSError) -> str:
-    return f"a temporary file cannot be written ({error.strerror or error}); free space, or set TMPDIR to another folder"
+    helping = f"free space, or {ELSEWHERE}" if error.errno in FULL else helps(error)
+    return f"a temporary file cannot be written ({why(error)}); {helping}"
 
 
 def _locked(path: Path, *, create: bool, sure: bool = False) -> int:

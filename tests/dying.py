@@ -7,14 +7,18 @@ and no more: ``python dying.py`` answers a line of JSON with a line of JSON. It 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,14 +52,21 @@ class Server:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def run(self, folder: Path, *command: object, at: int | None = None, how: str = "die") -> Ran:
-        """Runs a command; at operation ``at`` (from 0) it dies, or with ``how="full"`` is refused this and all after it.
+    def run(self, folder: Path, *command: object, at: int | None = None, how: str = "die", **around: object) -> Ran:
+        """Runs a command; at operation ``at`` (from 0) it dies, or is refused this and all after it.
 
-        Commands other than the command line's are those of ``CALLS``.
+        Args:
+            folder: working directory, which holds all files that count, and the temporary ones.
+            command: arguments of ``kcompiler``, or a name in ``CALLS`` and its arguments.
+            at: number of the operation.
+            how: "die"; "full", as on a full disk, where only removing goes; "read-only".
+            around: ``out``, ``error``: what standard output or error is: "full", "closed" or "gone", a pipe that nobody reads.
+                ``tmp``: another folder for temporary files. Limits of the process by name ("NOFILE"); that of its address space
+                ("AS") is what may be added to it.
         """
+        asked = {"folder": str(folder), "command": list(map(str, command)), "at": at, "how": how, "around": around}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        asked = {"folder": str(folder), "command": list(map(str, command)), "at": at, "how": how}
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         return Ran(**json.loads(self._process.stdout.readline()))
@@ -69,10 +80,11 @@ class Server:
 
 
 class Hook:
-    """Counts the operations that change files in a folder."""
+    """Counts the operations that change files in a folder. ``removing``: whether the one at hand frees space."""
 
     def __init__(self, folder: str, at: int | None, how: str) -> None:
         self.folder, self.at, self.how, self.count = os.path.realpath(folder), at, how, 0
+        self.removing = False
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
         """Takes an audit event."""
@@ -92,15 +104,9 @@ class Hook:
             return
         if self.how == "die":
             os._exit(DEAD)
-        elif not self.removes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    @property
-    def removes(self) -> bool:
-        """Whether the operation at hand is one that a full disk allows: the hook is called from os.unlink or os.rmdir."""
-        return self._removing
-
-    _removing = False
+        elif not (self.removing and self.how == "full"):
+            number = {"full": errno.ENOSPC, "read-only": errno.EROFS}[self.how]
+            raise OSError(number, os.strerror(number))
 
     def _counts(self, path: str) -> bool:
         return os.path.realpath(path).startswith(self.folder + os.sep)
@@ -111,7 +117,7 @@ def _install(hook: Hook) -> None:
     from kcompiler.runtime.bundle import exchange
 
     def audited(event: str, arguments: tuple[object, ...]) -> None:
-        hook._removing = event in ("os.remove", "os.rmdir")
+        hook.removing = event in ("os.remove", "os.rmdir")
         hook(event, arguments)
 
     def write(path: Path, data: bytes) -> None:
@@ -123,7 +129,7 @@ def _install(hook: Hook) -> None:
             os.fsync(stream.fileno())
 
     def fsync(descriptor: int) -> None:
-        hook._removing = False
+        hook.removing = False
         hook.step(None)
         flushed(descriptor)
 
@@ -131,40 +137,57 @@ def _install(hook: Hook) -> None:
     sys.addaudithook(audited)
 
 
-def _child(asked: dict[str, object], told: int) -> int:
+def _child(asked: dict[str, Any], told: int) -> None:
+    """Runs what is asked, and tells how it ended."""
     import tempfile
 
-    from kcompiler.cli import app
+    from kcompiler.cli import main
 
-    folder, command = str(asked["folder"]), list(asked["command"])  # type: ignore[call-overload]
-    os.chdir(folder)
+    around, (hear, said) = asked["around"], os.pipe()  # no file: limits would be for it, too
+    fcntl.fcntl(said, fcntl.F_SETPIPE_SZ, 1 << 18)
+    os.chdir(asked["folder"])
     os.makedirs("tmp", exist_ok=True)
-    tempfile.tempdir = os.path.join(folder, "tmp")
-    said = os.memfd_create("said")
-    os.dup2(said, 1)
-    os.dup2(said, 2)
-    hook = Hook(folder, asked["at"], str(asked["how"]))  # type: ignore[arg-type]
+    tempfile.tempdir = os.path.abspath(around.pop("tmp", "tmp"))
+    for number, name in ((1, "out"), (2, "error")):
+        _stream(number, around.pop(name, "said"), said)
+    hook = Hook(asked["folder"], asked["at"], asked["how"])
     _install(hook)
+    for name, most in around.items():
+        kind, used = getattr(resource, f"RLIMIT_{name}"), 0
+        if name == "AS":
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(kind, (most + used, resource.getrlimit(kind)[1]))
+    name, *arguments = asked["command"]
+    sys.argv[1:] = asked["command"]
     code = 0
     try:
-        if command[0] in CALLS:
-            CALLS[command[0]](*command[1:])
+        if name in CALLS:
+            CALLS[name](*arguments)
         else:
-            app(command)
+            main()
     except SystemExit as ended:
         code = int(ended.code or 0)
     except BaseException:
-        import traceback
-
-        traceback.print_exc()
+        os.write(said, traceback.format_exc().encode())
         code = 70
-    sys.stdout.flush()
-    sys.stderr.flush()
     hook.at = None
-    os.lseek(1, 0, os.SEEK_SET)
-    text = os.read(1, 1 << 16).decode(errors="replace")
+    os.write(said, b"\0")
+    text = os.read(hear, 1 << 18).decode(errors="replace").rstrip("\0")
     os.write(told, json.dumps({"code": code, "operations": hook.count, "said": text}).encode())
-    return code
+
+
+def _stream(number: int, kind: str, said: int) -> None:
+    if kind == "closed":
+        os.close(number)
+    elif kind == "gone":
+        read, write = os.pipe()
+        os.close(read)
+        os.dup2(write, number)
+        os.close(write)
+    elif kind == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+    else:
+        os.dup2(said, number)
 
 
 def _save_map(target: str, *suffixes: str) -> None:
@@ -229,7 +252,7 @@ def _serve() -> None:
         if not child:
             os.close(answer)
             try:
-                code = _child(asked, told)
+                _child(asked, told)
             finally:
                 os._exit(71)
         os.close(told)

@@ -18,7 +18,7 @@ from kcompiler.commands.pictures import Job, check_inputs_kept, check_output, fi
 from kcompiler.commands.report import write_report
 from kcompiler.commands.request import check_target, parse_box, parse_fill, parse_quality, parse_range, parse_target
 from kcompiler.runtime.bundle.exchange import recover
-from kcompiler.runtime.bundle.files import check_replaceable
+from kcompiler.runtime.bundle.files import check_replaceable, check_writable
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.style import Style
 from kcompiler.runtime.request import Request
@@ -73,6 +73,7 @@ def explain_images(
     """Explain pictures: per image a raw map (.npy), an overlay (.png) and a record of everything (.json)."""
     found = find(images, out)
     jobs = found.jobs
+    check_writable(out)
     for folder in {job.folder for job in jobs} | {out}:
         recover(folder)
     check_output(jobs, out, replace=force or resume)

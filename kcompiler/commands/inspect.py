@@ -15,7 +15,7 @@ from rich.text import Text
 from kcompiler.commands import options
 from kcompiler.commands.inspect_nodes import node_table, where_it_ends
 from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
-from kcompiler.runtime.bundle.files import check_replaceable, replace_files
+from kcompiler.runtime.bundle.files import check_replaceable, check_writable, replace_files
 from kcompiler.runtime.bundle.manifest import read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.errors import UsageError
@@ -73,6 +73,7 @@ def _check_picture(picture: Path, *, force: bool) -> None:
         raise UsageError(f"--picture is {picture}, expected a file name that ends in .png, .svg or .pdf")
     if not picture.parent.is_dir():
         raise UsageError(f"{picture}: there is no folder {picture.parent}")
+    check_writable(picture.parent)
     check_replaceable(picture, force=force)
 
 

@@ -6,20 +6,12 @@ import errno
 import os
 
 from kcompiler.runtime.errors import KCompilerError, MachineError, UsageError
+from kcompiler.runtime.refusals import helps, why
 
 PLACES = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 )
 """Errors of the place that was named, not of the machine."""
-HELP = {
-    errno.ENOSPC: "free space there, or choose another place",
-    errno.EDQUOT: "free space there, or choose another place",
-    errno.EFBIG: "allow larger files (ulimit -f)",
-    errno.EMFILE: "allow more open files (ulimit -n)",
-    errno.ENFILE: "close files of other programs",
-    errno.ENOMEM: "give it more memory",
-    errno.EAGAIN: "allow more threads or processes (ulimit -u)",
-}
 NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation", "failed to allocate")
 """What ONNX Runtime says when it gets no memory."""
 MORE_MEMORY = "give it more memory (ulimit -v), or fewer --threads"
@@ -40,5 +32,4 @@ def refused(error: Exception) -> KCompilerError | None:
 def _of_a_file(error: OSError) -> KCompilerError:
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else "a file"
     kind = UsageError if error.errno in PLACES else MachineError
-    helps = HELP.get(error.errno or 0, "choose another place")
-    return kind(f"{name}: {error.strerror or error}; {helps}")
+    return kind(f"{name}: {why(error)}; {helps(error)}")

@@ -22,6 +22,7 @@ from kcompiler.commands.tune_progress import progress
 from kcompiler.commands.tune_report import print_tuned, summary
 from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.bundle.exchange import recover
+from kcompiler.runtime.bundle.files import check_writable
 from kcompiler.runtime.bundle.manifest import add_tuned
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.heatmap import HeatMap
@@ -68,6 +69,8 @@ def tune_bundle(
     inputs = {path.name: read_input(explainer, path) for path in _image_files(images)}
     check_images(explainer, inputs)
     folder = work if work is not None else bundle.absolute().with_name(bundle.absolute().name + ".tuning")
+    for written in (folder, bundle):
+        check_writable(written)
     with progress(log) as (tell, say):
         samples = Samples(explainer, inputs, goal, folder)
         tuned = tune(explainer, samples, goal, tell, deadline=np.inf if budget is None else time.perf_counter() + budget)

@@ -7,8 +7,10 @@ from pathlib import Path
 import onnx
 
 from kcompiler.passes.normalising.context import Context
+from kcompiler.runtime.errors import MachineError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inference.sessions import onnxruntime
+from kcompiler.runtime.scratch import ELSEWHERE
 
 INLINE_BYTES = 1024
 """Tensors below this size (shapes, scalars) stay in the proto, where shape inference reads them; others go to a file."""
@@ -19,6 +21,7 @@ def fold_by_runtime(model: onnx.ModelProto, weights: Path, context: Context, nam
 
     Raises:
         the context's fault: ONNX Runtime cannot load the model.
+        MachineError: it can, but not write the folded one.
     """
     folded = context.folder / f"{name}.onnx"
     ort = onnxruntime()
@@ -33,6 +36,12 @@ def fold_by_runtime(model: onnx.ModelProto, weights: Path, context: Context, nam
     }
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
-    with foreign(lambda why: context.fault(f"{context.path}: ONNX Runtime cannot load it: {why}")):
+
+    def failed(why: str) -> Exception:
+        if str(context.folder) in why and "writ" in why:
+            return MachineError(f"{folded}: a temporary file cannot be written by ONNX Runtime; free space, or {ELSEWHERE}")
+        return context.fault(f"{context.path}: ONNX Runtime cannot load it: {why}")
+
+    with foreign(failed):
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return onnx.load(folded, load_external_data=False)

@@ -134,7 +134,7 @@ def recover(directory: Path) -> None:
                 "remove this from it"
             ) from error
         scratch.remove()
-    if found or _shared(directory).is_dir():
+    if found or os.path.isdir(_shared(directory)):
         _leave(directory)
 
 

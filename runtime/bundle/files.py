@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kcompiler.runtime.bundle.exchange import Exchange, recover
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.refusals import cannot_be_written
 
 
 @contextmanager
@@ -17,7 +18,20 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+        raise UsageError(cannot_be_written(path, error)) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Checks that something may be written into ``folder``, which need not exist: before long work for it.
+
+    Raises:
+        UsageError: its file system is read-only, or the user has no permission.
+    """
+    with naming(folder):
+        there = next((path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path)), None)
+        if there is not None and there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+            why = "nothing may be written there: read-only, or no permission"
+            raise UsageError(f"{there}: cannot be written ({why}); choose another place")
 
 
 def replace_files(directory: Path, contents: Mapping[str, bytes], *, force: bool, obsolete: Sequence[str] = ()) -> list[Path]:
@@ -79,6 +93,7 @@ def check_folder_replaceable(target: Path, ours: Callable[[str], bool], *, force
         UsageError: ``target`` exists, and ``force`` is not given or it is not a folder of such files alone.
     """
     with naming(target):
+        check_writable(target.absolute().parent)
         for folder in (target.absolute().parent, target):
             recover(folder)
         if not os.path.lexists(target):
