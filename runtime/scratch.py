@@ -202,9 +202,14 @@ def _is_own_folder(status: os.stat_result) -> bool:
 
 def _finish(root: Path, lock: int, owner: int) -> None:
     """Removes a folder and its lock; a forked child of the ``owner`` leaves them."""
-    if os.getpid() == owner:
+    try:
+        if os.getpid() == owner:
+            _clear(root)
+    except BaseException:  # an interrupt, which is not to leave anything
         _clear(root)
-    os.close(lock)
+        raise
+    finally:
+        os.close(lock)
 
 
 def _clear(root: Path) -> None:

@@ -65,10 +65,12 @@ class Exchange:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._at.between:
-            self._scratch.abandon()  # what is there is needed: the next call settles it
-        else:
-            self._scratch.remove()
+        try:
+            if self._at.between:
+                self._scratch.abandon()  # what is there is needed: the next call settles it
+            else:
+                self._scratch.remove()
+        finally:
             _leave(self.directory)
 
     def write(self, name: str, data: bytes) -> None:
@@ -229,10 +231,14 @@ def _shared(directory: Path) -> Path:
 
 
 def _scratch_in(directory: Path) -> Scratch:
-    while True:
-        _shared(directory).mkdir(mode=0o700, exist_ok=True)
-        with suppress(FileNotFoundError):  # the last of the others has just removed it
-            return Scratch(_shared(directory), "")
+    try:
+        while True:
+            _shared(directory).mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileNotFoundError):  # the last of the others has just removed it
+                return Scratch(_shared(directory), "")
+    except BaseException:
+        _leave(directory)
+        raise
 
 
 def _leave(directory: Path) -> None:
