@@ -220,9 +220,14 @@ class _Places:
 def _read(path: Path) -> Moves:
     moves = Moves(**{name: tuple(map(str, names)) for name, names in json.loads(path.read_bytes()).items()})
     for name in (*moves.new, *moves.obsolete):
-        if Path(name).name != name:
+        if not is_file_name(name):
             raise ValueError(f"{name!r} is no file name")
     return moves
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text names a file of the folder that it is taken to be in, and of no other."""
+    return text not in ("", ".", "..") and Path(text).name == text and "\0" not in text
 
 
 def _shared(directory: Path) -> Path:

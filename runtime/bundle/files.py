@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from kcompiler.runtime.bundle.exchange import Exchange, recover
+from kcompiler.runtime.bundle.exchange import Exchange, is_file_name, recover
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.refusals import cannot_be_written
 
@@ -52,7 +52,7 @@ def replace_files(directory: Path, contents: Mapping[str, bytes], *, force: bool
             refuses to write.
     """
     for name in contents:
-        if Path(name).name != name:
+        if not is_file_name(name):
             raise UsageError(f"{name!r} is no file name; choose one without folders in it")
     targets = [directory / name for name in contents]
     recover(directory)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from kcompiler.runtime.arrays import FloatArray
-from kcompiler.runtime.bundle.exchange import recover
+from kcompiler.runtime.bundle.exchange import is_file_name, recover
 from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.bundle.plans import SamplingPlan
 from kcompiler.runtime.errors import ImageError
@@ -107,7 +107,7 @@ def _named(record: Path) -> list[str]:
 
 def _is_end(suffix: str) -> bool:
     """Whether this can be the end of a file's name, after another dot at the least."""
-    return suffix.startswith(".") and Path(f"a{suffix}").name == f"a{suffix}" and "\0" not in suffix
+    return suffix.startswith(".") and is_file_name(f"a{suffix}")
 
 
 def _content(record: Path) -> dict[str, Any] | None:

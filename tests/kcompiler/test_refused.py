@@ -89,6 +89,27 @@ def test_a_full_disk_for_temporary_files(server, work, disk):
     assert not (work / "new.kc").exists()
 
 
+def test_a_full_disk_under_a_server(work, disk, monkeypatch):
+    """Of a page's picture, and of the files that it saves."""
+    from kcompiler.runtime.request import Request
+    from kcompiler.serving.pictures import read_subject
+    from kcompiler.serving.saving import Made, archive
+
+    explainer = kcompiler.load(work / "m.kc")
+    picture, large = work / "scans" / "0.png", work / "large.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(large)
+    with pytest.raises(kcompiler.UsageError, match="No space left on device"):
+        read_subject(explainer, disk, "large.png", large.read_bytes())
+    subject = read_subject(explainer, work, "0.png", picture.read_bytes())
+    made = Made(explainer.explain(subject.tensor, stride=12), subject, Request(stride=12))
+    assert archive(explainer, [made]).startswith(b"PK")
+    monkeypatch.setattr("tempfile.tempdir", str(disk))
+    with pytest.raises(kcompiler.KCompilerError, match="No space left on device"):
+        archive(explainer, [made])
+    assert list(disk.iterdir()) == []
+
+
 def test_a_read_only_disk(server, work, disk):
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     export, inspect = ("export", "m.kc", "-o"), ("inspect", "m.kc", "--picture")
