@@ -144,7 +144,7 @@ def test_a_limit_of_file_size(server, work, most):
 
 def test_a_limit_of_open_files(server, work):
     """Folders that cannot be removed for want of a handle are removed by the next call."""
-    for most in range(6, 12):
+    for most in range(6, 12, 2):
         for command in ((*EXPLAIN, "maps"), (*COMPILE, "new.kc")):
             assert "Too many open files" in (said := refused(server.run(work, *command, NOFILE=most), 2, 3)) or "TMPDIR" in said
     assert not (work / "new.kc").exists()
@@ -154,7 +154,7 @@ def test_a_limit_of_open_files(server, work):
     assert is_whole(work / "maps" / "0.json")
 
 
-@pytest.mark.parametrize("more", [4 * MANY, 8 * MANY, 16 * MANY])
+@pytest.mark.parametrize("more", [4 * MANY, 16 * MANY])
 def test_a_limit_of_memory(server, work, more):
     """Native code may crash; all the same nothing is left after the next call."""
     for command in ((*EXPLAIN, "maps"), (*COMPILE, "new.kc")):
