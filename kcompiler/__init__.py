@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +20,7 @@ from kcompiler.runtime.errors import (
     ImageError,
     KCompilerError,
     LimitExceeded,
+    MachineError,
     ModelError,
     ProviderError,
     UsageError,
@@ -32,6 +32,7 @@ from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.limits import explain_within
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import Progress
+from kcompiler.runtime.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -49,6 +50,7 @@ __all__ = [
     "Interrupted",
     "KCompilerError",
     "LimitExceeded",
+    "MachineError",
     "ModelError",
     "Preprocessing",
     "Progress",
@@ -126,6 +128,7 @@ def compile(
         ModelError: the model is not valid or cannot be compiled.
         UsageError: a parameter does not fit the model.
         CheckFailed: the compiled model disagrees with full inference.
+        MachineError: the folder for temporary files is full, or cannot be written.
     """
     from kcompiler.answered import answered
     from kcompiler.options import options_of
@@ -138,8 +141,8 @@ def compile(
         int8=int8, freeze_gates=freeze_gates, calibrate=calibrate, threads=threads, preprocessing=preprocessing,
         device=device, precision=precision,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="kcompiler-model-") as scratch:
-        path = as_file(model, Path(scratch))
+    with scratch_folder("model") as scratch:
+        path = as_file(model, scratch)
         with answered(path):
             return compile_file(path, options)
 

@@ -44,6 +44,10 @@ class LimitExceeded(KCompilerError):
     """What was to run within limits took more time or memory, or ended its process."""
 
 
+class MachineError(KCompilerError):
+    """The machine has too little of something: space for temporary files, memory, file handles; or an output is full."""
+
+
 class CheckFailed(KCompilerError):
     """The compiled model does not agree with full inference."""
 

@@ -18,7 +18,8 @@ from kcompiler.commands.input_files import Axis, Frame, Slice, Window, selected
 from kcompiler.commands.pictures import Job, check_inputs_kept, check_output, find
 from kcompiler.commands.report import write_report
 from kcompiler.commands.request import check_target, parse_box, parse_fill, parse_quality, parse_range, parse_target
-from kcompiler.runtime.bundle.files import check_replaceable
+from kcompiler.runtime.bundle.exchange import recover
+from kcompiler.runtime.bundle.files import check_replaceable, check_writable
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.style import Style
 from kcompiler.runtime.request import Request
@@ -75,6 +76,9 @@ def explain_images(
     wanted = tuple(dict.fromkeys(also or ()))
     found = find(images, out, [SUFFIXES[kind] for kind in wanted])
     jobs = found.jobs
+    check_writable(out)
+    for folder in {job.folder for job in jobs} | {out}:
+        recover(folder)
     check_output(jobs, out, replace=force or resume)
     if force or resume:
         check_inputs_kept(jobs)

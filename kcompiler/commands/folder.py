@@ -15,7 +15,7 @@ from kcompiler.commands.explaining import Call, explain_picture
 from kcompiler.commands.input_files import Shown
 from kcompiler.commands.pictures import FAILED, Found, Job
 from kcompiler.runtime.bundle.files import replace_files
-from kcompiler.runtime.errors import ImageError, UsageError
+from kcompiler.runtime.errors import ImageError, MachineError, UsageError
 from kcompiler.runtime.explanation import check_request
 from kcompiler.runtime.progress import Overall
 
@@ -57,7 +57,7 @@ def _explain_all(call: Call, jobs: Sequence[Job], failures: list[Failure]) -> in
         for job in jobs:
             try:
                 done += explain_picture(call, job, read)
-            except (ImageError, UsageError, OSError) as error:
+            except (ImageError, UsageError, MachineError, OSError) as error:
                 failure = Failure(str(job.path), str(error).removeprefix(f"{job.path}: "))
                 failures.append(failure)
                 overall.write(f"{failure.picture}: FAILED: {failure.error}", error=True)

@@ -21,9 +21,12 @@ from kcompiler.commands.request import fill_record, model_record, parse_fill, pa
 from kcompiler.commands.tune_progress import progress
 from kcompiler.commands.tune_report import print_tuned, summary
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.exchange import recover
+from kcompiler.runtime.bundle.files import check_writable
 from kcompiler.runtime.bundle.manifest import add_tuned
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.heatmap import HeatMap
+from kcompiler.runtime.maps.stored import is_whole
 from kcompiler.runtime.sampling.tuned import check_budget
 from kcompiler.runtime.tuning.trials import Goal, Sample
 from kcompiler.runtime.tuning.tuner import check_images, tune
@@ -66,6 +69,8 @@ def tune_bundle(
     inputs = {path.name: read_input(explainer, path) for path in _image_files(images)}
     check_images(explainer, inputs)
     folder = work if work is not None else bundle.absolute().with_name(bundle.absolute().name + ".tuning")
+    for written in (folder, bundle):
+        check_writable(written)
     with progress(log) as (tell, say):
         samples = Samples(explainer, inputs, goal, folder)
         tuned = tune(explainer, samples, goal, tell, deadline=np.inf if budget is None else time.perf_counter() + budget)
@@ -94,7 +99,8 @@ class Samples(Sequence[Sample]):
         image = self.inputs[number]
         goal, checked = self.goal, self.explainer.check_image(image)
         record = self.folder / f"{_key(self.explainer, checked, goal)}.json"
-        if record.is_file():
+        recover(self.folder)
+        if is_whole(record):
             return Sample(checked, HeatMap.load(record))
         exact = self.explainer.explain(image, stride=goal.stride, target=goal.target, fill=goal.fill, score=goal.score)
         exact.save(self.folder, record.stem, force=True)
