@@ -123,6 +123,9 @@ def compile(
         UsageError: a parameter does not fit the model.
         CheckFailed: the compiled model disagrees with full inference.
     """
+    from kcompiler.passes.isolation import process
+
+    process.begin()  # it loads its libraries while this one does
     from kcompiler.answered import answered
     from kcompiler.options import options_of
     from kcompiler.passes.source.model_file import as_file

@@ -72,7 +72,8 @@ def _runnable(source: Source, model: onnx.ModelProto, image: onnx.ValueInfoProto
         dim.ClearField("dim_value")
     if tensor not in outputs:
         model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _reloaded(source: Source) -> onnx.ModelProto:
