@@ -27,7 +27,9 @@ from kcompiler.runtime.inference.sessions import onnxruntime
 
 SECONDS, SECONDS_PER_BYTE = 4.0, 1e-6
 """Processor time for a task: so long, and for each byte of the model and its weights."""
-PATIENCE = 4
+SECONDS_PER_NUMBER = 1e-7
+"""Of a run, for each number of its images and each node of the model."""
+PATIENCE = 30
 """Limit by the clock, as a multiple of that on processor time: others may use the machine, too."""
 MEMORY, MEMORY_PER_BYTE = 2 << 30, 4
 """Memory to load a model in: so much, and for each byte of the model and its weights."""
@@ -49,9 +51,9 @@ class Limits:
         """To load a model that takes ``size`` bytes with its weights."""
         return cls(SECONDS + SECONDS_PER_BYTE * size, MEMORY + MEMORY_PER_BYTE * size)
 
-    def running(self) -> Limits:
-        """To run it as well: activations may take half of the machine's memory."""
-        return Limits(self.seconds, max(self.memory, _memory_of_machine() // 2))
+    def running(self, numbers: int, nodes: int) -> Limits:
+        """To run it as well, on images of so many ``numbers`` together: activations may take half of the machine's memory."""
+        return Limits(self.seconds + SECONDS_PER_NUMBER * numbers * nodes, max(self.memory, _memory_of_machine() // 2))
 
 
 def begin() -> None:
