@@ -20,6 +20,7 @@ from kcompiler.runtime.errors import (
     CheckFailed,
     ImageError,
     KCompilerError,
+    LimitExceeded,
     ModelError,
     ProviderError,
     UsageError,
@@ -28,6 +29,7 @@ from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.explanation import Interrupted
 from kcompiler.runtime.inference.cuda import CudaOptions
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
+from kcompiler.runtime.limits import explain_within
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import Progress
 
@@ -46,6 +48,7 @@ __all__ = [
     "ImageError",
     "Interrupted",
     "KCompilerError",
+    "LimitExceeded",
     "ModelError",
     "Preprocessing",
     "Progress",
@@ -53,6 +56,7 @@ __all__ = [
     "SamplingPlan",
     "UsageError",
     "compile",
+    "explain_within",
     "export",
     "load",
 ]
@@ -154,6 +158,8 @@ def load(
     compiled_for: Literal["cpu", "cuda"] | None = None,
 ) -> Explainer:
     """Opens a compiled bundle. Needs neither onnx nor the compiler.
+
+    Threads may share what is returned, forked children too; ``with`` or ``close()`` ends it (docs/service.md).
 
     Args:
         bundle: path of a bundle, or a bundle that :func:`compile` returned.

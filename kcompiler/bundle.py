@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import weakref
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import kcompiler
 from kcompiler.runtime.bundle.files import replace_folder
-from kcompiler.runtime.bundle.manifest import Manifest, is_own_file
+from kcompiler.runtime.bundle.manifest import Manifest, is_own_file, read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.deployed import Card
 
@@ -21,7 +22,11 @@ class Bundle:
         """Takes ownership of the temporary ``folder``, which is removed with the last reference to this bundle."""
         self.folder = folder
         self.manifest = manifest
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        weakref.finalize(self, _remove, folder, os.getpid())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled by its folder, which goes with this bundle: save one that is to live longer."""
+        return _borrowed, (self.folder,)
 
     @property
     def report(self) -> Report:
@@ -40,3 +45,20 @@ class Bundle:
     def export(self, out: str | Path, **settings: Any) -> Card:
         """Writes the bundle as one ONNX model, image in, heat map out: :func:`kcompiler.export` with its ``settings``."""
         return kcompiler.export(self, out, **settings)
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Removes the folder of a bundle, in the process that made it: a forked child has it only to look at."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _borrowed(folder: Path) -> Bundle:
+    """The bundle in a folder that another process removes.
+
+    Raises:
+        BundleError: it has been removed.
+    """
+    bundle = Bundle.__new__(Bundle)
+    bundle.folder, bundle.manifest = folder, read_manifest(folder)
+    return bundle

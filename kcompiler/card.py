@@ -13,7 +13,8 @@ import onnx
 
 from kcompiler.passes.deployment.map_model import Asked
 from kcompiler.runtime import deployed
-from kcompiler.runtime.bundle.manifest import Manifest, file_record
+from kcompiler.runtime.bundle.digests import file_record
+from kcompiler.runtime.bundle.manifest import Manifest
 from kcompiler.runtime.bundle.plans import EVERYTHING, SamplingPlan, Tuned
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.deployed import Card, DrillDown, Tensor, TestVector

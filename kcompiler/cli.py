@@ -12,6 +12,7 @@ from collections.abc import Callable
 import typer
 
 from kcompiler.commands import bench, check, compile, demo, explain, export, inspect, tune
+from kcompiler.commands.limits import limited
 from kcompiler.runtime.errors import KCompilerError
 from kcompiler.serving import command as serve
 
@@ -44,9 +45,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 COMMANDS: dict[str, Callable[..., None]] = {
     "compile": compile.compile_model,
     "inspect": inspect.inspect_model,
-    "explain": explain.explain_images,
+    "explain": limited(explain.explain_images),
     "export": export.export_model,
-    "check": check.check_bundle,
+    "check": limited(check.check_bundle),
     "bench": bench.bench_models,
     "tune": tune.tune_bundle,
     "serve": serve.serve_page,

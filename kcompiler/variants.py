@@ -17,7 +17,8 @@ from kcompiler.passes.rewriting.baseline import baseline_graph
 from kcompiler.passes.rewriting.separate import separated
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.source.inputs import bound_record
-from kcompiler.runtime.bundle.manifest import BASELINE, FORMAT, INCREMENTAL, PATCH_KEY, FileRecord, Manifest, PatchSet, patch_text
+from kcompiler.runtime.bundle.digests import FileRecord
+from kcompiler.runtime.bundle.manifest import BASELINE, FORMAT, INCREMENTAL, PATCH_KEY, Manifest, PatchSet, patch_text
 from kcompiler.runtime.bundle.report import NO_VARIANT
 from kcompiler.runtime.bundle.stored import WEIGHTS_KEY, stored_text
 from kcompiler.runtime.bundle.variant import DeviceName, Geometry, Variant

@@ -12,7 +12,8 @@ from kcompiler.options import Options, check_labels
 from kcompiler.passes.choosing.devices import CPU, DEVICES
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
-from kcompiler.runtime.bundle.manifest import FILES, FULL, MANIFEST, FileRecord, Manifest, PatchSet, file_record
+from kcompiler.runtime.bundle.digests import FileRecord, file_record
+from kcompiler.runtime.bundle.manifest import FILES, FULL, MANIFEST, Manifest, PatchSet, manifest_bytes
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.errors import CheckFailed
 from kcompiler.settled import DEFECT, Verifiers, given_up, kept_of, settled
@@ -73,7 +74,7 @@ class Growing:
         variants = (variant for one in compiled for variant in (*one.variants, *one.device_variants))
         names = {*FILES, *(name for variant in variants for name in variant.files)}
         manifest = self.manifest_of(compiled, {name: file_record(self.folder / name) for name in sorted(names)})
-        (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        (self.folder / MANIFEST).write_bytes(manifest_bytes(manifest))
         return manifest
 
 

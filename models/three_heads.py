@@ -14,7 +14,10 @@ from torch.nn import functional
 from models.networks import NETWORKS
 from models.vgg import HEAD_MAP
 
-SCOUTED = {"resnet18": ("layer3", 256), "vgg16": ("features.33", 512), "inception_v3": ("Mixed_5d", 288)}
+SCOUTED = {
+    "resnet18": ("layer3", 256), "vgg16": ("features.33", 512), "inception_v3": ("Mixed_5d", 288),
+    "efficientnet_b0": ("features.5", 112),
+}  # fmt: skip
 """The layer under the scouts, whose cells are 16 pixels apart (Inception: 8, as deeper ones learn late), and its channels."""
 
 DROPOUT = 0.2

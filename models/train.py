@@ -47,6 +47,7 @@ RECIPES = {
     "resnet18": Recipe(steps=460, small_share=0.74, small_side=128, learning_rate=1.5e-3),
     "vgg16": Recipe(steps=300, small_share=0.8, small_side=112, learning_rate=5e-4),
     "inception_v3": Recipe(steps=460, small_share=0.72, small_side=160, learning_rate=1.5e-3),
+    "efficientnet_b0": Recipe(steps=600, small_share=0.74, small_side=128, learning_rate=2e-3),
 }
 
 BATCH = 16

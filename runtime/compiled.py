@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from math import prod
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +64,13 @@ class CompiledModel:
             ProviderError: ONNX Runtime or a provider is absent.
             UsageError: the memory does not suffice for one position, or the bundle is not compiled for the patch.
         """
-        self.folder = folder
+        self.folder = folder = folder.absolute()  # the working directory may change
         self._owner = owner
         self._graphs = graphs
+        self._settings = {
+            "providers": providers, "threads": threads, "memory": memory, "graphs": graphs, "compiled_for": compiled_for,
+            "patch": patch, "cuda": cuda,
+        }  # fmt: skip
         manifest = read_manifest(folder)
         self.patches = manifest.patches
         """The patches that the bundle is compiled for; the manifest is that of one."""
@@ -83,8 +88,42 @@ class CompiledModel:
                 stacklevel=3,
             )
         self._memory = memory
-        self.engines = self._make_engines()
-        """Engines by variant name; the exact variant's first."""
+        self._engines: dict[str, Engine] | None = self._make_engines()
+        self._process = os.getpid()
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """Engines by variant name; the exact variant's first. A forked process makes its own.
+
+        Raises:
+            UsageError: the model is closed, or a forked process cannot use the device.
+        """
+        if self._process != os.getpid():
+            if self.machine.device != "cpu":
+                raise UsageError(
+                    f"{self.folder}: opened on {self.machine.device} before a fork; load it in the new process instead"
+                )
+            if self._engines is not None:
+                self._engines = self._make_engines()
+            self._process = os.getpid()
+        engines = self._engines
+        if engines is None:
+            raise UsageError(f"{self.folder}: is closed; load it again")
+        return engines
+
+    def close(self) -> None:
+        """Gives up sessions, threads and memory; whatever uses it afterwards raises. Closing twice is no error."""
+        self._engines, self._owner = None, None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled by the path of its bundle and its settings: whoever unpickles it verifies and opens the bundle anew."""
+        return _reopened, (type(self), self.folder, self._settings)
 
     def _make_engines(self) -> dict[str, Engine]:
         full = cache(partial(_full_inference, self._files, self.manifest))  # one session per machine, opened on first use
@@ -92,6 +131,14 @@ class CompiledModel:
             variant.name: Engine(self._files, self.manifest, variant, self.machine, self._memory, full, graphs=self._graphs)
             for variant in self.variants
         }
+
+    def for_patch(self, patch: tuple[int, int]) -> Self:
+        """The same bundle for another of its patches, (height, width), on the same machine; it opens on first use.
+
+        Raises:
+            UsageError: the bundle is not compiled for the patch.
+        """
+        return type(self)(self.folder, **{**self._settings, "patch": patch}, owner=self._owner)
 
     @property
     def exact(self) -> Engine:
@@ -102,6 +149,14 @@ class CompiledModel:
         """Opens the sessions of the exact engine now."""
         self.exact.open()
         return self
+
+    def check_unaltered(self) -> None:
+        """Checks that the files are still those that were verified; sessions keep them mapped.
+
+        Raises:
+            BundleError: one was replaced or written since.
+        """
+        self._files.check()
 
     @property
     def targets(self) -> Targets:
@@ -127,6 +182,10 @@ class CompiledModel:
     def full_inference(self, *, order: Order = USUAL, machine: Machine | None = None) -> FullInference:
         """Full inference of the source model, on this model's machine or on ``machine``."""
         return _full_inference(self._files, self.manifest, machine or self.machine, order)
+
+
+def _reopened(kind: type[CompiledModel], folder: Path, settings: Mapping[str, Any]) -> CompiledModel:
+    return kind(folder, **settings).open()
 
 
 def _full_inference(files: Unaltered, manifest: Manifest, machine: Machine, order: Order = USUAL) -> FullInference:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from kcompiler.runtime.bundle.manifest import FileRecord
+from kcompiler.runtime.bundle.digests import FileRecord
 from kcompiler.runtime.bundle.plans import Tuned
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.records import NotNegative, Positive, Record

@@ -40,6 +40,10 @@ class ProviderError(KCompilerError):
     """ONNX Runtime is missing, or lacks the requested execution provider."""
 
 
+class LimitExceeded(KCompilerError):
+    """What was to run within limits took more time or memory, or ended its process."""
+
+
 class CheckFailed(KCompilerError):
     """The compiled model does not agree with full inference."""
 

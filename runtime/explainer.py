@@ -92,8 +92,11 @@ class Explainer(CompiledModel):
             UsageError: the patch lies outside the image at a position, or the fill does not fit.
         """
         corners = check_positions(positions, self.manifest.shape[1:], self.manifest.patch)
+        self.check_unaltered()
         baseline = self.exact.baseline(self.check_image(image), fill, len(corners))
-        return self.exact.evaluate_all(baseline, corners)
+        outputs = self.exact.evaluate_all(baseline, corners)
+        self.check_unaltered()
+        return outputs
 
     def explain(
         self,

@@ -32,6 +32,9 @@ class Interrupted(KeyboardInterrupt):
         self.heat_map, self.heat_maps = heat_maps[0], heat_maps
         super().__init__(f"interrupted after {self.heat_map.evaluated} of {self.heat_map.scores.size} positions")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Interrupted, self.heat_maps
+
 
 class Explanation:
     """The explanation of an image by a validated request; :meth:`maps` runs it."""
@@ -50,6 +53,7 @@ class Explanation:
             UsageError: a setting is out of range.
         """
         self.start = time.perf_counter()
+        model.check_unaltered()
         self.deadline = np.inf if request.budget is None else self.start + check_budget(request.budget)
         self.model, self.request = model, request
         manifest = model.manifest
@@ -115,7 +119,12 @@ class Explanation:
         warnings: tuple[str, ...] = (),
         earlier: float,
     ) -> HeatMap:
-        """The map of ``scores`` [rows, cols] of a target; ``earlier`` are the seconds of interrupted calls before."""
+        """The map of ``scores`` [rows, cols] of a target; ``earlier`` are the seconds of interrupted calls before.
+
+        Raises:
+            BundleError: the bundle was altered meanwhile, so the scores may be of no model.
+        """
+        self.model.check_unaltered()
         manifest, unoccluded = self.model.manifest, self.unoccluded[target]
         return HeatMap(
             scores=np.float32(unoccluded) - scores if self.kind == "drop" else scores,

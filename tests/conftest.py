@@ -3,6 +3,7 @@
 Starts a browser for tests of pages.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before any test file imports onnxruntime
 sys.path.append(str(Path(__file__).parents[1]))
 settings.register_profile("whatever the time", deadline=None)  # no test asserts how long it takes
 settings.load_profile("whatever the time")

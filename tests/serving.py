@@ -18,7 +18,7 @@ from kcompiler.runtime.explainer import Explainer
 from kcompiler.serving.app import Service
 from kcompiler.serving.server import open_port, server_of
 
-SECONDS = 60
+SECONDS = 120
 
 
 @dataclass(eq=False)

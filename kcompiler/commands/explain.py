@@ -10,6 +10,7 @@ import typer
 
 import kcompiler
 from kcompiler.commands import options
+from kcompiler.commands.also import SUFFIXES, AlsoOption
 from kcompiler.commands.compat import Tool, explain_as
 from kcompiler.commands.explaining import Call, explain_picture
 from kcompiler.commands.folder import Failure, explain_folder
@@ -57,6 +58,7 @@ def explain_images(
     html: Annotated[
         Path | None, typer.Option(help="Write a page of the maps here: one file that needs no network.", show_default=False)
     ] = None,
+    also: AlsoOption = None,
     range_: options.Range = None,
     colours: options.Colours = "RdBu_r",
     opacity: options.Opacity = 0.75,
@@ -70,7 +72,8 @@ def explain_images(
     force: options.Force = False,
 ) -> None:
     """Explain pictures: per image a raw map (.npy), an overlay (.png) and a record of everything (.json)."""
-    found = find(images, out)
+    wanted = tuple(dict.fromkeys(also or ()))
+    found = find(images, out, [SUFFIXES[kind] for kind in wanted])
     jobs = found.jobs
     check_output(jobs, out, replace=force or resume)
     if force or resume:
@@ -96,9 +99,11 @@ def explain_images(
     )
     if top is None:
         check_target(explainer, request.target)
-    call = Call(explainer, request, parse_box(region), style, top, resume, force)
+    call = Call(explainer, request, parse_box(region), style, top, resume, force, wanted)
     if compat is not None and found.folders:
         raise UsageError(f"--compat {compat} takes files, no folders")
+    if compat is not None and wanted:
+        raise UsageError(f"--compat {compat} writes raw maps alone; leave out --also")
     failures = explain_folder(call, found, out) if found.folders else _explain_files(call, jobs, compat)
     if html is not None:
         write_report(html, call, jobs, failures)

@@ -12,6 +12,7 @@ from typing import Protocol
 import typer
 
 import kcompiler
+from kcompiler.commands.also import Also, also_files, check_also
 from kcompiler.commands.input_files import Shown, read_shown
 from kcompiler.commands.pictures import Job, target_of
 from kcompiler.commands.request import PictureBox, machine_record, region_of, settings_record
@@ -47,6 +48,7 @@ class Call:
         top: number of the largest outputs to explain, instead of one.
         resume: go on with maps of an earlier call.
         force: replace existing files.
+        also: kinds of further files.
         progress: where progress is reported.
         say: prints a line about a picture.
     """
@@ -58,6 +60,7 @@ class Call:
     top: int | None
     resume: bool
     force: bool
+    also: tuple[Also, ...] = ()
     progress: ProgressCallback | bool = True
     say: Say = echo
 
@@ -84,12 +87,14 @@ def explain_picture(call: Call, job: Job, read: Callable[[Job], Shown] | None = 
     """
     earlier, settings = _earlier(call, job)
     count = call.top or 1
-    if len(earlier) == count and all(heat_map.complete for heat_map in earlier):
+    there = all(result.exists() for result in job.results) or call.top is not None
+    if len(earlier) == count and there and all(heat_map.complete for heat_map in earlier):
         call.say(f"{job.path}: complete already")
         return False
     if call.top is None:
         for result in job.results:
             check_replaceable(result, force=call.force or bool(earlier))
+    check_also(call.also, job.path)
     shown = (read or call.read)(job)
     region = region_of(call.region, shown.view)
     request = replace(call.request, region=region, progress=call.progress)
@@ -133,9 +138,11 @@ class _Writer:
     def save(self, heat_map: HeatMap, *, force: bool) -> list[Path]:
         stem = self.job.stem if self.call.top is None else f"{self.job.stem}.{heat_map.target}"
         force = force or (heat_map.target in self.earlier if self.call.top is not None else bool(self.earlier))
+        call, shown = self.call, self.shown
+        further = also_files(call.also, self.job.path, call.request.selection, heat_map, shown, call.style)
         return heat_map.save(
-            self.job.folder, stem, picture=self.shown.picture, view=self.shown.view, style=self.call.style, details=self.details,
-            force=force,
+            self.job.folder, stem, picture=shown.picture, view=shown.view, style=call.style, details=self.details,
+            further=further, force=force,
         )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import typer
 
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.foreign import foreign
+from kcompiler.runtime.inputs.files import check_file
 from kcompiler.runtime.maps.style import DIVERGING
 
 Value = bool | float | str | Sequence[Any] | AnyArray
@@ -167,10 +169,9 @@ def _value(text: str) -> Value:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if text.endswith(".npy"):
-        try:
+        check_file(Path(text), "an array (.npy)", UsageError)
+        with foreign(lambda why: UsageError(f"--bind: {text} is not a readable .npy array ({why})")):
             array: AnyArray = np.load(text, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UsageError(f"--bind: {text} is not a readable .npy array ({error})") from error
         return array
     numbers = [_number(part) for part in text.split(",")]
     if any(number is None for number in numbers):

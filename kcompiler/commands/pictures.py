@@ -31,15 +31,17 @@ class Job:
         path: of the picture.
         folder: for the results.
         stem: start of the results' names.
+        suffixes: ends of the results' names.
     """
 
     path: Path
     folder: Path
     stem: str
+    suffixes: tuple[str, ...] = SUFFIXES
 
     @property
     def results(self) -> tuple[Path, ...]:
-        return tuple(self.folder / f"{self.stem}{suffix}" for suffix in SUFFIXES)
+        return tuple(self.folder / f"{self.stem}{suffix}" for suffix in self.suffixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,16 @@ class Found:
     folders: bool = False
 
 
-def find(paths: Sequence[Path], out: Path) -> Found:
+def find(paths: Sequence[Path], out: Path, further: Sequence[str] = ()) -> Found:
     """The pictures among files, and in folders and the folders within them; results mirror the folders below ``out``.
 
     A single folder's contents come right below ``out``, those of several in folders of their names. What is named as a file is
     taken for a picture, whatever its suffix; in folders suffixes decide, and ``out`` and hidden files are left out.
+
+    Args:
+        paths: files and folders.
+        out: folder for the results.
+        further: suffixes of results beside the usual ones.
 
     Raises:
         UsageError: no pictures, or two folders of one name.
@@ -70,16 +77,16 @@ def find(paths: Sequence[Path], out: Path) -> Found:
     names = [path.resolve().name for path in folders]
     if len(set(names)) < len(names):
         raise UsageError(f"two folders are named {max(names, key=names.count)!r}; explain them into different folders")
-    jobs, skipped = [], Counter[str]()
+    jobs, skipped, suffixes = [], Counter[str](), (*SUFFIXES, *further)
     for path in paths:
         if not path.is_dir():
-            jobs.append(Job(path, out, path.stem))
+            jobs.append(Job(path, out, path.stem, suffixes))
             continue
         files = list(_files_in(path, out))
         pictures = [file for file in files if file.suffix.lower() in PICTURES]
         skipped.update(file.suffix.lower() or "no suffix" for file in files if file.suffix.lower() not in PICTURES)
         base = out if len(folders) == 1 else out / path.resolve().name
-        jobs += [Job(file, base / file.relative_to(path).parent, file.stem) for file in pictures]
+        jobs += [Job(file, base / file.relative_to(path).parent, file.stem, suffixes) for file in pictures]
     if folders and not jobs:
         raise UsageError(f"{folders[0]}: holds no pictures; expected files that end in {', '.join(sorted(PICTURES))}")
     return Found(tuple(_told_apart(jobs, out) if folders else jobs), dict(skipped), bool(folders))

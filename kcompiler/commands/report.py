@@ -32,7 +32,7 @@ def write_report(path: Path, call: Call, jobs: Sequence[Job], failures: Sequence
     listed = [asdict(failure) for failure in failures]
     parts = page(title, rows, (each.shown for each in maps), call.style, listed)
     replace_files(path.parent, {path.name: "".join(parts).encode()}, force=True)
-    typer.echo(f"{path}: {len(rows)} maps")
+    typer.echo(f"{path}: {len(rows)} map{'' if len(rows) == 1 else 's'}")
 
 
 def _names(jobs: Sequence[Job]) -> dict[Job, str]:

@@ -14,8 +14,10 @@ import kcompiler
 from kcompiler.commands import options
 from kcompiler.commands.input_files import read_input
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.digests import file_record
 from kcompiler.runtime.bundle.manifest import Manifest
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.inputs.files import check_file
 from kcompiler.runtime.inputs.fills import NAMED
 from kcompiler.runtime.inputs.images import Fill
 from kcompiler.runtime.inputs.positions import Box, stride_pair
@@ -41,13 +43,18 @@ def model_record(manifest: Manifest) -> dict[str, object]:
 
 
 def settings_record(manifest: Manifest, request: Request, path: Path) -> dict[str, object]:
-    """All settings that determine the scores of an image, as JSON values: maps with equal settings are equal."""
+    """All settings that determine the scores of an image, as JSON values: maps with equal settings are equal.
+
+    Raises:
+        ImageError: the image is no regular file.
+    """
+    check_file(path, "a picture")
     return {
         "model": manifest.model,
         **model_record(manifest),
         "preprocessing": manifest.preprocessing.model_dump(mode="json") if manifest.preprocessing is not None else None,
         "image": path.name,
-        "image_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "image_sha256": file_record(path).sha256,
         "stride": list(stride_pair(request.stride)),
         "target": request.target,
         "fill_model_units": fill_record(request.fill),

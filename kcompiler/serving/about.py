@@ -15,6 +15,7 @@ def about(explainer: Explainer) -> dict[str, object]:
         "digest": manifest.model_sha256,
         "image": list(manifest.shape),
         "patch": list(manifest.patch),
+        "patches": [list(patch) for patch in explainer.patches],
         "classes": list(targets.labels) or [f"class {index}" for index in range(targets.count)],
         "score": targets.scored("auto")[0],
         "has_logits": manifest.logits is not None,

@@ -15,17 +15,20 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from kcompiler.commands.options import of_patch
 from kcompiler.runtime.errors import KCompilerError
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.request import Request as MapRequest
 from kcompiler.serving import pictures
 from kcompiler.serving.about import about
-from kcompiler.serving.asked import AskedFiles, AskedMap, AskedOutputs, Covering
+from kcompiler.serving.asked import AskedFiles, AskedMap, AskedOutputs, Covering, Patch
 from kcompiler.serving.bodies import asked_of, body_of, said
 from kcompiler.serving.covered import covering_picture, outputs_at
 from kcompiler.serving.desk import MOST_JOBS, Desk
 from kcompiler.serving.events import event, map_event
 from kcompiler.serving.files import page_files
 from kcompiler.serving.guard import Guard
+from kcompiler.serving.patches import Patches
 from kcompiler.serving.pictures import Kept, Subject
 from kcompiler.serving.refining import refined
 from kcompiler.serving.refused import Refused
@@ -38,11 +41,11 @@ MAPS = 32
 
 
 class Service:
-    """What the addresses do, with one explainer for all pages."""
+    """What the addresses do, with the same explainers for all pages."""
 
     def __init__(self, explainer: Explainer, folder: Path) -> None:
-        """``folder`` takes the pictures while they are looked at."""
-        self.explainer, self.folder, self.desk = explainer, folder, Desk()
+        """``explainer`` is that of the patch that pages begin with; ``folder`` takes the pictures while they are looked at."""
+        self.patches, self.folder, self.desk = Patches(explainer), folder, Desk()
         self.pictures: Kept[Subject] = Kept(pictures.KEPT, "picture")
         self.maps: Kept[Made] = Kept(MAPS, "map")
         self.files = page_files()
@@ -59,17 +62,21 @@ class Service:
             Route("/api/save", self.save, methods=["POST"]),
         ]
 
+    async def explainer(self, patch: Patch | None) -> Explainer:
+        return await self.desk.do(partial(self.patches.explainer, patch))
+
     async def file(self, request: Request) -> Response:
         found = self.files[request.url.path]
         return Response(found.content, media_type=found.kind)
 
     async def model(self, request: Request) -> Response:
-        return JSONResponse(about(self.explainer))
+        """The bundle, for the patch HEIGHTxWIDTH, or for the first."""
+        return JSONResponse(about(await self.explainer(of_patch(request.query_params.get("patch")))))
 
     async def add_picture(self, request: Request) -> Response:
         content = await body_of(request, pictures.MOST_BYTES, PICTURES)
         name = request.query_params.get("name", "picture")
-        subject = await self.desk.do(partial(pictures.read_subject, self.explainer, self.folder, name, content))
+        subject = await self.desk.do(partial(pictures.read_subject, self.patches.first, self.folder, name, content))
         key, gone = self.pictures.add(subject)
         pictures.forget(gone)
         return JSONResponse(
@@ -87,34 +94,36 @@ class Service:
     async def fill(self, request: Request) -> Response:
         """The picture that shows through the patch, as PNG; no content where each position has a patch of its own."""
         asked = await asked_of(request, Covering)
-        subject, fill = self.pictures.get(asked.picture), asked.resolved_fill(self.explainer.manifest)
-        pixels = await self.desk.do(partial(covering_picture, self.explainer, subject, fill))
+        subject, explainer = self.pictures.get(asked.picture), await self.explainer(asked.patch)
+        fill = asked.resolved_fill(explainer.manifest)
+        pixels = await self.desk.do(partial(covering_picture, explainer, subject, fill))
         if pixels is None:
             return Response(status_code=204)
         return Response(pictures.png(Image.fromarray(pixels)), media_type="image/png")
 
     async def outputs(self, request: Request) -> Response:
         asked = await asked_of(request, AskedOutputs)
-        subject, fill = self.pictures.get(asked.picture), asked.resolved_fill(self.explainer.manifest)
-        call = partial(outputs_at, self.explainer, subject, fill, asked.score, (asked.y, asked.x))
+        subject, explainer = self.pictures.get(asked.picture), await self.explainer(asked.patch)
+        fill = asked.resolved_fill(explainer.manifest)
+        call = partial(outputs_at, explainer, subject, fill, asked.score, (asked.y, asked.x))
         return JSONResponse(await self.desk.do(call))
 
     async def make_map(self, request: Request) -> Response:
         """A map that gets better, as a stream of events; it ends where the page goes away."""
         asked = await asked_of(request, AskedMap)
-        subject = self.pictures.get(asked.picture)
-        asked.request(self.explainer.manifest)  # refuses what does not fit before the stream begins
+        subject, explainer = self.pictures.get(asked.picture), await self.explainer(asked.patch)
+        settings = asked.request(explainer.manifest)  # refuses what does not fit before the stream begins
         if self.desk.jobs >= MOST_JOBS:
             raise Refused(429, f"{self.desk.jobs} maps are being made already; cancel one, or wait.")
-        return StreamingResponse(self._events(asked, subject), media_type="text/event-stream")
+        return StreamingResponse(self._events(explainer, settings, subject), media_type="text/event-stream")
 
-    async def _events(self, asked: AskedMap, subject: Subject) -> AsyncIterator[str]:
-        settings, name = asked.request(self.explainer.manifest), uuid.uuid4().hex
-        states = self.desk.each(partial(refined, self.explainer, subject.tensor, settings))
+    async def _events(self, explainer: Explainer, settings: MapRequest, subject: Subject) -> AsyncIterator[str]:
+        name = uuid.uuid4().hex
+        states = self.desk.each(partial(refined, explainer, subject.tensor, settings))
         try:
             async for state in states:
                 if state is not None:
-                    self.maps.add(Made(state.heat_map, subject, settings), name)
+                    self.maps.add(Made(explainer, state.heat_map, subject, settings), name)
                     yield map_event(state, name)
         except (KCompilerError, Refused) as error:
             yield event("error", {"error": self._said(error)})
@@ -124,14 +133,14 @@ class Service:
     async def save(self, request: Request) -> Response:
         asked = await asked_of(request, AskedFiles)
         made = [self.maps.get(name) for name in asked.maps]
-        packed = await self.desk.do(partial(archive, self.explainer, made))
+        packed = await self.desk.do(partial(archive, made))
         return Response(packed, media_type="application/zip")
 
     def _said(self, error: Exception) -> str:
         if isinstance(error, Refused):
             return error.message
         assert isinstance(error, KCompilerError)
-        return said(error, self.folder, self.explainer.folder)
+        return said(error, self.folder, self.patches.first.folder)
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """The answer to an error that says what to do."""

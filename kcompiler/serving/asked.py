@@ -19,6 +19,8 @@ Name = Annotated[str, Field(max_length=64)]
 Pixel = Annotated[float, Field(ge=0, le=255)]
 Colour = Annotated[tuple[Pixel, ...], Field(min_length=1, max_length=3)]
 Side = Annotated[int, Field(ge=0, le=1 << 16)]
+Patch = tuple[Side, Side]
+"""Height and width in pixels."""
 
 
 class Asked(BaseModel):
@@ -34,11 +36,13 @@ class Covering(Asked):
         picture: name of the picture, as the upload told it.
         fill: what covers: a colour in pixel values, the name of a fill, or None for 0 in model units.
         score: see :meth:`Explainer.explain`.
+        patch: of those that the bundle is compiled for; None is the one that pages begin with.
     """
 
     picture: Name
     fill: Name | Colour | None = None
     score: Score = "auto"
+    patch: Patch | None = None
 
     def resolved_fill(self, manifest: Manifest) -> Fill:
         """The fill as the driver takes it.

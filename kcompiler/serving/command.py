@@ -18,6 +18,7 @@ def serve_page(
     bundle: options.BundlePath,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of this machine; 0 takes a free one.")] = PORT,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    patch: options.OfPatch = None,
     provider: options.Provider = None,
     threads: options.Threads = None,
 ) -> None:
@@ -32,4 +33,5 @@ def serve_page(
         if open_browser:
             webbrowser.open(address)
 
-    serve(kcompiler.load(bundle, providers=provider, threads=threads), port, told)
+    explainer = kcompiler.load(bundle, providers=provider, threads=threads, patch=options.of_patch(patch))
+    serve(explainer, port, told)

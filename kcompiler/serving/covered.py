@@ -26,8 +26,8 @@ def outputs_at(explainer: Explainer, subject: Subject, fill: Fill, score: Score,
     covered_by = covering(fill, image, None, manifest.image_element)
     baseline = engine.baseline(image, covered_by, len(corners))
     output = targets.scored(score)[1]
-    if output not in subject.uncovered:
-        subject.uncovered[output] = engine.unoccluded(baseline, output)
+    if (known := (manifest.patch, output)) not in subject.uncovered:
+        subject.uncovered[known] = engine.unoccluded(baseline, output)
     y, x = corner
     height, width = manifest.patch
     if isinstance(covered_by, PatchFill):
@@ -36,7 +36,7 @@ def outputs_at(explainer: Explainer, subject: Subject, fill: Fill, score: Score,
         patch = covered_by[:, y : y + height, x : x + width]
     return {
         "score": "output" if output == manifest.output else "logit",
-        "uncovered": _plain(targets.scores(subject.uncovered[output], output)),
+        "uncovered": _plain(targets.scores(subject.uncovered[known], output)),
         "covered": _plain(targets.scores(engine.evaluate_all(baseline, corners, output)[0], output)),
         "patch": base64_of(as_pixels(explainer, subject, patch)),
         "size": [patch.shape[1], patch.shape[2]],

@@ -39,7 +39,8 @@ class Subject:
         pixels: uint8 [H, W, 3], what the model sees.
         source: uint8 [height, width, 3], the whole picture.
         view: where ``pixels`` lie in ``source``.
-        uncovered: outputs of the uncovered picture by the name of the model's output, float32 [K].
+        uncovered: outputs of the uncovered picture, float32 [K], by the patch and the name of the model's output: models for
+            different patches round differently.
     """
 
     path: Path
@@ -47,7 +48,7 @@ class Subject:
     pixels: ByteArray
     source: ByteArray
     view: View
-    uncovered: dict[str, FloatArray] = field(default_factory=dict)
+    uncovered: dict[tuple[tuple[int, int], str], FloatArray] = field(default_factory=dict)
 
     @cached_property
     def shown(self) -> bytes:

@@ -18,21 +18,22 @@ from kcompiler.serving.pictures import Subject
 
 @dataclass(eq=False)
 class Made:
-    """A map that was made for a page, whole or so far."""
+    """A map that was made for a page by an explainer, whole or so far."""
 
+    explainer: Explainer
     heat_map: HeatMap
     subject: Subject
     request: Request
 
 
-def archive(explainer: Explainer, maps: Sequence[Made]) -> bytes:
+def archive(maps: Sequence[Made]) -> bytes:
     """A zip archive with raw scores, overlay and record of each map; those after the first are of boxes."""
     result = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="kcompiler-save-") as folder, zipfile.ZipFile(result, "w") as packed:
         for number, made in enumerate(maps):
-            settings = settings_record(explainer.manifest, made.request, made.subject.path)
+            settings = settings_record(made.explainer.manifest, made.request, made.subject.path)
             name = f"{made.subject.path.stem}{'.box' if number else ''}"
-            details = {"settings": settings, "machine": machine_record(explainer), "region": _regions(made)}
+            details = {"settings": settings, "machine": machine_record(made.explainer), "region": _regions(made)}
             subject = made.subject
             for path in made.heat_map.save(Path(folder), name, picture=subject.source, view=subject.view, details=details):
                 packed.write(path, path.name, zipfile.ZIP_DEFLATED)

@@ -23,7 +23,7 @@ from typing import Any
 from kcompiler.passes.isolation import worker
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.foreign import ForeignFailure
-from kcompiler.runtime.inference.sessions import onnxruntime
+from kcompiler.runtime.inference.sessions import NO_TELEMETRY, onnxruntime
 
 SECONDS, SECONDS_PER_BYTE = 4.0, 1e-6
 """Processor time for a task: so long, and for each byte of the model and its weights."""
@@ -154,7 +154,7 @@ class _Process:
             self._end()
             if importlib.util.find_spec("onnxruntime") is None:
                 onnxruntime()  # says what to install
-            environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+            environment = {NO_TELEMETRY: "1", **os.environ}
             self._running = subprocess.Popen(
                 [sys.executable, "-P", worker.__file__],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from kcompiler.runtime.bundle.consistent import (
+    MOST_PATCHES,
+    MOST_TUNED,
+    wild_numbers,
+    wrong_recipe,
+    wrong_reduction,
+    wrong_sizes,
+    wrong_variants,
+)
+from kcompiler.runtime.bundle.digests import FileRecord, file_record
 from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.bundle.formats import check_format, what_is_wrong
 from kcompiler.runtime.bundle.plans import Tuned
 from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.bundle.report import Report
+from kcompiler.runtime.bundle.seal import OPEN, digest_of, sealed
 from kcompiler.runtime.bundle.variant import DeviceName, Variant
 from kcompiler.runtime.errors import BundleError, UsageError
 from kcompiler.runtime.exactness.squashing import Squashing
 from kcompiler.runtime.inputs.elements import Element, ElementName
+from kcompiler.runtime.inputs.files import text_of
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.records import NotNegative, Positive, Record
 
@@ -52,18 +63,6 @@ PREFIXES = (TABLE, INDEX, SHAPE)
 
 VARIANT_FILE = re.compile(r"(baseline|incremental|index)-[a-z0-9.]{1,40}\.onnx")
 """File names of the models of variants other than the first."""
-
-
-class FileRecord(Record):
-    """Size and checksum of a file.
-
-    Attributes:
-        bytes: its size.
-        sha256: SHA-256 digest of its content, in hexadecimal.
-    """
-
-    bytes: int
-    sha256: str
 
 
 class Bound(Record):
@@ -149,6 +148,8 @@ class Manifest(Record):
         files: sizes and checksums of the files beside the manifest.
         report: how each node was compiled, and what that gives.
         further: the same for further patch sizes; ``patch``, the variants, ``tuned`` and ``report`` are those of the first.
+        manifest_sha256: SHA-256 digest of the manifest's own file, in hexadecimal, computed with zeros for these 64 digits; None
+            in bundles of earlier versions, whose manifests nothing guards.
     """
 
     format: int
@@ -178,6 +179,7 @@ class Manifest(Record):
     files: Mapping[str, FileRecord]
     report: Report
     further: tuple[PatchSet, ...] = ()
+    manifest_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
     @property
     def patches(self) -> tuple[tuple[int, int], ...]:
@@ -202,6 +204,26 @@ class Manifest(Record):
         """The variants for all patches and devices."""
         sets: tuple[Manifest | PatchSet, ...] = (self, *self.further)
         return tuple(variant for compiled in sets for variant in (*compiled.variants, *compiled.device_variants))
+
+    def disagreements(self) -> Iterator[str]:
+        """Says which parts do not fit each other; nothing in manifests that the compiler wrote."""
+        numbers = (
+            self.reduction.numbers if self.reduction is not None and 0 <= self.reduction.axis < len(self.reduction.shape) else 0
+        )
+        sets: tuple[Manifest | PatchSet, ...] = (self, *self.further)
+        if len(sets) > MOST_PATCHES or len({one.patch for one in sets}) < len(sets):
+            yield f"there are {len(sets)} patches, expected different ones, {MOST_PATCHES} at most"
+        for one in sets:
+            yield from wrong_sizes(self.shape, one.patch, max(self.classes, numbers))
+            yield from wrong_variants(one.variants, one.device_variants, self.shape, one.patch)
+            if len(one.tuned) > MOST_TUNED:
+                yield f"there are {len(one.tuned)} tuned plans, expected at most {MOST_TUNED}"
+        yield from wrong_recipe(self.preprocessing, self.shape, self.classes, two_classes=self.two_classes)
+        yield from wrong_reduction(self.reduction, self.classes)
+        if self.two_classes and self.classes != 1:
+            yield f"a single sigmoid scores two classes, but there are {self.classes} columns"
+        if self.largest_batch > LARGEST_BATCH:
+            yield f"largest_batch is {self.largest_batch}, expected at most {LARGEST_BATCH}"
 
     @property
     def exact(self) -> Variant:
@@ -252,8 +274,13 @@ def add_tuned(folder: Path, tuned: Tuned, patch: tuple[int, int] | None = None) 
     else:
         further = (one.model_copy(update=added(one.tuned)) if one.patch == patch else one for one in manifest.further)
         manifest = manifest.model_copy(update={"further": tuple(further)})
-    replace_files(folder, {MANIFEST: manifest.model_dump_json(indent=1).encode()}, force=True)
+    replace_files(folder, {MANIFEST: manifest_bytes(manifest)}, force=True)
     return manifest
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The content of a bundle's manifest file, with its digest."""
+    return sealed(manifest.model_copy(update={"manifest_sha256": OPEN}).model_dump_json(indent=1))
 
 
 def is_own_file(name: str) -> bool:
@@ -266,14 +293,6 @@ def patch_text(patch: tuple[int, int]) -> str:
     return f"{patch[0]}x{patch[1]}"
 
 
-def file_record(path: Path) -> FileRecord:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return FileRecord(bytes=path.stat().st_size, sha256=digest.hexdigest())
-
-
 def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest of the bundle at ``folder`` and verifies the checksum of every file.
 
@@ -284,15 +303,18 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{folder}: not a compiled bundle (no {MANIFEST}); make one with 'kcompiler compile MODEL.onnx'")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path, "a manifest", BundleError)
         content = json.loads(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: damaged ({error}); compile the model again") from error
     check_format(path, content, READABLE)
     try:
         manifest = Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise BundleError(f"{path}: {what_is_wrong(error, content)}; compile the model again") from error
+    _check_seal(path, text, manifest)
+    if wrong := next(wild_numbers(content), None) or next(manifest.disagreements(), None):
+        raise BundleError(f"{path}: damaged ({wrong}); compile the model again")
     expected = {*FILES, *(name for variant in manifest.all_variants for name in variant.files)}
     if set(manifest.files) != expected or not all(map(is_own_file, expected)):
         raise BundleError(
@@ -301,6 +323,17 @@ def read_manifest(folder: Path) -> Manifest:
     for name, record in manifest.files.items():
         _check_file(folder / name, record)
     return manifest
+
+
+def _check_seal(path: Path, text: str, manifest: Manifest) -> None:
+    if manifest.manifest_sha256 is None:
+        return
+    found = digest_of(text, manifest.manifest_sha256)
+    if found != manifest.manifest_sha256:
+        raise BundleError(
+            f"{path}: altered since it was written (sha256 {found[:12]}, expected {manifest.manifest_sha256[:12]}); copy it "
+            "again or compile the model again"
+        )
 
 
 def _check_file(path: Path, record: FileRecord) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.bundle.manifest import WEIGHTS
+from kcompiler.runtime.errors import BundleError
+from kcompiler.runtime.foreign import foreign
 
 WEIGHTS_KEY = "kcompiler.weights"
 """Metadata key of an index model: the weights of the incremental model that takes its indices."""
@@ -41,8 +43,15 @@ def stored_text(weights: Mapping[str, StoredWeight]) -> str:
 
 
 def stored_weights(folder: Path, text: str) -> Iterator[tuple[str, AnyArray]]:
-    """Name and content, mapped from the file in ``folder``, of each weight that ``text`` (:func:`stored_text`) describes."""
-    file = np.memmap(folder / WEIGHTS, np.uint8, mode="r")
-    for name, fields in json.loads(text).items():
-        weight = StoredWeight(fields["dtype"], tuple(fields["shape"]), fields["offset"])
-        yield name, file[weight.offset : weight.offset + weight.bytes].view(weight.dtype).reshape(weight.shape)
+    """Name and content, mapped from the file in ``folder``, of each weight that ``text`` (:func:`stored_text`) describes.
+
+    Raises:
+        BundleError: it describes none, or others than those in the file.
+    """
+    with foreign(
+        lambda why: BundleError(f"{folder / WEIGHTS}: the index model tells of other weights ({why}); compile the model again")
+    ):
+        file = np.memmap(folder / WEIGHTS, np.uint8, mode="r")
+        for name, fields in json.loads(text).items():
+            weight = StoredWeight(fields["dtype"], tuple(fields["shape"]), fields["offset"])
+            yield name, file[weight.offset : weight.offset + weight.bytes].view(weight.dtype).reshape(weight.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import io
 import threading
 from collections.abc import Iterator
@@ -131,7 +130,7 @@ def share_arena(ort: Any) -> None:
     Runs of such sessions must not overlap (:data:`RUNNING`): ONNX Runtime frees memory when it has enqueued its last use.
     """
     memory = ort.OrtMemoryInfo("Cuda", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    arena = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state").OrtArenaCfg({})
+    arena = ort.capi.onnxruntime_pybind11_state.OrtArenaCfg({})
     ort.create_and_register_allocator_v2(NAME, memory, {}, arena)
 
 

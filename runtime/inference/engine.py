@@ -156,6 +156,11 @@ class Engine:
     ) -> FloatArray:
         with self._turn:
             raw = self._raw(baseline, positions, *outputs, alone=alone, by_worker=by_worker)
+        expected = self._numbers * max(len(outputs), 1)
+        if raw.shape[1] != expected:
+            raise BundleError(
+                f"{self.folder}: the models put out {raw.shape[1]} numbers, expected {expected}; compile the model again"
+            )
         reduction = self.manifest.reduction
         return raw if reduction is None or baseline.mask is None else reduction.apply(raw, baseline.mask)
 
@@ -176,6 +181,12 @@ class Engine:
             binding.bind_output(name, "cpu")
         run_bound(session, binding, self.device)
         return side_by_side(binding.copy_outputs_to_cpu(), len(positions))
+
+    @cached_property
+    def _numbers(self) -> int:
+        """Numbers in an output for one position, before the driver's reduction."""
+        reduction = self.manifest.reduction
+        return reduction.numbers if reduction is not None and reduction.by_driver else self.manifest.classes
 
     def feeds(self, baseline: Baseline, positions: IntArray) -> dict[str, ort.OrtValue]:
         """All inputs of the incremental model, by name, for a batch of positions, int64 [N, 2]."""

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from kcompiler.runtime.arrays import BoolArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.reduction import Reduction
 from kcompiler.runtime.bundle.variant import DeviceName
-from kcompiler.runtime.inference.sessions import Machine, onnxruntime, open_session
+from kcompiler.runtime.errors import BundleError
+from kcompiler.runtime.foreign import foreign
+from kcompiler.runtime.inference.sessions import Machine, onnxruntime, open_session, running
 from kcompiler.runtime.inputs.images import cover
 from kcompiler.runtime.inputs.positions import batches
 
@@ -101,7 +103,8 @@ class FullInference:
         """:meth:`run` without the reduction."""
         rows = []
         for part in batches(len(images), min(self._largest_batch, max(2, at_once(images[0].size)))):
-            values = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
+            with running():
+                values = self._session.run(list(outputs or (self._output,)), {self._image: images[part]})
             rows.append(side_by_side(values, part.stop - part.start))
         return np.concatenate(rows)
 
@@ -154,6 +157,11 @@ def at_once(numbers: int) -> int:
 
 
 def side_by_side(outputs: Sequence[npt.ArrayLike], count: int) -> FloatArray:
-    """Flattens the outputs of ``count`` images and concatenates them: float32 [count, K]."""
-    flat = [np.asarray(output, dtype=np.float32).reshape(count, -1) for output in outputs]
+    """Flattens the outputs of ``count`` images and concatenates them: float32 [count, K].
+
+    Raises:
+        BundleError: they are no numbers of as many images.
+    """
+    with foreign(lambda why: BundleError(f"a model puts out what are no numbers of {count} images: {why}")):
+        flat = [np.asarray(output, dtype=np.float32).reshape(count, -1) for output in outputs]
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)

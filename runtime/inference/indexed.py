@@ -19,7 +19,7 @@ from kcompiler.runtime.arrays import AnyArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.manifest import COLUMNS, POSITIONS, ROWS, SHAPE
 from kcompiler.runtime.inference import cuda
 from kcompiler.runtime.inference.classes import Classes, filled_up
-from kcompiler.runtime.inference.sessions import bind_output, captured_as, onnxruntime, run_bound
+from kcompiler.runtime.inference.sessions import bind_output, captured_as, onnxruntime, run_bound, running
 from kcompiler.runtime.inference.variant_sessions import VariantSessions
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class Indexed:
         }
         session = self._sessions.index
         names, taken = ([value.name for value in values] for values in (session.get_outputs(), session.get_inputs()))
-        results = session.run(names, {name: value for name, value in feeds.items() if name in taken})
+        with running():
+            results = session.run(names, {name: value for name, value in feeds.items() if name in taken})
         return dict(zip(names, results, strict=True))
 
 

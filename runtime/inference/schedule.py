@@ -67,7 +67,8 @@ def _split(
         return
     sizes = np.arange(batch, count, batch)
     sizes = sizes[(sizes >= count // EIGHTH) & (sizes <= count - count // EIGHTH)] if len(sizes) > EIGHTH else sizes
-    best, least = (chosen, chosen), np.inf
+    middle = int(sizes[len(sizes) // 2])
+    best, least = (chosen[:middle], chosen[middle:]), np.inf  # what work without bound is split by
     for axis, key in enumerate(keys):
         ordered = chosen[np.lexsort((positions[chosen, axis], key[positions[chosen, axis]]))]
         y, x = extents.y[positions[ordered, 0]], extents.x[positions[ordered, 1]]

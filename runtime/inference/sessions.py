@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,11 +18,19 @@ from kcompiler.runtime.errors import BundleError, ProviderError, UsageError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inference import cuda
 from kcompiler.runtime.inference.cuda import CudaOptions
+from kcompiler.runtime.inference.forks import kept_by_children
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 MOST_THREADS = 1024
+MOST_AT_ONCE = 16
+"""Concurrent batches, and threads of a session, on machines with fewer cores: each batch may have a session of its own."""
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""Variable of the environment that ONNX Runtime reads once, while it is imported: with 1 it reports nothing to anybody. From
+1.32 on its wheels for Linux otherwise queue reports (device, operating system, path of the process), look up a host after ten
+seconds, and start a thread that makes forked children hang."""
+REPORTS_FROM = (1, 32)
 SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": cuda.NAME}
 
 
@@ -62,7 +73,7 @@ class Machine:
         if self.names[0] != SHORT_NAMES["cpu"]:
             return 1, self
         threads = self.threads or _cores()
-        count = min(threads, most)
+        count = min(threads, most, max(_cores(), MOST_AT_ONCE))
         return count, replace(self, threads=threads - count + 1) if count > 1 else self
 
     @property
@@ -97,17 +108,29 @@ def _cores() -> int:
 
 
 def onnxruntime() -> Any:
-    """The ``onnxruntime`` module, imported on first use.
+    """The ``onnxruntime`` module, imported on first use, with its telemetry off unless the environment says otherwise.
+
+    The setting is also that of child processes. Warns where somebody else imported a version that reports, before the setting.
 
     Raises:
         ProviderError: neither onnxruntime nor onnxruntime-gpu is installed.
     """
+    too_late = NO_TELEMETRY not in os.environ and "onnxruntime" in sys.modules
+    os.environ.setdefault(NO_TELEMETRY, "1")
     try:
-        return importlib.import_module("onnxruntime")
+        module = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise ProviderError(
             f"ONNX Runtime cannot be imported ({error}); install kcompiler[cpu], or kcompiler[gpu] for CUDA"
         ) from error
+    if too_late and tuple(map(int, module.__version__.split(".")[:2])) >= REPORTS_FROM:
+        warnings.warn(
+            f"onnxruntime {module.__version__} was imported before kcompiler could turn its telemetry off; set {NO_TELEMETRY}=1 "
+            "in the environment (or 0 if it may report)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return module
 
 
 def open_session(
@@ -138,7 +161,7 @@ def open_session(
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised
     options.enable_mem_pattern = False  # tight extents change shapes with every batch: each shape would keep a pattern
     # Otherwise an idle session's threads spin on the cores that the next session runs on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -150,7 +173,7 @@ def open_session(
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     providers = machine.names
     if machine.threads is not None or providers[0] == SHORT_NAMES["cpu"]:
-        options.intra_op_num_threads = machine.threads or _cores()
+        options.intra_op_num_threads = min(machine.threads or _cores(), max(_cores(), MOST_AT_ONCE))
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     name = "a model in memory" if isinstance(model, bytes) else model
@@ -163,7 +186,8 @@ def open_session(
     capturing = machine.cuda if shared is not None else replace(machine.cuda, graphs=False)
     asked = [(name, capturing.provider_options) if name == cuda.NAME else name for name in providers]
     with foreign(lambda why: BundleError(f"{name}: ONNX Runtime cannot load it: {why}")), cuda.failures(machine.device):
-        session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=asked)
+        made = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=asked)
+    session = kept_by_children(made)
     if machine.providers is not None:
         for name in providers:
             if name not in session.get_providers():
@@ -200,9 +224,15 @@ def run_bound(session: ort.InferenceSession, binding: ort.IOBinding, device: str
 
     Raises:
         ProviderError: CUDA failed.
+        BundleError: the model failed.
     """
-    with cuda.failures(device):
+    with running(), cuda.failures(device):
         session.run_with_iobinding(binding, options)
+
+
+def running() -> AbstractContextManager[None]:
+    """Around a run: what ONNX Runtime reports becomes a :class:`BundleError`."""
+    return foreign(lambda why: BundleError(f"ONNX Runtime cannot run the model: {why}"))
 
 
 def bind_output(binding: ort.IOBinding, name: str, device: str, value: ort.OrtValue | None) -> None:

@@ -131,7 +131,7 @@ class ClassSessions(VariantSessions):
     @cached_property
     def _shared(self) -> dict[str, ort.OrtValue]:
         """The weights on the device, by name."""
-        text = self.index.get_modelmeta().custom_metadata_map[WEIGHTS_KEY]
+        text = self.index.get_modelmeta().custom_metadata_map.get(WEIGHTS_KEY, "")
         weights = stored_weights(self._files.folder, text)
         return {name: cuda.shareable(onnxruntime(), np.ascontiguousarray(values)) for name, values in weights}
 

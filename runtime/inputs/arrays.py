@@ -11,11 +11,11 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.lib import format as npy
 
-from kcompiler.runtime.arrays import AnyArray, FloatArray
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inputs.depth import in_range
-from kcompiler.runtime.inputs.files import check_file, check_size, head
+from kcompiler.runtime.inputs.files import MOST_BYTES, MOST_DEEP, check_file, check_picture, check_size, head
 from kcompiler.runtime.inputs.selection import Wanted, planes_of
 
 NPY = b"\x93NUMPY"
@@ -34,9 +34,9 @@ def load_array(path: Path) -> AnyArray:
         if read_header is None:
             raise ImageError(f"{path}: is an array of format {version[0]}.{version[1]}, expected 1.0 or 2.0")
         shape, by_columns, dtype = read_header(stream)
-        if dtype.hasobject or dtype.names is not None:
+        if dtype.kind not in "buifc":
             raise ImageError(f"{path}: is an array of {dtype}, expected numbers")
-        check_size(path, shape, what="numbers")
+        check_size(path, shape, MOST_DEEP if dtype.itemsize > 1 else MOST_BYTES // 2, "numbers")
         count = int(np.prod(shape, dtype=np.int64))
         data = stream.read(count * dtype.itemsize)
         if len(data) < count * dtype.itemsize:
@@ -61,7 +61,7 @@ def _opened(path: Path) -> Iterator[IO[Any]]:
             yield cast("IO[Any]", member)
 
 
-def read_array(path: Path, wanted: Wanted) -> list[FloatArray]:
+def read_array(path: Path, wanted: Wanted) -> list[AnyArray]:
     """Pixels [H, W] or [H, W, channels] as planes from 0 to 255: unsigned integers, or any numbers with a window."""
     wanted.check_single(path)
     pixels = load_array(path)
@@ -72,4 +72,5 @@ def read_array(path: Path, wanted: Wanted) -> list[FloatArray]:
         )
     if pixels.dtype.kind not in "uif":
         raise ImageError(f"{path}: is an array of {pixels.dtype}, expected numbers")
+    check_picture(path, (pixels.shape[0], pixels.shape[1]), pixels.size // (pixels.shape[0] * pixels.shape[1]), pixels.itemsize)
     return planes_of(in_range(pixels, wanted, None, path))

@@ -1,28 +1,38 @@
-"""Pictures as Pillow decodes them: PNG, JPEG, WebP, BMP, GIF, Netpbm and others; TIFF of 8 bits, and of 12 or 16 bits of gray."""
+"""Pictures as Pillow decodes them: those of FORMATS; of TIFF those of 8 bits, and of 12 or 16 bits of gray."""
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kcompiler.runtime.arrays import AnyArray, FloatArray
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inputs.depth import in_range
-from kcompiler.runtime.inputs.files import chosen
+from kcompiler.runtime.inputs.files import LARGEST, check_picture, check_size, chosen
 from kcompiler.runtime.inputs.selection import Wanted, planes_of
 
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""Those that pictures come in; Pillow knows others, some of which start programs."""
+SCAN = b"\xff\xda"
+"""What a scan of a JPEG begins with. A progressive one can have a thousand, each of which goes over the whole picture."""
+MOST_SCANNED = 12 * LARGEST
+"""Most pixels of all scans of a JPEG."""
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+DEEP_MODES = {"I": 4, "F": 4}
+"""Bytes a sample, by the first letter of Pillow's modes; of others 1."""
 DEEP_RAW_MODES = frozenset(
     f"{mode};16{order}" for mode in ("RGB", "RGBA", "RGBa", "RGBX", "LA", "L") for order in ("B", "L", "N", "")
 )
 
 
-def read_bitmap(path: Path, wanted: Wanted) -> list[FloatArray]:
-    """Decodes a picture into planes, float32 [H, W] from 0 to 255: one if gray, three (RGB) if colour."""
+def read_bitmap(path: Path, wanted: Wanted) -> list[AnyArray]:
+    """Decodes a picture into planes [H, W] from 0 to 255, bytes or float32: one if gray, three (RGB) if colour."""
     wanted.check_flat(path)
     picture = decoded(path, wanted.selection.frame)
     if picture.mode in SIXTEEN_BITS or (picture.mode == "I" and picture.format == "PPM"):
@@ -41,7 +51,7 @@ def decoded(path: Path, frame: int | None) -> Image.Image:
     """
     unreadable = foreign(lambda why: ImageError(f"{path}: not a readable picture ({why})"))
     # From a stream, because Pillow maps files into memory, and then misreads rotated TIFFs.
-    with unreadable, path.open("rb") as stream, Image.open(stream) as opened:
+    with unreadable, path.open("rb") as stream, _opened(path, stream) as opened:
         number = chosen(path, "frame", frame, getattr(opened, "n_frames", 1))
         if number:
             opened.seek(number)
@@ -50,10 +60,36 @@ def decoded(path: Path, frame: int | None) -> Image.Image:
                 f"{path}: 16 bits a channel, which would be cut to 8; convert it to TIFF, to 8 bits, or to 16-bit gray "
                 "without alpha"
             )
+        check_picture(path, (opened.height, opened.width), len(opened.getbands()), DEEP_MODES.get(opened.mode[0], 1))
+        if opened.format in ("JPEG", "MPO"):
+            check_scans(path, path.read_bytes(), (opened.height, opened.width))
         opened.load()
         upright = ImageOps.exif_transpose(opened)
         upright.format = opened.format
         return upright
+
+
+def _opened(path: Path, stream: IO[bytes]) -> Image.Image:
+    """A picture whose header is read."""
+    Image.init()
+    try:
+        return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not a readable picture (expected {', '.join(FORMATS)}, DICOM, NIfTI or an array)") from error
+
+
+def check_scans(path: Path, content: bytes, size: tuple[int, int]) -> None:
+    """Raises an :class:`ImageError` if the scans of a JPEG of (height, width) go over too many pixels."""
+    check_size(path, (*size, max(content.count(SCAN), 1)), MOST_SCANNED, "pixels in scans")
+
+
+def encoded_size(content: bytes) -> tuple[int, int] | None:
+    """(height, width) of a picture inside another file; None if it is no JPEG or JPEG 2000."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "JPEG2000")) as opened:
+            return opened.height, opened.width
+    except UnidentifiedImageError:
+        return None
 
 
 def plain(picture: Image.Image, path: Path) -> Image.Image:

@@ -9,14 +9,14 @@ import numpy as np
 from kcompiler.runtime.arrays import AnyArray, DoubleArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.inputs.selection import Wanted
-from kcompiler.runtime.inputs.windows import WHITE, windowed
+from kcompiler.runtime.inputs.windows import WHITE, window_wanted, windowed
 
 USUAL_DEPTHS = (10, 12, 14)
 """Bits of cameras and scanners that store 16 a sample."""
 
 
-def in_range(samples: AnyArray, wanted: Wanted, declared: int | None, path: Path) -> DoubleArray:
-    """Samples as 0..255, float64: by the window if they are no bytes, and else by their depth.
+def in_range(samples: AnyArray, wanted: Wanted, declared: int | None, path: Path) -> AnyArray:
+    """Samples as 0..255, float64, bytes as they are: by the window if they are no bytes, and else by their depth.
 
     Args:
         samples: numbers of any type.
@@ -33,8 +33,10 @@ def in_range(samples: AnyArray, wanted: Wanted, declared: int | None, path: Path
         if not np.isfinite(samples).all():
             raise ImageError(f"{path}: has numbers that are not finite")
         return windowed(samples, window)
-    if samples.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{path}: has {samples.dtype} samples, whose range is not known; give --window CENTRE,WIDTH")
+    if byte:
+        return samples
+    if samples.dtype != np.uint16:
+        raise ImageError(f"{path}: has {samples.dtype} samples, whose range is not known; {window_wanted(samples)}")
     return scaled(samples, depth(samples, wanted.bits, declared, path), path)
 
 

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import warnings
+import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from kcompiler.runtime.arrays import AnyArray, DoubleArray, FloatArray
+from kcompiler.runtime.arrays import AnyArray, DoubleArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.foreign import foreign
+from kcompiler.runtime.inputs.bitmap import check_scans, encoded_size
 from kcompiler.runtime.inputs.depth import scaled
-from kcompiler.runtime.inputs.files import check_size, chosen
+from kcompiler.runtime.inputs.files import check_picture, chosen
 from kcompiler.runtime.inputs.optional import optional
 from kcompiler.runtime.inputs.selection import Wanted, planes_of
-from kcompiler.runtime.inputs.windows import FUNCTIONS, WHITE, Function, windowed
+from kcompiler.runtime.inputs.unpacking import unpacks_beyond
+from kcompiler.runtime.inputs.windows import FUNCTIONS, WHITE, Function, window_wanted, windowed
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
+META = 2
+"""The group of the elements that are never deflated."""
+DEFLATED = "1.2.840.10008.1.2.1.99"
+LARGEST_DEFLATED = 1 << 28
+RAW = partial(zlib.decompressobj, -zlib.MAX_WBITS)
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 
 
-def read_dicom(path: Path, wanted: Wanted) -> list[FloatArray]:
-    """Decodes a frame into planes, float32 [H, W] from 0 to 255, black to white as it is to be shown.
+def read_dicom(path: Path, wanted: Wanted) -> list[AnyArray]:
+    """Decodes a frame into planes [H, W] from 0 to 255, bytes or float32, black to white as it is to be shown.
 
     Gray: Modality LUT or rescaling; then the caller's window, the recipe's, the file's VOI LUT or its first window, or where it
     has neither and its values are unsigned as stored, the range of its bits; then MONOCHROME1 is inverted.
@@ -41,6 +50,7 @@ def read_dicom(path: Path, wanted: Wanted) -> list[FloatArray]:
 def _decoded(path: Path, wanted: Wanted) -> tuple[Any, AnyArray]:
     """Header and stored values of the frame, [H, W] or, converted to RGB, [H, W, 3]."""
     pydicom, pixels = (optional(module, path, "DICOM") for module in ("pydicom", "pydicom.pixels"))
+    deflated = _is_deflated(path)
     header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
     missing = [name for name in ("Rows", "Columns", "BitsStored", "PhotometricInterpretation") if name not in header]
     if missing:
@@ -48,9 +58,44 @@ def _decoded(path: Path, wanted: Wanted) -> tuple[Any, AnyArray]:
     header.SamplesPerPixel = header.get("SamplesPerPixel", 1)
     if header.PhotometricInterpretation not in (*GRAY, *COLOUR):
         raise ImageError(f"{path}: photometric interpretation {header.PhotometricInterpretation} is not supported")
-    check_size(path, (header.Rows, header.Columns, header.SamplesPerPixel))
-    frame = chosen(path, "frame", wanted.selection.frame, int(header.get("NumberOfFrames") or 1))
-    return header, cast(AnyArray, pixels.pixel_array(path, index=frame))
+    itemsize = max(int(header.get("BitsAllocated") or 8) // 8, 1)
+    check_picture(path, (header.Rows, header.Columns), header.SamplesPerPixel, itemsize)
+    frames = int(header.get("NumberOfFrames") or 1)
+    frame = chosen(path, "frame", wanted.selection.frame, frames)
+    _check_frame(path, header, frame, frames)
+    source = pydicom.dcmread(path, force=True) if deflated else path  # by its path pydicom finds no pixels in a deflated file
+    return header, cast(AnyArray, pixels.pixel_array(source, index=frame))
+
+
+def _is_deflated(path: Path) -> bool:
+    """Whether the file is deflated.
+
+    Raises:
+        ImageError: it unpacks to more than any picture; pydicom unpacks all of it.
+    """
+    reader = optional("pydicom.filereader", path, "DICOM")
+    with path.open("rb") as stream:
+        if reader.read_preamble(stream, force=True) is None:
+            return False
+        meta = reader.read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != META)
+        if meta.get("TransferSyntaxUID") != DEFLATED:
+            return False
+        if unpacks_beyond([stream.read()], LARGEST_DEFLATED, RAW):
+            raise ImageError(f"{path}: unpacks to more than {LARGEST_DEFLATED} bytes; store it without deflating it")
+        return True
+
+
+def _check_frame(path: Path, header: Any, frame: int, frames: int) -> None:
+    """Raises an :class:`ImageError` if a frame is a JPEG or JPEG 2000 of another size than the header says."""
+    syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID")
+    if syntax is None or not getattr(syntax, "is_encapsulated", False):
+        return
+    content = optional("pydicom", path, "DICOM").dcmread(path, force=True, specific_tags=["PixelData"]).PixelData
+    encoded = optional("pydicom.encaps", path, "DICOM").get_frame(content, frame, number_of_frames=frames)
+    if found := encoded_size(encoded):
+        if found != (header.Rows, header.Columns):
+            raise ImageError(f"{path}: frame {frame} is of {found} pixels, but the header says {(header.Rows, header.Columns)}")
+        check_scans(path, encoded, found)
 
 
 def _colours(header: Any, samples: AnyArray, path: Path) -> DoubleArray:
@@ -72,17 +117,17 @@ def _shown(header: Any, stored: AnyArray, wanted: Wanted, path: Path) -> DoubleA
     elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
         shown = windowed(values, (_first(header.WindowCenter), _first(header.WindowWidth)), _function(header, path))
     else:
-        shown = _unwindowed(header, stored, wanted, path)
+        shown = _unwindowed(header, stored, values, wanted, path)
     return WHITE - shown if header.PhotometricInterpretation == "MONOCHROME1" else shown
 
 
-def _unwindowed(header: Any, stored: AnyArray, wanted: Wanted, path: Path) -> DoubleArray:
+def _unwindowed(header: Any, stored: AnyArray, values: AnyArray, wanted: Wanted, path: Path) -> DoubleArray:
     """Of values whose range is that of their bits."""
     rescaled = "ModalityLUTSequence" in header or (
         header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
     ) != (1, 0)  # fmt: skip
     if header.get("PixelRepresentation", 0) or rescaled or header.BitsStored > 16:
-        raise ImageError(f"{path}: has no window, and its values have no range of their own; give --window CENTRE,WIDTH")
+        raise ImageError(f"{path}: has no window, and its values have no range of their own; {window_wanted(values)}")
     deep = header.BitsStored > 8
     return scaled(stored, (wanted.bits if deep else None) or header.BitsStored, path)
 

@@ -6,14 +6,20 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from kcompiler.runtime.errors import ImageError, KCompilerError
 
-LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 27)
-"""Most samples of a picture: where Pillow refuses a picture as a decompression bomb."""
+LARGEST = 89_478_485
+"""Most pixels of a picture: beyond it Pillow warns of a decompression bomb."""
+LONGEST_SIDE = 1 << 17
+"""Most pixels of a picture along an axis: resizing a longer one takes memory and time out of proportion."""
+MOST_BYTES = 1 << 29
+"""Most bytes of the samples of a picture, as its file has them."""
+MOST_DEEP = 1 << 26
+"""Most samples of a picture of more than 8 bits a sample, which are computed with in double precision."""
 LARGEST_VOLUME = 1 << 33
 """Most bytes of an uncompressed volume, of which a slice is read."""
+LARGEST_PACKED = 1 << 30
+"""Most bytes of a volume in a compressed file, which has to be unpacked up to the slice."""
 HEAD = 1 << 10
 LARGEST_TEXT = 1 << 26
 
@@ -45,10 +51,28 @@ def text_of(path: Path, expected: str, error: type[KCompilerError]) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def check_size(path: Path, sizes: Sequence[int], largest: int = LARGEST, what: str = "samples") -> None:
+def check_size(path: Path, sizes: Sequence[int], largest: int = LARGEST, what: str = "pixels") -> None:
     """Raises an :class:`ImageError` if a picture of ``sizes`` is empty or too large to decode."""
     if any(size < 1 for size in sizes) or math.prod(sizes) > largest:
-        raise ImageError(f"{path}: declares {' x '.join(map(str, sizes))} {what}, expected from 1 to {largest} in all")
+        in_all = " in all" if len(sizes) > 1 else ""
+        raise ImageError(f"{path}: declares {' x '.join(map(str, sizes))} {what}, expected from 1 to {largest}{in_all}")
+
+
+def check_picture(path: Path, size: tuple[int, int], channels: int, itemsize: int = 1) -> None:
+    """Raises an :class:`ImageError` if a picture of (height, width) is empty, or beyond the budget of any file.
+
+    Args:
+        path: of the file.
+        size: that it declares.
+        channels: samples a pixel.
+        itemsize: bytes a sample.
+    """
+    check_size(path, size)
+    for side in size:
+        check_size(path, (side,), LONGEST_SIDE, "pixels along an axis")
+    if itemsize > 1:
+        check_size(path, (*size, channels), MOST_DEEP, f"samples of {itemsize} bytes")
+    check_size(path, (*size, channels, itemsize), MOST_BYTES, "bytes")
 
 
 def chosen(path: Path, what: str, asked: int | None, count: int) -> int:

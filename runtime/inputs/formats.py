@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.inputs.arrays import read_array
 from kcompiler.runtime.inputs.bitmap import read_bitmap
 from kcompiler.runtime.inputs.dicom import read_dicom
@@ -29,13 +29,13 @@ class Format:
     Attributes:
         name: of the format.
         recognises: whether a file with these first bytes, and this path, is of the format.
-        read: decodes it into planes, float32 [H, W] from 0 to 255: one if gray, three (RGB) if colour, or as many as the model
-            takes.
+        read: decodes it into planes [H, W] from 0 to 255, bytes or float32: one if gray, three (RGB) if colour, or as many as the
+            model takes.
     """
 
     name: str
     recognises: Callable[[bytes, Path], bool]
-    read: Callable[[Path, Wanted], list[FloatArray]]
+    read: Callable[[Path, Wanted], list[AnyArray]]
 
 
 def _is_nifti(first: bytes, path: Path) -> bool:

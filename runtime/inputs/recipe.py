@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,17 @@ from kcompiler.runtime.inputs.files import text_of
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _repeated(fields: Any) -> Any:
+    """The fields of a recipe with lists where they are single numbers: of both axes, or of all channels."""
+    if not isinstance(fields, dict):
+        return fields
+    channels = {"RGB": 3, "BGR": 3, "gray": 1}.get(str(fields.get("channel_order")), 1)
+    times = {"size": 2, "resized": 2, "mean": channels, "std": channels, "pad": 1}
+    return {
+        name: [value] * times[name] if name in times and type(value) in (int, float) else value for name, value in fields.items()
+    }
 
 
 class Preprocessing(BaseModel):
@@ -113,13 +124,13 @@ class Preprocessing(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Preprocessing:
-        """Reads the attributes from a JSON file.
+        """Reads the attributes from a JSON file, where a single number stands for both sides of a size, and for all channels.
 
         Raises:
             UsageError: unreadable, not JSON, or an attribute is missing, unknown or out of range.
         """
         try:
-            return cls.model_validate(json.loads(text_of(path, "a preprocessing file", UsageError)))
+            return cls.model_validate(_repeated(json.loads(text_of(path, "a preprocessing file", UsageError))))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: cannot be read as JSON ({error}); expected a preprocessing file") from error
         except ValidationError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.arrays import AnyArray, FloatArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.inputs.files import LARGEST
 from kcompiler.runtime.inputs.recipe import Preprocessing
@@ -104,16 +104,19 @@ def view_of(picture: tuple[int, int], recipe: Preprocessing) -> View:
     return View(picture, recipe.size, (y.scale, x.scale), (y.offset, x.offset))
 
 
-def resized(planes: Sequence[FloatArray], recipe: Preprocessing) -> FloatArray:
-    """Channels [H, W] resized to the recipe's size, float32 [H, W, C].
+def resized(planes: Sequence[AnyArray], recipe: Preprocessing, name: str = "picture") -> FloatArray:
+    """Channels [H, W], bytes or float32, resized to the recipe's size, float32 [H, W, C]; ``name`` is for messages.
 
     Raises:
         ImageError: the scaled picture, of which a part would be kept, is too large.
     """
     y, x = axes_of(planes[0].shape, recipe)
-    if y.whole and x.whole and y.whole.extent * x.whole.extent > LARGEST:
-        scaled = f"{y.whole.extent} x {x.whole.extent}"
-        raise ImageError(f"a picture of {y.pixels} x {x.pixels} pixels would be scaled to {scaled}; crop it first")
+    height, width = (axis.whole.extent if y.whole and x.whole and axis.whole else axis.size for axis in (y, x))
+    for rows in (height, y.pixels):  # along x first, see _scaled
+        if rows * width > LARGEST:
+            raise ImageError(
+                f"{name}: {y.pixels} x {x.pixels} pixels would be scaled to {rows} x {width}, at most {LARGEST}; crop it first"
+            )
     result = np.empty((y.size, x.size, len(planes)), np.float32)
     result[...] = recipe.padding()
     (top, bottom), (left, right) = y.kept, x.kept
@@ -122,9 +125,12 @@ def resized(planes: Sequence[FloatArray], recipe: Preprocessing) -> FloatArray:
     return result
 
 
-def _resize(plane: FloatArray, y: Axis, x: Axis, recipe: Preprocessing) -> FloatArray:
+def _resize(plane: AnyArray, y: Axis, x: Axis, recipe: Preprocessing) -> FloatArray:
     """The part of the model's image that is not padding. Where pixels are not rounded, overshoot beyond 0..255 is kept."""
-    image = Image.fromarray(np.clip(np.rint(plane), 0, 255).astype(np.uint8) if recipe.rounded else plane)
+    if plane.dtype == np.uint8:
+        image = Image.fromarray(plane if recipe.rounded else plane.astype(np.float32))
+    else:
+        image = Image.fromarray(np.clip(np.rint(plane), 0, 255).astype(np.uint8) if recipe.rounded else plane)
     (top, bottom), (left, right) = y.kept, x.kept
     if y.whole and x.whole:
         scaled = np.asarray(_scaled(image, (x.whole.extent, y.whole.extent), recipe), dtype=np.float32)

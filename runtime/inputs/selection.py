@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kcompiler.runtime.arrays import AnyArray, FloatArray
+from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.inputs.windows import check_window
 
@@ -92,7 +92,8 @@ class Wanted:
             raise ImageError(f"{path}: has pixels from black to white, not values to choose a window of; leave out --window")
 
 
-def planes_of(pixels: AnyArray) -> list[FloatArray]:
-    """Pixels [H, W] or [H, W, C] as planes, float32 [H, W]."""
+def planes_of(pixels: AnyArray) -> list[AnyArray]:
+    """Pixels [H, W] or [H, W, C] as planes [H, W]: bytes as they are, other numbers as float32."""
     stacked = pixels[..., None] if pixels.ndim == 2 else pixels
-    return [np.ascontiguousarray(stacked[..., channel], dtype=np.float32) for channel in range(stacked.shape[-1])]
+    kind = np.uint8 if pixels.dtype == np.uint8 else np.float32
+    return [np.ascontiguousarray(stacked[..., channel], dtype=kind) for channel in range(stacked.shape[-1])]

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kcompiler.runtime.arrays import AnyArray, DoubleArray, FloatArray
+from kcompiler.runtime.arrays import AnyArray, DoubleArray
 from kcompiler.runtime.errors import ImageError
 from kcompiler.runtime.foreign import foreign
 from kcompiler.runtime.inputs.bitmap import SIXTEEN_BITS, decoded, read_bitmap
 from kcompiler.runtime.inputs.depth import in_range
-from kcompiler.runtime.inputs.files import check_size, chosen
+from kcompiler.runtime.inputs.files import MOST_DEEP, check_picture, check_size, chosen
 from kcompiler.runtime.inputs.selection import Wanted, planes_of
+from kcompiler.runtime.inputs.unpacking import Unpacker, unpacks_beyond
 from kcompiler.runtime.inputs.windows import WHITE
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 """Photometric interpretations."""
 ALPHA = (1, 2)
 """Kinds of extra samples: associated and unassociated alpha."""
+UNPACKERS: Mapping[int, Callable[[], Unpacker]] = {8: zlib.decompressobj, 32946: zlib.decompressobj, 34925: lzma.LZMADecompressor}
+"""By compression: those that unpack to whatever the data holds."""
+PROBED = 8
+"""The largest parts, and as many of the others, that are unpacked to see what they hold."""
+SLACK = 1 << 16
 UPRIGHT = {
     1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
     6: lambda a: a.swapaxes(0, 1)[:, ::-1], 7: lambda a: a.swapaxes(0, 1)[::-1, ::-1], 8: lambda a: a.swapaxes(0, 1)[::-1],
@@ -27,8 +36,8 @@ UPRIGHT = {
 """By orientation: from rows and columns as stored to an upright picture."""
 
 
-def read_tiff(path: Path, wanted: Wanted) -> list[FloatArray]:
-    """Decodes a page into planes, float32 [H, W] from 0 to 255.
+def read_tiff(path: Path, wanted: Wanted) -> list[AnyArray]:
+    """Decodes a page into planes [H, W] from 0 to 255, bytes or float32.
 
     Pages of up to 8 bits in one sample a pixel, or of 8 bits of colour, are Pillow's; more channels than those are planes as they
     are, where the model takes that many.
@@ -38,7 +47,7 @@ def read_tiff(path: Path, wanted: Wanted) -> list[FloatArray]:
 
     with foreign(lambda why: ImageError(f"{path}: not a readable TIFF ({why})")), TiffFile(path) as opened:
         page: Any = opened.pages[chosen(path, "frame", wanted.selection.frame, len(opened.pages))]
-        check_size(path, (page.imagelength, page.imagewidth, page.samplesperpixel))
+        check_picture(path, (page.imagelength, page.imagewidth), page.samplesperpixel, (page.bitspersample + 7) // 8)
         if _is_plain(page):
             return read_bitmap(path, wanted)
         return planes_of(_pixels(page, wanted, path))
@@ -61,7 +70,7 @@ def _pixels(page: Any, wanted: Wanted, path: Path) -> DoubleArray:
     samples = _without_alpha(samples, page.extrasamples, path)
     if samples.shape[2] not in (1, 3, wanted.channels):
         raise ImageError(f"{path}: has {samples.shape[2]} channels, the model takes {wanted.channels}")
-    shown = in_range(samples, wanted, _declared_bits(page), path)
+    shown = in_range(samples, wanted, _declared_bits(page), path).astype(np.float64, copy=False)
     return WHITE - shown if page.photometric == WHITE_IS_ZERO else shown
 
 
@@ -71,12 +80,39 @@ def _samples(page: Any, frame: int, path: Path) -> AnyArray:
         picture = _by_pillow(path, frame)
         if picture is not None:
             return picture[..., None]
+    _check_packed(page, path)
     array = page.asarray()
     channels_first = page.samplesperpixel > 1 and page.planarconfig == 2
     array = np.moveaxis(array, 0, -1) if channels_first else array
     laid_out = array.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
     tag = page.tags.get("Orientation")
     return np.ascontiguousarray(UPRIGHT[int(tag.value) if tag is not None else 1](laid_out))
+
+
+def _check_packed(page: Any, path: Path) -> None:
+    """Checks that a page's parts are no larger than they may be, some of them by unpacking them.
+
+    Raises:
+        ImageError: a part is as large as a whole picture may be, takes more bytes than without compression, or unpacks to more.
+    """
+    rows, width, depth = page.rowsperstrip, page.imagewidth, 1
+    if page.is_tiled:
+        rows, width, depth = page.tilelength, page.tilewidth, page.tiledepth
+        check_size(path, (rows, width, depth, page.samplesperpixel), MOST_DEEP, "samples a tile")
+    check_size(path, (page.imagelength, page.imagewidth, page.imagedepth, page.samplesperpixel), MOST_DEEP, "samples")
+    start = UNPACKERS.get(int(page.compression))
+    if start is None:
+        return
+    part = min(rows, page.imagelength if not page.is_tiled else rows) * width * depth * page.samplesperpixel
+    most = 2 * part * ((page.bitspersample + 7) // 8) + SLACK
+    counts = page.databytecounts
+    largest = sorted(range(len(counts)), key=lambda number: -counts[number])[:PROBED]
+    probed = {*largest, *range(0, len(counts), max(len(counts) // PROBED, 1))}
+    offsets, sizes = ([values[number] for number in sorted(probed)] for values in (page.dataoffsets, counts))
+    if max(counts, default=0) > most or any(
+        unpacks_beyond([data], most, start) for data, _ in page.parent.filehandle.read_segments(offsets, sizes) if data
+    ):
+        raise ImageError(f"{path}: has parts that unpack to more than {most} bytes, twice what the header says")
 
 
 def _by_pillow(path: Path, frame: int) -> AnyArray | None:

@@ -21,6 +21,19 @@ def check_window(window: tuple[float, float]) -> None:
         raise UsageError(f"window is {window[0]:g},{window[1]:g}, expected a centre and a width above 0")
 
 
+def window_wanted(values: AnyArray) -> str:
+    """What to do about values [H, W] whose range is not known: the end of an error's message."""
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    every = (
+        f" (the values are {low:.6g} to {high:.6g}: --window {(low + high) / 2:.6g},{high - low:.6g} shows all)"
+        if low < high
+        else ""
+    )
+    return f"give --window CENTRE,WIDTH{every}"
+
+
 def windowed(values: AnyArray, window: tuple[float, float], function: Function = "LINEAR_EXACT") -> DoubleArray:
     """Values as 0..255, float64, by a window (centre, width): DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3.
 

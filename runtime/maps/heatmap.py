@@ -102,6 +102,10 @@ class HeatMap:
         shown = np.full(view.picture, 255, np.uint8) if picture is None else np.asarray(picture)
         return render(shown, self.layer(view), self.words, style)
 
+    def over(self, view: View) -> FloatArray:
+        """The drop at each pixel of the picture that is seen by ``view``, float32 [height, width]; NaN where no patch reached."""
+        return self.layer(view).surface(view.picture)
+
     def layer(self, view: View) -> Layer:
         """What is drawn over a picture that is seen by ``view``.
 
@@ -165,6 +169,7 @@ class HeatMap:
         view: View | None = None,
         style: Style = USUAL,
         details: Mapping[str, object] | None = None,
+        further: Mapping[str, bytes] | None = None,
         force: bool = False,
     ) -> list[Path]:
         """Writes ``name``.npy (raw scores), ``name``.png (overlay) and ``name``.json (record), none of them half-written.
@@ -173,9 +178,10 @@ class HeatMap:
 
         Args:
             directory: created if absent.
-            name: stem of the three files.
+            name: stem of the files.
             picture, view, style: those of :meth:`overlay`; the view is in the record.
             details: further entries for the record.
+            further: contents of further files, by what comes after ``name`` in theirs.
             force: replace existing files.
 
         Raises:
@@ -183,7 +189,7 @@ class HeatMap:
         """
         drawing = self.overlay(picture, view=view, style=style)
         record = {**self.record(), "view": None if view is None else asdict(view), **(details or {})}
-        return write_map(Path(directory), name, self.scores, drawing, record, force=force)
+        return write_map(Path(directory), name, self.scores, drawing, record, further=further or {}, force=force)
 
     @classmethod
     def load(cls, record: str | Path) -> HeatMap:

@@ -20,9 +20,16 @@ from kcompiler.runtime.maps.answer import Answer
 
 
 def write_map(
-    directory: Path, name: str, scores: FloatArray, drawing: Image.Image, record: Mapping[str, object], *, force: bool
+    directory: Path,
+    name: str,
+    scores: FloatArray,
+    drawing: Image.Image,
+    record: Mapping[str, object],
+    *,
+    further: Mapping[str, bytes],
+    force: bool,
 ) -> list[Path]:
-    """Writes the three files of a map, none of them half-written; the record last.
+    """Writes the files of a map, and ``further`` ones by their suffixes, none of them half-written; the record last.
 
     Raises:
         UsageError: a file exists and ``force`` is not given.
@@ -30,7 +37,7 @@ def write_map(
     raw, picture = io.BytesIO(), io.BytesIO()
     np.save(raw, scores)
     drawing.save(picture, format="PNG")
-    contents = {".npy": raw.getvalue(), ".png": picture.getvalue()}
+    contents = {".npy": raw.getvalue(), ".png": picture.getvalue(), **further}
     digests = {suffix: hashlib.sha256(data).hexdigest() for suffix, data in contents.items()}
     contents[".json"] = json.dumps({**record, "sha256": digests}, indent=1).encode()
     return replace_files(directory, {name + suffix: data for suffix, data in contents.items()}, force=force)

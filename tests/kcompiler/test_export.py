@@ -20,7 +20,7 @@ from kcompiler.deployment import export_map
 from kcompiler.options import Approximation, Options
 from kcompiler.passes.regions.propagate import Thresholds
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.bundle.manifest import file_record
+from kcompiler.runtime.bundle.digests import file_record
 from kcompiler.runtime.deployed import Card
 from kcompiler.runtime.measuring.check import random_image
 

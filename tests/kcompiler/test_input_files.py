@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -109,3 +110,19 @@ def test_compile_says_what_it_takes_without_a_recipe(tmp_path):
     said = run("compile", model, "--patch", 5, "--preprocessing", "imagenett", "--force", code=2)
     assert "presets are imagenet, unit, minus-one-one, caffe" in " ".join(said.split())
     assert "takes preprocessed" not in run("compile", model, "--patch", 5, "--preprocessing", "unit", "--force")
+
+
+def test_maps_in_the_formats_of_medical_pictures(bundle, tmp_path):
+    source, out = pydicom.data.get_testdata_file("CT_small.dcm"), tmp_path / "maps"
+    arguments = ("explain", bundle, source, "-o", out, "--stride", 8, "--window", "40,400")
+    run(*arguments)
+    run(*arguments, "--also", "nifti", "--resume", code=3)  # is no NIfTI
+    run(*arguments, "--also", "parametric-map", "--also", "secondary-capture", "--resume")  # the map is complete, they are not
+    names = {"CT_small.npy", "CT_small.png", "CT_small.json", "CT_small.drop.dcm", "CT_small.overlay.dcm"}
+    assert {path.name for path in out.iterdir()} == names
+    digests = json.loads((out / "CT_small.json").read_text())["sha256"]
+    assert digests[".drop.dcm"] == hashlib.sha256((out / "CT_small.drop.dcm").read_bytes()).hexdigest()
+    numbers = np.frombuffer(pydicom.dcmread(out / "CT_small.drop.dcm").FloatPixelData, "<f4").reshape(128, 128)
+    picture = kcompiler.load(bundle).read_image(source, window=(40, 400))
+    np.testing.assert_array_equal(numbers, kcompiler.HeatMap.load(out / "CT_small.json").over(picture.view))
+    assert "complete already" in run(*arguments, "--also", "parametric-map", "--resume")

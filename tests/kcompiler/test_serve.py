@@ -186,6 +186,7 @@ BAD = [
     ({"fill": [1, 2]}, "fill"), ({"fill": [300]}, "fill"), ({"fill": "/etc/passwd"}, "/etc/passwd"), ({"score": "x"}, "score"),
     ({"region": [0, 0, 8, 8]}, "smaller than the patch"), ({"region": [0, 0, 999, 8]}, "no (top, left, bottom, right) box"),
     ({"budget": -1}, "budget"), ({"budget": 1e999}, "budget"), ({"quality": 2}, "quality"), ({"more": 1}, "more"),
+    ({"patch": [8, 8]}, "compiled for 16x16"), ({"patch": [16]}, "patch"), ({"patch": [-1, 16]}, "patch"),
 ]  # fmt: skip
 
 

@@ -31,6 +31,14 @@ def served(explainer, tmp_path_factory) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
+def two_patches(tmp_path_factory) -> Iterator[Page]:
+    """The page of a bundle that is compiled for two patches."""
+    bundle = kcompiler.compile(DEMO / "demo.onnx", patch=[16, (24, 8)], preprocessing=DEMO / "preprocessing.json")
+    with page_of(kcompiler.load(bundle, providers=["cpu"]), tmp_path_factory.mktemp("pictures")) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
 def axe(tmp_path_factory) -> str:
     """The accessibility checks of axe-core, to run in a page."""
     folder = tmp_path_factory.mktemp("axe")

@@ -170,6 +170,29 @@ def test_settings_make_another_map(page, explainer):
     assert float(re.search(r"output (\S+),", text).group(1)) == pytest.approx(expected, rel=5e-3)
 
 
+def test_the_page_switches_patches(opened, two_patches):
+    page = opened(two_patches.address)
+    assert "Patch 16 \N{MULTIPLICATION SIGN} 16 or 24 \N{MULTIPLICATION SIGN} 8 pixels" in page.inner_text("#facts")
+    page.fill("#stride", "16")
+    give(page)
+    point(page, 222, 222)
+    assert read(page)[:2] == (208, 208)
+    held = two_patches.service.patches.first
+    for patch, shape in (((24, 8), (13, 14)), ((16, 16), (14, 14))):
+        page.select_option("#patch", "x".join(map(str, patch)))
+        says(page, "status", f"Exact: all {shape[0] * shape[1]} positions")
+        point(page, 120, 100)
+        row, column, score = read(page)
+        assert (abs(row + patch[0] / 2 - 120) <= 8.1, abs(column + patch[1] / 2 - 100) <= 8.1) == (True, True)
+        explainer = held.for_patch(patch)
+        assert score == pytest.approx(explainer.outputs(explainer.read_image(PICTURE).tensor, [(row, column)])[0, 1], rel=5e-3)
+        with page.expect_download() as download:
+            page.click(".save")
+        with zipfile.ZipFile(download.value.path()) as packed:
+            assert np.load(io.BytesIO(packed.read("picture.npy"))).shape == shape
+            assert json.loads(packed.read("picture.json"))["settings"]["patch"] == list(patch)
+
+
 def test_two_pictures_are_compared(page, tmp_path):
     Image.open(PICTURE).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "flipped.png")
     page.check("#compare")

@@ -7,13 +7,13 @@ import * as settings from "./settings.mjs";
 const at = (id) => document.getElementById(id);
 const MANY = 4; // classes that are named in the page's head
 
-function tell({ model, image, patch, classes, device, resize }) {
+function tell({ model, image, patches, classes, device, resize }) {
   const [channels, height, width] = image;
   const named = classes.length > MANY ? "" : `: ${classes.join(", ")}`;
   const how = { stretch: ", whole pictures stretched to it", crop: ", the middle of pictures" }[resize] ?? "";
   at("model").textContent = model;
   at("facts").textContent = `The model sees ${height} × ${width} pixels${how}, ${channels === 1 ? "gray" : `${channels} channels`}. `
-    + `Patch ${patch[0]} × ${patch[1]} pixels, set when it was compiled. ${classes.length} classes${named}. Runs on this machine (${device}).`;
+    + `Patch ${patches.map((patch) => patch.join(" × ")).join(" or ")} pixels, set when it was compiled. ${classes.length} classes${named}. Runs on this machine (${device}).`;
   document.title = `${model}: occlusion heat maps`;
 }
 
@@ -39,10 +39,21 @@ function start(about) {
     at("panels").classList.toggle("two", target.checked);
     for (const option of document.querySelectorAll(".for-two")) option.hidden = !target.checked;
     panels[1].root.hidden = !target.checked;
-    if (!target.checked) panels[1].stop();
+    if (target.checked) panels[1].repatch();
+    else panels[1].stop();
   });
   at("same-colours").addEventListener("change", () => shown().forEach(drawn));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => panels.forEach((panel) => panel.stage.drawBar()));
+  settings.listenToPatch(async (patch) => {
+    try {
+      Object.assign(about, await server.about(patch));
+      at("failure").textContent = "";
+    } catch (error) {
+      at("failure").textContent = error.message;
+    }
+    settings.offerQuality(about);
+    panels.filter((panel) => !panel.root.hidden).forEach((panel) => panel.repatch());
+  });
   settings.listen(() => panels.filter((panel) => !panel.root.hidden).forEach((panel) => panel.restart()));
   onMissed((file) => (panels.find((panel) => !panel.root.hidden && !panel.given) ?? panels[0]).open(file));
 }

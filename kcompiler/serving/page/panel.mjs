@@ -72,6 +72,14 @@ export class Panel {
     });
   }
 
+  /** Goes on with the patch that `about` now tells of. */
+  repatch() {
+    if (!this.given) return;
+    this.seen.patch = this.patch;
+    this.place &&= this.place.map((corner, axis) => Math.min(corner, this.image[axis] - this.patch[axis]));
+    this.restart();
+  }
+
   /** Makes the maps anew, by the settings as they are now. */
   restart() {
     if (!this.given) return;
@@ -90,7 +98,7 @@ export class Panel {
   }
 
   _asked() {
-    return { picture: this.given.picture, ...settings.covering(this.about.channels) };
+    return { picture: this.given.picture, ...settings.covering(this.about) };
   }
 
   _running() { return Object.values(this.jobs).some((job) => !job.signal.aborted); }
@@ -218,9 +226,10 @@ export class Panel {
   }
 
   async _answered(given, y, x, shown) {
+    const asked = this._asked();
     try {
-      const told = await server.outputs({ ...this._asked(), y, x });
-      if (this.given !== given) return;
+      const told = await server.outputs({ ...asked, y, x });
+      if (this.given !== given || this.patch !== asked.patch) return;
       this.outputs = { ...told, covered: shown ? told.covered : null, place: [y, x] };
       this._tabulate();
       this._read();

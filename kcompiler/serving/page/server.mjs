@@ -19,7 +19,8 @@ async function ask(path, { method = "POST", headers = {}, ...rest } = {}) {
 
 const json = (content) => ({ headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
 
-export const about = async () => (await ask("/api/model", { method: "GET" })).json();
+/** What the bundle is, for a patch, "HxW"; by default for the first. */
+export const about = async (patch) => (await ask(`/api/model${patch ? `?patch=${patch}` : ""}`, { method: "GET" })).json();
 
 /** Gives the server a picture. @param {File} file */
 export async function give(file) {

@@ -16,12 +16,21 @@ export function offer(about) {
   at("score-option").hidden = !about.has_logits;
   const fills = ["", ...(about.takes === "pictures" ? ["colour"] : []), ...about.fills];
   at("fill").append(...fills.map((name) => option(FILLS[name] ?? name, name)));
-  at("quality").append(option("exact", ""));
+  at("patch").append(...about.patches.map((patch) => option(patch.join(" × "), patch.join("x"))));
+  at("patch").value = about.patch.join("x");
+  at("patch-option").hidden = about.patches.length < 2;
+  offerQuality(about);
+}
+
+/** Offers the plans that the bundle is tuned for with a patch. */
+export function offerQuality(about) {
+  at("quality").replaceChildren(option("exact", ""));
   about.tuned.forEach((plan, index) => {
     const promise = plan.promised ? `on ${Math.round(100 * plan.share)}% of images` : "not promised";
     at("quality").append(option(`SSIM ${plan.ssim}, ${promise}`, String(index)));
   });
   at("settings").dataset.tuned = JSON.stringify(about.tuned);
+  follow();
 }
 
 const planOf = () => (at("quality").value === "" ? null : JSON.parse(at("settings").dataset.tuned)[Number(at("quality").value)]);
@@ -31,12 +40,12 @@ function colour() {
 }
 
 /** What the server takes of the settings, without a picture. */
-export function covering(channels) {
+export function covering({ channels, patch }) {
   const fill = at("fill").value, [red, green, blue] = colour();
   const gray = 0.299 * red + 0.587 * green + 0.114 * blue;
   return {
     fill: fill === "" ? null : fill !== "colour" ? fill : channels === 1 ? [gray] : [red, green, blue],
-    score: at("score").value || "auto",
+    score: at("score").value || "auto", patch,
   };
 }
 
@@ -59,6 +68,11 @@ function follow() {
   if (plan) Object.assign(at("stride"), { value: plan.stride });
   if (plan && plan.score !== at("score").value) at("score").value = plan.score;
   at("settings-note").textContent = plan ? `The plan is tuned for stride ${plan.stride} and the ${plan.score}. Boxes are exact.` : "";
+}
+
+/** Calls `chosen`, with "HxW", when another patch is chosen. */
+export function listenToPatch(chosen) {
+  at("patch").addEventListener("change", () => chosen(at("patch").value));
 }
 
 /** Calls `changed` when the settings have changed, and are valid. */

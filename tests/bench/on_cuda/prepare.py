@@ -31,7 +31,8 @@ from kcompiler.passes.lowering.work import Rates
 from kcompiler.passes.regions.propagate import Thresholds
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.pipeline import analyse
-from kcompiler.runtime.bundle.manifest import FULL, MANIFEST, Manifest, file_record
+from kcompiler.runtime.bundle.digests import file_record
+from kcompiler.runtime.bundle.manifest import FULL, MANIFEST, Manifest, manifest_bytes
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.variants import with_tf32, write_approximate, write_variant
 from kcompiler.verified import write_and_verify
@@ -112,7 +113,7 @@ def _write_ablated(folder: Path, manifest: Manifest, analysed: Analysed, options
     names = {FULL, "weights.bin", *(name for variant in (on_cpu, *variants) for name in variant.files)}
     files = {name: file_record(folder / name) for name in sorted(names)}
     manifest = manifest.model_copy(update={"variants": (on_cpu,), "device_variants": variants, "files": files})
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
 
 
 def _variants(

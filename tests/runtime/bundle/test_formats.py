@@ -31,6 +31,7 @@ def edited(original, tmp_path):
     def copy(change):
         shutil.copytree(original, tmp_path / "model.kc")
         content = json.loads((original / MANIFEST).read_text(encoding="utf-8"))
+        del content["manifest_sha256"]
         change(content)
         (tmp_path / "model.kc" / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
         return tmp_path / "model.kc"

@@ -241,3 +241,14 @@ def test_a_picture_named_otherwise_is_recognised_by_its_content(tmp_path):
     np.testing.assert_allclose(read(path), VALUES * (255 / 4095), rtol=1e-6)
     Image.fromarray(np.full((2, 2), 7, np.uint8)).save(tmp_path / "p.png")
     assert format_of(tmp_path / "p.png").name == "picture"
+
+
+def test_deflated_files_are_read(tmp_path):
+    from tests.fuzz.pictures import DEEP, dicom
+
+    plain, deflated = tmp_path / "plain.dcm", tmp_path / "deflated.dcm"
+    plain.write_bytes(dicom())
+    deflated.write_bytes(dicom("1.2.840.10008.1.2.1.99"))
+    planes = [format_of(path).read(path, Wanted())[0] for path in (plain, deflated)]
+    assert planes[0].shape == DEEP.shape
+    np.testing.assert_array_equal(planes[0], planes[1])

@@ -56,7 +56,9 @@ def test_stored_numbers_are_scaled(tmp_path):
 
 
 def test_a_range_or_a_window(tmp_path):
-    with pytest.raises(ImageError, match=r"no range of values to show \(cal_min, cal_max\); give --window"):
+    with pytest.raises(
+        ImageError, match=r"no range of values to show \(cal_min, cal_max\); give --window CENTRE,WIDTH \(the values are"
+    ):
         read(saved(tmp_path), None)
     np.testing.assert_allclose(read(saved(tmp_path), None, WINDOW), shown(VOLUME[:, :, 3]), rtol=1e-5, atol=1e-4)
     path = saved(tmp_path, cal_min=-1000, cal_max=1000)
@@ -91,3 +93,11 @@ def test_what_cannot_be_shown(tmp_path):
     (tmp_path / "huge.nii").write_bytes(bytes(huge))
     with pytest.raises(ImageError, match="32767 x 32767"):
         read(tmp_path / "huge.nii")
+
+
+def test_the_window_that_is_named_shows_all(tmp_path):
+    with pytest.raises(ImageError) as told:
+        read(saved(tmp_path), None)
+    window = tuple(float(number) for number in str(told.value).split("--window ")[2].split(" ")[0].split(","))
+    shown = read(saved(tmp_path), window)
+    assert (shown.min(), shown.max()) == pytest.approx((0, 255), abs=1e-3)

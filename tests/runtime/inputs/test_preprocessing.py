@@ -199,3 +199,16 @@ def test_recipe_that_is_no_json(tmp_path):
         Preprocessing.read(tmp_path / "recipe.json")
     with pytest.raises(UsageError, match="no such file"):
         Preprocessing.read(tmp_path / "absent.json")
+
+
+def test_a_single_number_stands_for_all(tmp_path):
+    def read(recipe):
+        (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+        return Preprocessing.read(tmp_path / "recipe.json")
+
+    short = {"size": 8, "resize": "stretch", "resized": 9, "scale": 1, "mean": 0.5, "std": 2, "pad": 255, "channel_order": "BGR"}
+    long = {**short, "size": [8, 8], "resized": [9, 9], "mean": [0.5] * 3, "std": [2] * 3, "pad": [255]}
+    assert read(short) == read(long)
+    for name, value in (("size", "8"), ("size", True), ("mean", None), ("pad", 256)):
+        with pytest.raises(UsageError, match=name):
+            read({**short, name: value})
