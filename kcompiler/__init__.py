@@ -130,6 +130,9 @@ def compile(
         CheckFailed: the compiled model disagrees with full inference.
         MachineError: the folder for temporary files is full, or cannot be written.
     """
+    from kcompiler.passes.isolation import process
+
+    process.begin()  # it loads its libraries while this one does
     from kcompiler.answered import answered
     from kcompiler.options import options_of
     from kcompiler.passes.source.model_file import as_file

@@ -6,6 +6,7 @@ it; it ends with this process, however that ends, since its standard input close
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import signal
@@ -22,11 +23,13 @@ from typing import Any
 from kcompiler.passes.isolation import worker
 from kcompiler.runtime.arrays import AnyArray
 from kcompiler.runtime.foreign import ForeignFailure
-from kcompiler.runtime.inference.sessions import NO_TELEMETRY
+from kcompiler.runtime.inference.sessions import NO_TELEMETRY, onnxruntime
 
 SECONDS, SECONDS_PER_BYTE = 4.0, 1e-6
 """Processor time for a task: so long, and for each byte of the model and its weights."""
-PATIENCE = 4
+SECONDS_PER_NUMBER = 1e-7
+"""Of a run, for each number of its images and each node of the model."""
+PATIENCE = 30
 """Limit by the clock, as a multiple of that on processor time: others may use the machine, too."""
 MEMORY, MEMORY_PER_BYTE = 2 << 30, 4
 """Memory to load a model in: so much, and for each byte of the model and its weights."""
@@ -48,9 +51,18 @@ class Limits:
         """To load a model that takes ``size`` bytes with its weights."""
         return cls(SECONDS + SECONDS_PER_BYTE * size, MEMORY + MEMORY_PER_BYTE * size)
 
-    def running(self) -> Limits:
-        """To run it as well: activations may take half of the machine's memory."""
-        return Limits(self.seconds, max(self.memory, _memory_of_machine() // 2))
+    def running(self, numbers: int, nodes: int) -> Limits:
+        """To run it as well, on images of so many ``numbers`` together: activations may take half of the machine's memory."""
+        return Limits(self.seconds + SECONDS_PER_NUMBER * numbers * nodes, max(self.memory, _memory_of_machine() // 2))
+
+
+def begin() -> None:
+    """Starts the process, which loads its libraries meanwhile; the first task would, too.
+
+    Raises:
+        ProviderError: ONNX Runtime is not installed.
+    """
+    _shared(os.getpid()).begin()
 
 
 def check(path: Path, limits: Limits) -> str:
@@ -110,6 +122,10 @@ class _Process:
         self._lock = threading.Lock()
         self._running: subprocess.Popen[bytes] | None = None
 
+    def begin(self) -> None:
+        with self._lock:
+            self._started()
+
     def call(self, task: str, arguments: Sequence[object], limits: Limits) -> Any:
         with self._lock:
             process = self._started()
@@ -136,6 +152,8 @@ class _Process:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._running is None or self._running.poll() is not None:
             self._end()
+            if importlib.util.find_spec("onnxruntime") is None:
+                onnxruntime()  # says what to install
             environment = {NO_TELEMETRY: "1", **os.environ}
             self._running = subprocess.Popen(
                 [sys.executable, "-P", worker.__file__],

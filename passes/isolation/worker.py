@@ -5,6 +5,8 @@ It is run as a file, not imported: it starts without the rest of the package. Wh
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import pickle
 import sys
@@ -129,6 +131,9 @@ def main() -> None:
     """Answers tasks until the other end closes: (True, result), or (False, the words of an error)."""
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries print where they like
+    with contextlib.suppress(ImportError):  # before the first task is there; without them each task says so
+        importlib.import_module("onnx")
+        importlib.import_module("onnxruntime")
     if resource is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     while True:

@@ -32,6 +32,7 @@ class SourceModel:
         sizes = dims(image)
         self._alone = len(sizes) == IMAGE_AXES - 1
         self.batch = sizes[0] if sizes and not self._alone and isinstance(sizes[0], int) else 1
+        self._nodes = len(model.graph.node)
         self._model = _runnable(source, model, image, tensor)
         read = {value.name for value in model.graph.input}
         self._feeds: dict[str, Any] = {name: array for name, array in source.unread.items() if name in read}
@@ -43,7 +44,8 @@ class SourceModel:
         Raises:
             ForeignFailure: ONNX Runtime cannot run it, or not within the limits of its size.
         """
-        source, limits = self._source, Limits.of(self._source.size).running()
+        source = self._source
+        limits = Limits.of(source.size).running(images.size * self.batch, self._nodes)
         runs = [{source.image: self._typed(image), **self._feeds} for image in images]
         kinds = (source.image,) if source.element.name == "bfloat16" else ()
         found = run(
@@ -72,7 +74,8 @@ def _runnable(source: Source, model: onnx.ModelProto, image: onnx.ValueInfoProto
         dim.ClearField("dim_value")
     if tensor not in outputs:
         model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _reloaded(source: Source) -> onnx.ModelProto:
