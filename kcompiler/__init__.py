@@ -23,6 +23,7 @@ from kcompiler.runtime.errors import (
     ModelError,
     ProviderError,
     UsageError,
+    WorkersLost,
 )
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.explanation import Interrupted
@@ -52,6 +53,7 @@ __all__ = [
     "ProviderError",
     "SamplingPlan",
     "UsageError",
+    "WorkersLost",
     "compile",
     "export",
     "load",

@@ -31,6 +31,10 @@ class ProviderError(KCompilerError):
     """ONNX Runtime is missing, or lacks the requested execution provider."""
 
 
+class WorkersLost(KCompilerError):
+    """Processes or actors that share the work are lost one after the other, or the cluster that they run on cannot be reached."""
+
+
 class CheckFailed(KCompilerError):
     """The compiled model does not agree with full inference."""
 

@@ -1,0 +1,206 @@
+"""Hands tasks to workers, a few at a time; replaces workers that are lost, and gives their tasks to others, with a limit."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self
+
+from kcompiler.pool.worker import Backend, Finished, Lost, Opens, Result, Shared, Task, Worker
+from kcompiler.runtime.errors import WorkersLost
+
+QUEUED = 2
+"""Tasks that a worker has at most: the one at hand, and the next, for which it then does not wait."""
+LOSSES = 3
+"""Workers that are lost over a task before it is given up."""
+LOSSES_IN_A_ROW = 5
+"""Times that as many workers as there are may be lost without one task done between: then something is wrong with all of them."""
+PATIENCE = 30.0
+"""Seconds without a worker after which that is said."""
+GRACE = 60.0
+"""Seconds that workers have to leave off what they are doing."""
+
+
+def _until(tasks: Iterable[Task], deadline: float) -> Iterator[Task]:
+    for number, task in enumerate(tasks):
+        if number and time.perf_counter() >= deadline:
+            return
+        yield task
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket(Generic[Task]):
+    """A task, and how many workers were lost over it."""
+
+    task: Task
+    lost: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Seat(Generic[Task]):
+    """A worker, and what it has to do, in order."""
+
+    worker: Worker
+    opening: Future[Any]
+    tickets: deque[tuple[Future[Any], _Ticket[Task]]] = field(default_factory=deque)
+    open: bool = False
+
+    @property
+    def awaited(self) -> Future[Any] | None:
+        """What it does now; None if nothing."""
+        if not self.open:
+            return self.opening
+        return self.tickets[0][0] if self.tickets else None
+
+
+class Pool(Generic[Task, Result]):
+    """Workers of one kind, kept from one :meth:`map` to the next. Used by one thread; as a context it closes them."""
+
+    def __init__(self, backend: Backend, opens: Opens[Task, Result], say: Callable[[str], None]) -> None:
+        """``opens`` runs in each worker; ``say`` is told of workers that are lost or have no place. Starts nothing yet."""
+        self._backend, self._opens, self._say = backend, opens, say
+        self._seats: list[_Seat[Task]] = []
+        self._again: deque[_Ticket[Task]] = deque()
+        self._losses = 0
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        return self._backend.count
+
+    def share(self, value: object) -> Shared:
+        """A value that many tasks refer to."""
+        return self._backend.share(value)
+
+    def map(self, tasks: Iterable[Task], deadline: float = float("inf")) -> Iterator[Finished[Task, Result]]:
+        """Yields each task with its result, in the order that they end in; takes tasks only as workers become free for them.
+
+        On Ctrl-C, workers are asked to leave off, and what they then return is yielded before ``KeyboardInterrupt`` is raised.
+
+        Args:
+            deadline: time (of ``time.perf_counter``) after which no task but the first starts.
+
+        Raises:
+            WorkersLost: workers are lost one after the other, with no task done.
+            Exception: what opening or a task raised.
+        """
+        source = _until(tasks, deadline)
+        try:
+            while True:
+                self._hand_out(source)
+                if not self._again and not any(seat.tickets for seat in self._seats) and not self._opening_for(source):
+                    return
+                for seat in self._done():
+                    yield from self._ended(seat)
+        except KeyboardInterrupt:
+            yield from self._left_off()
+            raise
+        finally:
+            self._drop()
+
+    def _hand_out(self, source: Iterator[Task]) -> None:
+        """Gives each open worker tasks, in turn, and starts workers as long as there are tasks for them."""
+        for queued in range(1, QUEUED + 1):
+            for seat in [seat for seat in self._seats if seat.open and len(seat.tickets) < queued]:
+                ticket = self._next(source)
+                if ticket is None:
+                    return
+                seat.tickets.append((seat.worker.submit(ticket.task, ticket.lost), ticket))
+
+    def _opening_for(self, source: Iterator[Task]) -> bool:
+        """Starts the missing workers, if there is anything to do for them."""
+        ticket = self._next(source)
+        if ticket is None:
+            return False
+        self._again.append(ticket)
+        self._fill()
+        return True
+
+    def _fill(self) -> None:
+        while len(self._seats) < self._backend.count:
+            self._seats.append(self._seat())
+
+    def _seat(self) -> _Seat[Task]:
+        worker = self._backend.start(self._opens)
+        return _Seat(worker, worker.open())
+
+    def _next(self, source: Iterator[Task]) -> _Ticket[Task] | None:
+        if self._again:
+            return self._again.popleft()
+        task = next(source, None)
+        return None if task is None else _Ticket(task)
+
+    def _done(self) -> list[_Seat[Task]]:
+        """Workers that have opened, ended a task or been lost; waits for the first."""
+        awaited = [seat.awaited for seat in self._seats]
+        while True:
+            ended, _ = wait([future for future in awaited if future is not None], PATIENCE, FIRST_COMPLETED)
+            if ended:
+                return [seat for seat in self._seats if seat.awaited in ended]
+            if not any(seat.open for seat in self._seats):
+                self._say(f"waiting for a place for the first of {len(self._seats)} workers")
+
+    def _ended(self, seat: _Seat[Task]) -> Iterator[Finished[Task, Result]]:
+        """Takes what a worker has done, or gives its tasks to others if it is lost."""
+        try:
+            if not seat.open:
+                seat.opening.result()
+                seat.open = True
+                return
+            result = seat.tickets[0][0].result()
+        except Lost as lost:
+            yield from self._replaced(seat, str(lost))
+            return
+        self._losses = 0
+        _, ticket = seat.tickets.popleft()
+        yield Finished(ticket.task, result)
+
+    def _replaced(self, seat: _Seat[Task], why: str) -> Iterator[Finished[Task, Result]]:
+        """Puts a new worker in the place of one that is lost; only the task at hand may be to blame."""
+        seat.worker.close()
+        self._seats.remove(seat)
+        self._losses += 1
+        if self._losses > LOSSES_IN_A_ROW * self._backend.count:
+            raise WorkersLost(f"{self._losses} workers were lost one after the other, and none did a task; the last: {why}")
+        self._say(f"a worker was lost ({why}); another takes its place")
+        tickets = [ticket for _, ticket in seat.tickets]
+        for ticket in tickets[:1]:
+            ticket.lost += 1
+        given_up = [ticket for ticket in tickets if ticket.lost >= LOSSES]
+        self._again.extend(ticket for ticket in tickets if ticket.lost < LOSSES)
+        self._seats.append(self._seat())
+        yield from (Finished(ticket.task, None, f"{LOSSES} workers were lost over it; the last: {why}") for ticket in given_up)
+
+    def _left_off(self) -> Iterator[Finished[Task, Result]]:
+        """Asks workers to leave off, and yields what they return then."""
+        for seat in self._seats:
+            seat.worker.stop()
+        until = time.perf_counter() + GRACE
+        for seat in self._seats:
+            for future, ticket in seat.tickets:
+                wait([future], max(until - time.perf_counter(), 0))
+                if future.done() and future.exception() is None:
+                    yield Finished(ticket.task, future.result())
+        self.close()
+
+    def _drop(self) -> None:
+        """Ends workers that are still at tasks, whose results nobody takes any more."""
+        for seat in [seat for seat in self._seats if seat.tickets]:
+            seat.worker.close()
+            self._seats.remove(seat)
+        self._again.clear()
+
+    def close(self) -> None:
+        """Ends all workers."""
+        for seat in self._seats:
+            seat.worker.close()
+        self._seats.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
