@@ -76,6 +76,8 @@ class Explaining:
     stopping: Stopping
 
     def __call__(self, job: Job, lost: int) -> Outcome:
+        if self.stopping():
+            return Outcome()
         said, call = _Said(), self.call
         # A worker that was lost may have written the map before it could say so.
         resume = call.resume or (lost > 0 and not call.force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -16,6 +17,8 @@ from kcompiler.runtime.errors import UsageError, WorkersLost
 
 STORE = 100 << 20
 """Bytes of the object store of a cluster that is started here: tasks are paths, results a few words."""
+REACHED_WITHIN = 20.0
+"""Seconds that an address has to answer."""
 CONTROL = "control"
 """The group of an actor's methods that run beside the task at hand."""
 ASIDE = ("auto", "local")
@@ -52,7 +55,7 @@ def joined(address: str) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         _join(module, address, quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise WorkersLost(f"no Ray cluster answers at {address} ({_line(error)}); start one with 'ray start --head'") from error
     try:
         yield
@@ -67,10 +70,18 @@ def _join(module: Any, address: str, quiet: dict[str, object]) -> None:
             return
         except ConnectionError:
             address = "local"
+    if address not in ASIDE:
+        _reach(address)
     if address == "local":
         module.init(address="local", include_dashboard=False, object_store_memory=STORE, **quiet)
     else:
         module.init(address=address, **quiet)
+
+
+def _reach(address: str) -> None:
+    """Raises an ``OSError`` if nobody answers there: Ray would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN).close()
 
 
 def resource(name: str) -> float:

@@ -121,6 +121,7 @@ class SpreadGrid:
     def __init__(self, crew: Crew, say: Callable[[str], None]) -> None:
         """Starts no worker yet; :meth:`close` ends them."""
         self._pool: Pool[Part, Scores] = crew.pool(Evaluates(crew.opening), say)
+        self.open, self.close = self._pool.open, self._pool.close
 
     def __call__(self, engine: Engine, baseline: Baseline, fill: FloatArray | PatchFill, count: int) -> Run:
         """What evaluates positions of a picture."""
@@ -153,9 +154,6 @@ class SpreadGrid:
         if baseline.patches is None:
             return engine.batches(positions)
         return list(apart(positions, engine.manifest.patch))
-
-    def close(self) -> None:
-        self._pool.close()
 
 
 def _runs(batches: Sequence[IntArray], most: int) -> list[list[IntArray]]:

@@ -75,6 +75,18 @@ class Pool(Generic[Task, Result]):
         """A value that many tasks refer to."""
         return self._backend.share(value)
 
+    def open(self) -> None:
+        """Starts all workers, and waits until each is ready, instead of until the first is as :meth:`map` does.
+
+        Raises:
+            WorkersLost, Exception: see :meth:`map`.
+        """
+        self._fill()
+        while any(not seat.open for seat in self._seats):
+            for seat in self._done():
+                for _ in self._ended(seat):
+                    raise AssertionError("nothing was to be done")
+
     def map(self, tasks: Iterable[Task], deadline: float = float("inf")) -> Iterator[Finished[Task, Result]]:
         """Yields each task with its result, in the order that they end in; takes tasks only as workers become free for them.
 
