@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, Self
 
 from kcompiler.pool.worker import Backend, Finished, Lost, Opens, Result, Shared, Task, Worker
@@ -47,6 +48,7 @@ class _Seat(Generic[Task]):
     opening: Future[Any]
     tickets: deque[tuple[Future[Any], _Ticket[Task]]] = field(default_factory=deque)
     open: bool = False
+    gone: bool = False
 
     @property
     def awaited(self) -> Future[Any] | None:
@@ -64,7 +66,8 @@ class Pool(Generic[Task, Result]):
         self._backend, self._opens, self._say = backend, opens, say
         self._seats: list[_Seat[Task]] = []
         self._again: deque[_Ticket[Task]] = deque()
-        self._losses = 0
+        self._events: SimpleQueue[_Seat[Task]] = SimpleQueue()
+        self._losses = self._handed_out = 0
 
     @property
     def count(self) -> int:
@@ -99,13 +102,14 @@ class Pool(Generic[Task, Result]):
             WorkersLost: workers are lost one after the other, with no task done.
             Exception: what opening or a task raised.
         """
-        source = _until(tasks, deadline)
+        source, seats = _until(tasks, deadline), self._seats
         try:
             while True:
-                self._hand_out(source)
-                if not self._again and not any(seat.tickets for seat in self._seats) and not self._opening_for(source):
+                self._hand_out(source, self._seats if self._again else seats)
+                if not self._again and not self._handed_out and not self._opening_for(source):
                     return
-                for seat in self._done():
+                seats = self._done()
+                for seat in seats:
                     yield from self._ended(seat)
         except KeyboardInterrupt:
             yield from self._left_off()
@@ -113,14 +117,15 @@ class Pool(Generic[Task, Result]):
         finally:
             self._drop()
 
-    def _hand_out(self, source: Iterator[Task]) -> None:
-        """Gives each open worker tasks, in turn, and starts workers as long as there are tasks for them."""
+    def _hand_out(self, source: Iterator[Task], seats: Iterable[_Seat[Task]]) -> None:
+        """Gives open workers, of ``seats``, tasks in turn, as far as they have room."""
         for queued in range(1, QUEUED + 1):
-            for seat in [seat for seat in self._seats if seat.open and len(seat.tickets) < queued]:
+            for seat in [seat for seat in seats if seat.open and len(seat.tickets) < queued]:
                 ticket = self._next(source)
                 if ticket is None:
                     return
-                seat.tickets.append((seat.worker.submit(ticket.task, ticket.lost), ticket))
+                self._handed_out += 1
+                seat.tickets.append((self._watched(seat, seat.worker.submit(ticket.task, ticket.lost)), ticket))
 
     def _opening_for(self, source: Iterator[Task]) -> bool:
         """Starts the missing workers, if there is anything to do for them."""
@@ -137,7 +142,14 @@ class Pool(Generic[Task, Result]):
 
     def _seat(self) -> _Seat[Task]:
         worker = self._backend.start(self._opens)
-        return _Seat(worker, worker.open())
+        seat = _Seat[Task](worker, worker.open())
+        self._watched(seat, seat.opening)
+        return seat
+
+    def _watched(self, seat: _Seat[Task], future: Future[Any]) -> Future[Any]:
+        """A future whose end is an event of its worker."""
+        future.add_done_callback(lambda _: self._events.put(seat))
+        return future
 
     def _next(self, source: Iterator[Task]) -> _Ticket[Task] | None:
         if self._again:
@@ -146,34 +158,37 @@ class Pool(Generic[Task, Result]):
         return None if task is None else _Ticket(task)
 
     def _done(self) -> list[_Seat[Task]]:
-        """Workers that have opened, ended a task or been lost; waits for the first."""
-        awaited = [seat.awaited for seat in self._seats]
+        """Workers that have opened, ended tasks or been lost; waits for the first."""
         while True:
-            ended, _ = wait([future for future in awaited if future is not None], PATIENCE, FIRST_COMPLETED)
-            if ended:
-                return [seat for seat in self._seats if seat.awaited in ended]
-            if not any(seat.open for seat in self._seats):
-                self._say(f"waiting for a place for the first of {len(self._seats)} workers")
+            try:
+                seats = {self._events.get(timeout=PATIENCE): True}
+            except Empty:
+                if not any(seat.open for seat in self._seats):
+                    self._say(f"waiting for a place for the first of {len(self._seats)} workers")
+                continue
+            while not self._events.empty():
+                seats[self._events.get()] = True
+            return [seat for seat in seats if not seat.gone]
 
     def _ended(self, seat: _Seat[Task]) -> Iterator[Finished[Task, Result]]:
         """Takes what a worker has done, or gives its tasks to others if it is lost."""
-        try:
-            if not seat.open:
-                seat.opening.result()
-                seat.open = True
+        while not seat.gone and (future := seat.awaited) is not None and future.done():
+            try:
+                result = future.result()
+            except Lost as lost:
+                yield from self._replaced(seat, str(lost))
                 return
-            result = seat.tickets[0][0].result()
-        except Lost as lost:
-            yield from self._replaced(seat, str(lost))
-            return
-        self._losses = 0
-        _, ticket = seat.tickets.popleft()
-        yield Finished(ticket.task, result)
+            if not seat.open:
+                seat.open = True
+                continue
+            self._losses = 0
+            self._handed_out -= 1
+            _, ticket = seat.tickets.popleft()
+            yield Finished(ticket.task, result)
 
     def _replaced(self, seat: _Seat[Task], why: str) -> Iterator[Finished[Task, Result]]:
         """Puts a new worker in the place of one that is lost; only the task at hand may be to blame."""
-        seat.worker.close()
-        self._seats.remove(seat)
+        self._dismiss(seat)
         self._losses += 1
         if self._losses > LOSSES_IN_A_ROW * self._backend.count:
             raise WorkersLost(f"{self._losses} workers were lost one after the other, and none did a task; the last: {why}")
@@ -201,15 +216,19 @@ class Pool(Generic[Task, Result]):
     def _drop(self) -> None:
         """Ends workers that are still at tasks, whose results nobody takes any more."""
         for seat in [seat for seat in self._seats if seat.tickets]:
-            seat.worker.close()
-            self._seats.remove(seat)
+            self._dismiss(seat)
         self._again.clear()
+
+    def _dismiss(self, seat: _Seat[Task]) -> None:
+        self._handed_out -= len(seat.tickets)
+        seat.gone = True
+        self._seats.remove(seat)
+        seat.worker.close()
 
     def close(self) -> None:
         """Ends all workers."""
-        for seat in self._seats:
-            seat.worker.close()
-        self._seats.clear()
+        for seat in list(self._seats):
+            self._dismiss(seat)
 
     def __enter__(self) -> Self:
         return self

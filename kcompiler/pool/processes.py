@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -119,7 +119,7 @@ def serve(connection: Connection, opens: Opens[Any, Any], stop: Event) -> None:
         connection.send((None, None))
         while True:
             task, lost = connection.recv()
-            connection.send(_answered(lambda task=task, lost=lost: work(task, lost)))
+            connection.send(_answered(partial(work, task, lost)))
     except EOFError:
         return
     except Exception as error:

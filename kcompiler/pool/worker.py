@@ -9,23 +9,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Task_contra = TypeVar("Task_contra", contravariant=True)
-Result_co = TypeVar("Result_co", covariant=True)
-Value = TypeVar("Value")
 Stopping = Callable[[], bool]
 """Whether the task at hand is to be left off."""
 
 
-class Work(Protocol[Task_contra, Result_co]):
-    """A worker's task: called with a task, and the number of workers that were lost over it before."""
-
-    def __call__(self, task: Task_contra, lost: int) -> Result_co: ...
-
-
-class Opens(Protocol[Task_contra, Result_co]):
-    """Runs once in each worker, and returns what does its tasks. Travels to the worker by pickle."""
-
-    def __call__(self, stopping: Stopping) -> Work[Task_contra, Result_co]: ...
+Work = Callable[[Task, int], Result]
+"""Does a task: called with it, and the number of workers that were lost over it before."""
+Opens = Callable[[Stopping], Work[Task, Result]]
+"""Runs once in each worker, and returns what does its tasks. Travels to the worker by pickle."""
 
 
 class Shared(Protocol):
