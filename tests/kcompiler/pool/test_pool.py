@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
-from dataclasses import dataclass
+import time
 
 import pytest
+from thread_workers import Threads
 
 from kcompiler.pool import pool as pools
 from kcompiler.pool.pool import LOSSES, LOSSES_IN_A_ROW, QUEUED, Pool
@@ -14,67 +14,20 @@ from kcompiler.pool.worker import Lost
 from kcompiler.runtime.errors import WorkersLost
 
 
-class FakeWorker:
-    """Does tasks in a thread, in order; a task that raises :class:`Lost` is its end."""
+class Fake(Threads):
+    """Workers that all do ``work``, and then or before raise what it raises."""
 
-    def __init__(self, work, opens):
-        self.work, self.opens, self.gone, self.stopped, self.closed = work, opens, False, threading.Event(), False
-        self.tasks, self.ready = [], threading.Condition()
-        threading.Thread(target=self._live, daemon=True).start()
+    def __init__(self, work, count=3, opens=lambda: None):
+        super().__init__(count)
+        self.work, self.opens = work, opens
 
-    def _live(self):
-        while not self.closed:
-            with self.ready:
-                self.ready.wait_for(lambda: self.tasks or self.closed, 10)
-                if not self.tasks:
-                    return
-                future, call = self.tasks.pop(0)
-            try:
-                if self.gone:
-                    raise Lost("gone")
-                future.set_result(call())
-            except Exception as error:
-                self.gone |= isinstance(error, Lost)
-                future.set_exception(error)
-
-    def _queue(self, call):
-        future = Future()
-        with self.ready:
-            self.tasks.append((future, call))
-            self.ready.notify()
-        return future
-
-    def open(self):
-        return self._queue(self.opens)
-
-    def submit(self, task, lost):
-        return self._queue(lambda: self.work(task, lost, self.stopped))
-
-    def stop(self):
-        self.stopped.set()
-
-    def close(self):
-        self.closed = True
-
-
-@dataclass
-class Fake:
-    """A backend of such workers."""
-
-    work: object
-    count: int = 3
-    opens: object = staticmethod(lambda: None)
-
-    def __post_init__(self):
-        self.started = []
-
-    def start(self, opens):
-        self.started.append(FakeWorker(self.work, self.opens))
-        return self.started[-1]
+    def __call__(self, stopping):
+        self.opens()
+        return lambda task, lost: self.work(task, lost, stopping)
 
 
 def pool(backend, said=None):
-    return Pool(backend, None, (said if said is not None else []).append)
+    return Pool(backend, backend, (said if said is not None else []).append)
 
 
 def test_each_task_is_done_once_and_few_wait():
@@ -161,7 +114,7 @@ def test_on_an_interrupt_workers_are_asked_to_leave_off_and_what_they_have_is_ke
 
     def work(task, lost, stop):
         begun.release()
-        return task if task == 1 else (task, stop.wait(10))
+        return task if task == 1 else (task, waited_for(stop))
 
     results = []
 
@@ -178,6 +131,13 @@ def test_on_an_interrupt_workers_are_asked_to_leave_off_and_what_they_have_is_ke
     assert results[0] == 1
     assert (2, True) in results
     assert all(worker.closed for worker in backend.started)
+
+
+def waited_for(condition):
+    until = time.monotonic() + 10
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    return condition()
 
 
 def interrupted():
