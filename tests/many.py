@@ -28,8 +28,12 @@ def command(*arguments: object, code: int = 0) -> str:
     return done.output
 
 
-def bits(out: Path, *suffixes: str, stamps: bool = False) -> Mapping[str, object]:
-    """The content of all maps and overlays below a folder, or when they were written; temporary files would show as well."""
-    paths = [path for path in out.rglob("*") if path.is_file() and path.suffix in (suffixes or (".npy", ".png"))]
-    assert not list(out.rglob(".writing-*")), "temporary folders"
+def bits(out: Path, *suffixes: str, stamps: bool = False, temporary: bool = False) -> Mapping[str, object]:
+    """The content of all maps and overlays below a folder, or when they were written; ``temporary`` folders may be there."""
+    paths = [
+        path
+        for path in out.rglob("*")
+        if path.is_file() and ".writing" not in str(path) and path.suffix in (suffixes or (".npy", ".png"))
+    ]
+    assert temporary or not list(out.rglob(".writing-*"))
     return {path.relative_to(out).as_posix(): path.stat().st_mtime_ns if stamps else path.read_bytes() for path in paths}

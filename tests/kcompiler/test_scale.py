@@ -6,8 +6,11 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +20,7 @@ from typer.testing import CliRunner
 import kcompiler
 from kcompiler import scale
 from kcompiler.cli import app
-from kcompiler.commands import many
-from kcompiler.commands.leftovers import remove_leftovers
+from kcompiler.commands import leftovers, many
 from kcompiler.commands.pictures import Job
 from kcompiler.pool import cluster
 from kcompiler.pool.crew import Opening, gathered
@@ -51,6 +53,30 @@ def test_processes_make_what_one_makes_though_one_is_killed(bundle, tmp_path):
     records = [json.loads(path.read_text())["settings"] for out in ("here", "there") for path in (tmp_path / out).glob("?.json")]
     assert len(records) == 12
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_call_that_is_killed(bundle, tmp_path):
+    scans, out = write_pictures(tmp_path / "scans", 40), tmp_path / "maps"
+    arguments = ["explain", bundle, scans, "-o", out, "--stride", "4", "--processes", "2"]
+    with subprocess.Popen([sys.executable, "-P", "-c", "from kcompiler.cli import main; main()", *map(str, arguments)]) as call:
+        until(lambda: list(out.glob("*.json")))
+        children = [int(number) for number in Path(f"/proc/{call.pid}/task/{call.pid}/children").read_text().split()]
+        call.kill()
+    assert len(children) >= 2
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    done = bits(out, ".json", stamps=True, temporary=True)
+    assert 0 < len(done) < 40
+    assert scale.explain_folder(bundle, scans, out, processes=2, stride=4, resume=True) == []
+    assert len(list(out.glob("*.json"))) == 40
+    assert done.items() <= bits(out, ".json", stamps=True).items()
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_one_picture_is_shared_position_by_position(bundle, tmp_path):
@@ -103,13 +129,14 @@ def test_a_worker_that_leaves_off_keeps_what_it_has(bundle, tmp_path):
     assert explains(bundle, lambda: True, 1)(job, 0) == many.Outcome(), "what had not begun does not begin"
 
 
-def test_what_killed_writers_left_goes_once_it_is_not_the_only_copy(tmp_path):
+def test_what_killed_writers_left_goes_once_it_is_not_the_only_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(leftovers, "SETTLED", 0.0)
     for name in ("only", "copy", "empty"):
         (tmp_path / f".writing-{name}" / "old").mkdir(parents=True)
     for name in ("only", "copy"):
         (tmp_path / f".writing-{name}" / "old" / f"{name}.npy").write_bytes(b"1")
     (tmp_path / "copy.npy").write_bytes(b"2")
-    remove_leftovers([tmp_path])
+    leftovers.remove_leftovers([tmp_path])
     assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-only", "copy.npy"]
 
 
