@@ -14,7 +14,7 @@ STORE = 100 << 20
 @contextmanager
 def cluster_of(nodes: int) -> Iterator[Any]:
     """A head without CPUs and as many nodes of one CPU: each can be removed, and another added."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(

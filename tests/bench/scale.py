@@ -36,6 +36,8 @@ from kcompiler.runtime.request import Request
 COUNTS = (1, 2, 4)
 KINDS = ("processes", "actors")
 DRIVER = "one process, 2 threads"
+Measured = dict[tuple[str, str, int], list[float]]
+"""By what was made, by what kind of workers, and how many: a number a round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,13 @@ class Opens:
             "files": lambda job: files(job, 0).done,
             "memory": lambda job: (time.sleep(0.2), memory_of(os.getpid()))[1],
         }
-        return lambda task, lost: ways[task[0]](task[1])
+
+        def work(task: tuple[str, Job], lost: int) -> object:
+            start = time.process_time()
+            done = ways[task[0]](task[1])
+            return done if task[0] == "memory" else (done, time.process_time() - start)
+
+        return work
 
 
 def call_of(explainer: kcompiler.Explainer, stride: int) -> Call:
@@ -76,7 +84,8 @@ def memory_of(pid: int) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray's actors give way to other processes by default, which the one process does not.
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         explainer = kcompiler.load(options.bundle, threads=2)
         jobs = _jobs(explainer, Path(scratch), options.pictures)
@@ -88,18 +97,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for count in options.count:
                 ways[kind, count] = stack.enter_context(_pool(kind, count, options))
                 assert all(each.result for each in ways[kind, count].map(2 * count * [("maps", jobs[0])])), "warm"
-        rates: dict[tuple[str, str, int], list[float]] = {}
+        rates: Measured = {}
+        seconds: Measured = {}
         for _ in range(options.rounds):
             for what in ("maps", "files"):
+                start = time.process_time()
                 rates.setdefault((what, DRIVER, 1), []).append(_driver(explainer, jobs, what, options.stride))
+                seconds.setdefault((what, DRIVER, 1), []).append((time.process_time() - start) / len(jobs))
                 for (kind, count), pool in ways.items():
                     start = time.perf_counter()
-                    assert all(each.result for each in pool.map([(what, job) for job in jobs]))
+                    results = [each.result for each in pool.map([(what, job) for job in jobs])]
                     rates.setdefault((what, kind, count), []).append(len(jobs) / (time.perf_counter() - start))
+                    assert all(done for done, _ in results)
+                    seconds.setdefault((what, kind, count), []).append(statistics.fmean(cpu for _, cpu in results))
         for (kind, count), pool in ways.items():
             seen = {each.result["pid"]: each.result for each in pool.map(4 * count * [("memory", jobs[0])])}
             memory[kind, count] = list(seen.values())
-    _print(rates, memory)
+    _print(rates, seconds, memory)
     if options.json is not None:
         rows = [{"what": what, "workers": kind, "count": count, "rates": all_} for (what, kind, count), all_ in rates.items()]
         options.json.write_text(json.dumps({"rates": rows, "memory": [[*key, each] for key, each in memory.items()]}, indent=1))
@@ -151,15 +165,16 @@ def _driver(explainer: kcompiler.Explainer, jobs: Sequence[Job], what: str, stri
     return len(jobs) / (time.perf_counter() - start)
 
 
-def _print(rates: dict[tuple[str, str, int], list[float]], memory: dict[tuple[str, int], list[dict[str, float]]]) -> None:
-    print("| workers | maps a second | of one process | files a second | of one process | resident, MB each | in all, MB |")
-    print("|---|---|---|---|---|---|---|")
+def _print(rates: Measured, seconds: Measured, memory: dict[tuple[str, int], list[dict[str, float]]]) -> None:
+    print("| workers | maps/s | of one process | CPU s a map | files/s | of one process | CPU s a file | MB each | in all, MB |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for kind, count in dict.fromkeys(key[1:] for key in rates):
         cells = []
         for what in ("maps", "files"):
-            rate, one = (statistics.median(rates[what, *key]) for key in ((kind, count), (DRIVER, 1)))
+            rate = statistics.median(rates[what, kind, count])
             ratios = sorted(a / b for a, b in zip(rates[what, kind, count], rates[what, DRIVER, 1], strict=True))
-            cells += [f"{rate:.3g}", f"{rate / one:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"]
+            taken = statistics.median(seconds[what, kind, count])
+            cells += [f"{rate:.3g}", f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})", f"{taken:.3g}"]
         held = memory.get((kind, count), ())
         cells += (
             [f"{statistics.fmean(each['rss'] for each in held):.0f}", f"{sum(each['pss'] for each in held):.0f}"]

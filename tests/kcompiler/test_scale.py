@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from many import bits, command, write_pictures
+from thread_workers import Threads
 from typer.testing import CliRunner
 
 import kcompiler
@@ -22,7 +24,7 @@ from kcompiler import scale
 from kcompiler.cli import app
 from kcompiler.commands import leftovers, many
 from kcompiler.commands.pictures import Job
-from kcompiler.pool import cluster
+from kcompiler.pool import cluster, crew
 from kcompiler.pool.crew import Opening, gathered
 from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.maps.style import Style
@@ -79,7 +81,13 @@ def until(condition):
         time.sleep(0.02)
 
 
-def test_one_picture_is_shared_position_by_position(bundle, tmp_path):
+@pytest.fixture
+def threads(monkeypatch):
+    """Threads instead of processes, which take seconds to start."""
+    monkeypatch.setattr(crew, "Processes", Threads)
+
+
+def test_one_picture_is_shared_position_by_position(bundle, threads, tmp_path):
     scans = write_pictures(tmp_path / "scans", 1)
     for name, more in (("here", ()), ("there", ("--processes", "2"))):
         said = command(bundle, scans / "0.png", "-o", tmp_path / name, "--stride", "1", "--threads", "1", *more)
@@ -87,7 +95,7 @@ def test_one_picture_is_shared_position_by_position(bundle, tmp_path):
     assert bits(tmp_path / "there") == bits(tmp_path / "here")
 
 
-def test_calibration_images_are_shared(bundle, tmp_path):
+def test_calibration_images_are_shared(bundle, threads, tmp_path):
     copied = tmp_path / "model.kc"
     copied.mkdir()
     for path in bundle.iterdir():
@@ -152,6 +160,24 @@ def test_settings_that_make_no_sense_are_refused(bundle, tmp_path, options, said
     scans = write_pictures(tmp_path / "scans", 1)
     assert said in command(bundle, scans, "-o", tmp_path / "maps", *options, code=2)
     assert not (tmp_path / "maps").exists()
+
+
+@pytest.mark.parametrize(
+    ("opening", "count", "expected"),
+    [
+        ({}, None, (8, 1, 0, ("cpu",))),
+        ({"threads": 3}, None, (2, 3, 0, ("cpu",))),
+        ({"threads": 3}, 5, (5, 3, 0, ("cpu",))),
+        ({"providers": ("cuda",)}, None, (2, 1, 1, ("cuda",))),
+        ({"providers": ("cpu",)}, None, (8, 1, 0, ("cpu",))),
+    ],
+)
+def test_actors_take_what_they_need_of_a_cluster(bundle, monkeypatch, opening, count, expected):
+    monkeypatch.setattr(cluster, "joined", nullcontext)
+    monkeypatch.setattr(cluster, "resource", {"CPU": 8.0, "GPU": 2.0}.__getitem__)
+    with gathered(Opening(bundle, **opening), ray="auto", processes=count) as actors:
+        backend = actors.backend
+        assert (backend.count, backend._cpus, backend._gpus, actors.opening.providers) == expected
 
 
 def test_without_ray_the_extra_is_named(bundle, tmp_path, monkeypatch):
