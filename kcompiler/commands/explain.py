@@ -116,7 +116,7 @@ def explain_images(
 
 def _explain_all(call: Call, found: Found, out: Path, compat: Tool | None, crew: Crew | None) -> list[Failure]:
     """Explains pictures here, or by a crew: many pictures one each, a single one's positions by all of it."""
-    if crew is not None and len(found.jobs) == 1:
+    if crew is not None and crew.shares_pictures and len(found.jobs) == 1:
         with closing(SpreadGrid(crew, partial(typer.echo, err=True))) as spread:
             return _explain_files(replace(call, request=replace(call.request, spread=spread)), found.jobs, None)
     if found.folders or crew is not None:

@@ -55,9 +55,14 @@ class Crew:
     def load(self) -> Explainer:
         """The model as the workers have it, to plan and check with: without CUDA on a machine that has none."""
         opening = self.opening
-        if opening.on_cuda and isinstance(self.backend, Cluster):
-            return kcompiler.load(opening.bundle, providers=("cpu",), patch=opening.patch, compiled_for="cuda")
-        return opening.load()
+        if self.shares_pictures:
+            return opening.load()
+        return kcompiler.load(opening.bundle, providers=("cpu",), patch=opening.patch, compiled_for="cuda")
+
+    @property
+    def shares_pictures(self) -> bool:
+        """Whether one picture's positions may be shared: what loads here must compute as the workers do."""
+        return not (self.opening.on_cuda and isinstance(self.backend, Cluster))
 
 
 @contextmanager

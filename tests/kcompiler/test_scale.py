@@ -178,6 +178,7 @@ def test_actors_take_what_they_need_of_a_cluster(bundle, monkeypatch, opening, c
     with gathered(Opening(bundle, **opening), ray="auto", processes=count) as actors:
         backend = actors.backend
         assert (backend.count, backend._cpus, backend._gpus, actors.opening.providers) == expected
+        assert actors.shares_pictures == (expected[2] == 0)
 
 
 def test_without_ray_the_extra_is_named(bundle, tmp_path, monkeypatch):
