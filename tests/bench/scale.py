@@ -2,7 +2,8 @@
 
 python tests/bench/scale.py BUNDLE [--pictures N] [--rounds N] [--stride S] [--count N...] [--json FILE]
 
-Workers are open before the clock starts. "maps" are made and thrown away; "files" are what 'kcompiler explain' does: pictures are
+Workers are open before the clock starts. Memory is each worker's resident set, and in all what is their own and the mapped weights,
+once. "maps" are made and thrown away; "files" are what 'kcompiler explain' does: pictures are
 read, maps, overlays and records written.
 """
 
@@ -175,12 +176,12 @@ def _print(rates: Measured, seconds: Measured, memory: dict[tuple[str, int], lis
             ratios = sorted(a / b for a, b in zip(rates[what, kind, count], rates[what, DRIVER, 1], strict=True))
             taken = statistics.median(seconds[what, kind, count])
             cells += [f"{rate:.3g}", f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})", f"{taken:.3g}"]
-        held = memory.get((kind, count), ())
-        cells += (
-            [f"{statistics.fmean(each['rss'] for each in held):.0f}", f"{sum(each['pss'] for each in held):.0f}"]
-            if held
-            else ["", ""]
-        )
+        if held := memory.get((kind, count)):
+            mapped = max(each["weights mapped"] for each in held)
+            cells += [
+                f"{statistics.fmean(each['rss'] for each in held):.0f}",
+                f"{mapped + sum(each['anonymous'] for each in held):.0f}",
+            ]
         print(f"| {kind if kind == DRIVER else f'{count} {kind}'} | {' | '.join(cells)} |")
     for (kind, count), held in memory.items():
         print(f"{count} {kind}: {[{name: round(value) for name, value in each.items()} for each in held]}")
