@@ -125,7 +125,7 @@ def _gray(picture: ByteArray) -> ByteArray:
     """Brightness [H, W]: a picture's own colours are not to be taken for the map's."""
     if picture.ndim == 2:
         return picture
-    weighted = picture * np.array([0.299, 0.587, 0.114], np.float32)
+    weighted: FloatArray = picture * np.array([0.299, 0.587, 0.114], np.float32)
     return np.rint(weighted[..., 0] + weighted[..., 1] + weighted[..., 2]).astype(np.uint8)
 
 
