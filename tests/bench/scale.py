@@ -3,7 +3,7 @@
 python tests/bench/scale.py BUNDLE [--pictures N] [--rounds N] [--stride S] [--count N...] [--json FILE]
 
 Workers are open before the clock starts. "maps" are made and thrown away; "files" are what 'kcompiler explain' does: pictures are
-read, maps, overlays and records written. Memory is each worker's resident set; in all, what is their own, and mapped weights once.
+read, maps, overlays and records written. Memory is each worker's resident set; in all, their own, and mapped weights once.
 """
 
 from __future__ import annotations
