@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -17,6 +18,8 @@ from kcompiler.runtime.errors import UsageError, WorkersLost
 
 STORE = 100 << 20
 """Bytes of the object store of a cluster that is started here: tasks are paths, results a few words."""
+LONGEST = 40
+"""Characters of the path of a cluster's temporary folder, in which sockets lie: their paths have 107 at most."""
 REACHED_WITHIN = 20.0
 """Seconds that an address has to answer."""
 CONTROL = "control"
@@ -52,18 +55,23 @@ def joined(address: str) -> Iterator[None]:
         return
     if address not in ASIDE and ":" not in address:
         raise UsageError(f"--ray is {address!r}, expected HOST:PORT, ray://HOST:PORT, {' or '.join(ASIDE)}; or put --ray last")
+    with tempfile.TemporaryDirectory(prefix="kcompiler-ray-", ignore_cleanup_errors=True) as logs:
+        try:
+            _join(module, address, logs)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise WorkersLost(
+                f"no Ray cluster answers at {address} ({_line(error)}); start one with 'ray start --head'"
+            ) from error
+        try:
+            yield
+        finally:
+            module.shutdown()
+
+
+def _join(module: Any, address: str, logs: str) -> None:
+    """Joins the cluster at an address; one that is started here logs into the folder ``logs``, if that is named shortly."""
+    place = logs if len(logs) <= LONGEST else None
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        _join(module, address, quiet)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise WorkersLost(f"no Ray cluster answers at {address} ({_line(error)}); start one with 'ray start --head'") from error
-    try:
-        yield
-    finally:
-        module.shutdown()
-
-
-def _join(module: Any, address: str, quiet: dict[str, object]) -> None:
     if address == "auto":
         try:
             module.init(address="auto", **quiet)
@@ -73,7 +81,7 @@ def _join(module: Any, address: str, quiet: dict[str, object]) -> None:
     if address not in ASIDE:
         _reach(address)
     if address == "local":
-        module.init(address="local", include_dashboard=False, object_store_memory=STORE, **quiet)
+        module.init(address="local", include_dashboard=False, object_store_memory=STORE, _temp_dir=place, **quiet)
     else:
         module.init(address=address, **quiet)
 
