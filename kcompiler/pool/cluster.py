@@ -18,8 +18,8 @@ from kcompiler.runtime.errors import UsageError, WorkersLost
 
 STORE = 100 << 20
 """Bytes of the object store of a cluster that is started here: tasks are paths, results a few words."""
-LONGEST = 40
-"""Characters of the path of a cluster's temporary folder, in which sockets lie: their paths have 107 at most."""
+LONGEST = 20
+"""Characters of the folder for temporary folders that a cluster has its own in: the paths of its sockets have 107 at most."""
 REACHED_WITHIN = 20.0
 """Seconds that an address has to answer."""
 CONTROL = "control"
@@ -55,7 +55,8 @@ def joined(address: str) -> Iterator[None]:
         return
     if address not in ASIDE and ":" not in address:
         raise UsageError(f"--ray is {address!r}, expected HOST:PORT, ray://HOST:PORT, {' or '.join(ASIDE)}; or put --ray last")
-    with tempfile.TemporaryDirectory(prefix="kcompiler-ray-", ignore_cleanup_errors=True) as logs:
+    within = None if len(tempfile.gettempdir()) <= LONGEST else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="kcompiler-ray-", dir=within, ignore_cleanup_errors=True) as logs:
         try:
             _join(module, address, logs)
         except (OSError, RuntimeError, ValueError) as error:
@@ -69,8 +70,7 @@ def joined(address: str) -> Iterator[None]:
 
 
 def _join(module: Any, address: str, logs: str) -> None:
-    """Joins the cluster at an address; one that is started here logs into the folder ``logs``, if that is named shortly."""
-    place = logs if len(logs) <= LONGEST else None
+    """Joins the cluster at an address; one that is started here logs into the folder ``logs``."""
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "auto":
         try:
@@ -81,7 +81,7 @@ def _join(module: Any, address: str, logs: str) -> None:
     if address not in ASIDE:
         _reach(address)
     if address == "local":
-        module.init(address="local", include_dashboard=False, object_store_memory=STORE, _temp_dir=place, **quiet)
+        module.init(address="local", include_dashboard=False, object_store_memory=STORE, _temp_dir=logs, **quiet)
     else:
         module.init(address=address, **quiet)
 
