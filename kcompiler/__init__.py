@@ -24,6 +24,7 @@ from kcompiler.runtime.errors import (
     ModelError,
     ProviderError,
     UsageError,
+    WorkersLost,
 )
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.explanation import Interrupted
@@ -57,6 +58,7 @@ __all__ = [
     "ProviderError",
     "SamplingPlan",
     "UsageError",
+    "WorkersLost",
     "compile",
     "explain_within",
     "export",

@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from kcompiler.commands import bench, check, compile, demo, explain, export, inspect, tune
 from kcompiler.commands.ending import INTERRUPTED, ended_by_signals
@@ -51,6 +53,17 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+class OptionalAddress(TyperCommand):
+    """A command whose option ``--ray`` may stand without an address: last, or with another option behind it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        following = [*args[1:], "-"]
+        given = [
+            f"{arg}=auto" if arg == "--ray" and after.startswith("-") else arg for arg, after in zip(args, following, strict=True)
+        ]
+        return super().parse_args(ctx, given)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "compile": compile.compile_model,
     "inspect": inspect.inspect_model,
@@ -63,7 +76,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.run_demo,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name)(guarded(_command))
+    app.command(_name, cls=OptionalAddress)(guarded(_command))
 
 
 def main() -> None:

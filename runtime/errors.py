@@ -48,6 +48,10 @@ class MachineError(KCompilerError):
     """The machine has too little of something: space for temporary files, memory, file handles; or an output is full."""
 
 
+class WorkersLost(KCompilerError):
+    """Processes or actors that share the work are lost one after the other, or the cluster that they run on cannot be reached."""
+
+
 class CheckFailed(KCompilerError):
     """The compiled model does not agree with full inference."""
 

@@ -109,7 +109,7 @@ def explain_picture(call: Call, job: Job, read: Callable[[Job], Shown] | None = 
         for heat_map in interrupted.heat_maps:
             writer.save(heat_map, force=True)
         evaluated = interrupted.heat_map.evaluated
-        typer.echo(f"{job.path}: {evaluated} positions kept in {job.folder}; the same call with --resume goes on", err=True)
+        call.say(f"{job.path}: {evaluated} positions kept in {job.folder}; the same call with --resume goes on", error=True)
         raise
     for heat_map in heat_maps:
         files = writer.save(heat_map)
