@@ -29,8 +29,7 @@ SMALL_FLOPS = 2e8
 """FLOPs of a model up to which it is verified on one thread."""
 SPREADS = ("normal", "unit")
 LARGE_IMAGE = 1 << 24
-"""Numbers of an image from which on there is one of each spread, not two: verification of a large image takes about ... of its
-size in memory, beside what the model takes for two images."""
+"""Numbers of an image from which on there is one of each spread, not two: they are all in memory."""
 CPU = Machine(("cpu",))
 FEWEST, MOST_NUMBERS = 4, 1 << 22
 """The number of compared positions is reduced, to the corners at the least, so that outputs have at most this many elements:
