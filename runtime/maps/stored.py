@@ -26,6 +26,10 @@ from kcompiler.runtime.maps.answer import Answer
 SCORES, RECORD = ".npy", ".json"
 DIGESTS = "sha256"
 """Entry of a record: the SHA-256 digests of the other files, by the ends of their names."""
+DAMAGED = (
+    OSError, ValueError, EOFError, KeyError, TypeError, IndexError, OverflowError, MemoryError, RecursionError, AttributeError,
+)  # fmt: skip
+"""What files that are no map's raise where they are read."""
 
 
 def write_map(
@@ -134,7 +138,7 @@ def read_map(path: Path) -> dict[str, Any]:
         if DIGESTS in content and hashlib.sha256(data).hexdigest() != content[DIGESTS][SCORES]:
             raise ValueError("the scores beside it are of another map")
         return _attributes(content, data)
-    except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+    except DAMAGED as error:
         raise ImageError(f"{path}: is no heat map that can be read, or damaged ({error})") from error
 
 

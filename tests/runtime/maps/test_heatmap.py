@@ -59,6 +59,21 @@ def test_scores_of_another_map_are_not_read(tmp_path):
         HeatMap.load(tmp_path / "map.json")
 
 
+@pytest.mark.parametrize(
+    "record",
+    ["", "[]", "null", "[" * 100_000, '{"ys": 1}', '{"sha256": 3}', '{"sampled": [1e999]}', '{"sampled": [99999999999999999999]}',
+     '{"ys": [[1]]}', '{"plan": 5}', '{"unoccluded": "x"}', '{"patch": 7}', '{"answer": [1]}', '{"warnings": 3}'],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_what_is_no_record_of_a_map_is_an_error(tmp_path, record):
+    heat_map().save(tmp_path, "map")
+    path = tmp_path / "map.json"
+    changed = json.loads(record) if record.startswith("{") else None
+    path.write_text(record if changed is None else json.dumps({**json.loads(path.read_text()), **changed}))
+    with pytest.raises(ImageError, match=r"map\.json: is no heat map that can be read, or damaged"):
+        HeatMap.load(path)
+
+
 def test_records_of_earlier_versions_are_read(tmp_path):
     saved = heat_map()
     saved.save(tmp_path, "map")
