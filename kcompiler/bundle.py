@@ -7,7 +7,8 @@ from typing import Any
 
 import kcompiler
 from kcompiler.runtime.bundle.files import replace_folder
-from kcompiler.runtime.bundle.manifest import Manifest, is_own_file, read_manifest
+from kcompiler.runtime.bundle.manifest import Manifest, is_own_file
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.deployed import Card
 from kcompiler.runtime.scratch import Scratch, inside

@@ -13,7 +13,8 @@ from kcompiler.passes.choosing.devices import CPU, DEVICES
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.passes.verify import Verifier, verify_normalised
 from kcompiler.runtime.bundle.digests import FileRecord, file_record
-from kcompiler.runtime.bundle.manifest import FILES, FULL, MANIFEST, Manifest, PatchSet, manifest_bytes
+from kcompiler.runtime.bundle.manifest import FILES, FULL, MANIFEST, Manifest, PatchSet
+from kcompiler.runtime.bundle.manifest_file import manifest_bytes
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.errors import CheckFailed
 from kcompiler.settled import DEFECT, Verifiers, given_up, kept_of, settled

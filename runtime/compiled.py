@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.arrays import FloatArray
-from kcompiler.runtime.bundle.manifest import FULL, Manifest, read_manifest
+from kcompiler.runtime.bundle.manifest import FULL, Manifest
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.bundle.targets import Targets
 from kcompiler.runtime.bundle.unaltered import Unaltered
 from kcompiler.runtime.bundle.variant import DeviceName

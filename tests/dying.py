@@ -211,7 +211,7 @@ def _save_bundle(built: str, target: str) -> None:
 
 def _add_tuned(bundle: str, ssim: str) -> None:
     """Writes a plan as ``tune`` does."""
-    from kcompiler.runtime.bundle.manifest import add_tuned
+    from kcompiler.runtime.bundle.manifest_file import add_tuned
     from kcompiler.runtime.bundle.plans import EVERYTHING, Evidence, Tuned
 
     evidence = Evidence(

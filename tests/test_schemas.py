@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from schemas import FOLDER, RECORDS, described, incompatible, published, schema_of, written
 
 import kcompiler
-from kcompiler.runtime.bundle.manifest import MANIFEST, READABLE, add_tuned
+from kcompiler.runtime.bundle.manifest import MANIFEST, READABLE
+from kcompiler.runtime.bundle.manifest_file import add_tuned
 from kcompiler.runtime.bundle.plans import Evidence, SamplingPlan, Tuned
 from kcompiler.runtime.deployed import CARD
 from kcompiler.runtime.records import Record

@@ -16,7 +16,7 @@ from kcompiler.commands import options
 from kcompiler.commands.inspect_nodes import node_table, where_it_ends
 from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
 from kcompiler.runtime.bundle.files import check_replaceable, check_writable, replace_files
-from kcompiler.runtime.bundle.manifest import read_manifest
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.scratch import scratch_folder

@@ -25,7 +25,7 @@ from kcompiler.pool.crew import Opening, gathered
 from kcompiler.runtime.arrays import FloatArray
 from kcompiler.runtime.bundle.exchange import recover
 from kcompiler.runtime.bundle.files import check_writable
-from kcompiler.runtime.bundle.manifest import add_tuned
+from kcompiler.runtime.bundle.manifest_file import add_tuned
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.maps.stored import is_whole

@@ -14,7 +14,7 @@ from kcompiler.pool.cluster import Cluster
 from kcompiler.pool.pool import Pool
 from kcompiler.pool.processes import Processes
 from kcompiler.pool.worker import Backend, Opens, Result, Task
-from kcompiler.runtime.bundle.manifest import read_manifest
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inference.sessions import Machine

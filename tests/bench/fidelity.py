@@ -29,7 +29,7 @@ from fidelity_table import Judged, Pace, report  # noqa: E402
 
 import kcompiler  # noqa: E402
 from kcompiler.runtime.bundle.digests import file_record  # noqa: E402
-from kcompiler.runtime.bundle.manifest import read_manifest  # noqa: E402
+from kcompiler.runtime.bundle.manifest_file import read_manifest  # noqa: E402
 from kcompiler.runtime.bundle.plans import Tuned  # noqa: E402
 from kcompiler.runtime.explainer import Explainer  # noqa: E402
 from kcompiler.runtime.inference.spread import spread  # noqa: E402

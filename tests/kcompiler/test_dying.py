@@ -14,7 +14,7 @@ from dying import DEAD, Ran, Server, copied, snapshot, temporary
 from PIL import Image
 
 from kcompiler.runtime.bundle.exchange import recover
-from kcompiler.runtime.bundle.manifest import read_manifest
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.maps.stored import is_whole
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")

@@ -12,7 +12,7 @@ from slow_models import slow_model
 
 import kcompiler
 from kcompiler.deployment import Deployment, export_map, in_one_model
-from kcompiler.runtime.bundle.manifest import add_tuned
+from kcompiler.runtime.bundle.manifest_file import add_tuned
 from kcompiler.runtime.tuning.trials import Goal, Sample
 from kcompiler.runtime.tuning.tuner import tune
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import kcompiler
 from kcompiler.runtime.bundle.exchange import recover
-from kcompiler.runtime.bundle.manifest import read_manifest
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.maps.stored import is_whole
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and file systems of Linux")

@@ -16,7 +16,7 @@ from kcompiler.commands.tune import _key
 from kcompiler.options import Options
 from kcompiler.passes.source.load import load
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.bundle.manifest import read_manifest
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.errors import ModelError, UsageError
 from kcompiler.runtime.tuning.trials import Goal
 

@@ -32,7 +32,8 @@ from kcompiler.passes.regions.propagate import Thresholds
 from kcompiler.passes.rewriting.store import WeightsFile, write_model
 from kcompiler.pipeline import analyse
 from kcompiler.runtime.bundle.digests import file_record
-from kcompiler.runtime.bundle.manifest import FULL, MANIFEST, Manifest, manifest_bytes
+from kcompiler.runtime.bundle.manifest import FULL, MANIFEST, Manifest
+from kcompiler.runtime.bundle.manifest_file import manifest_bytes
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.variants import with_tf32, write_approximate, write_variant
 from kcompiler.verified import write_and_verify

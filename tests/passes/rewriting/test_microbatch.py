@@ -21,7 +21,7 @@ from kcompiler.passes.choosing import layouts
 from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.rewriting.microbatch import microbatches
 from kcompiler.pipeline import compile_file
-from kcompiler.runtime.bundle.manifest import read_manifest
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.bundle.plans import SamplingPlan
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.measuring.check import random_image, sample_positions

@@ -12,8 +12,9 @@ from networks import save
 
 import kcompiler
 from kcompiler.cli import main
-from kcompiler.runtime.bundle import manifest as manifests
-from kcompiler.runtime.bundle.manifest import FORMAT, MANIFEST, READABLE, read_manifest
+from kcompiler.runtime.bundle import manifest_file as manifests
+from kcompiler.runtime.bundle.manifest import FORMAT, MANIFEST, READABLE
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 
 OWN = version("kcompiler")
 

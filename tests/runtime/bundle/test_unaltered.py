@@ -11,7 +11,8 @@ from networks import save
 
 import kcompiler
 from kcompiler.cli import main
-from kcompiler.runtime.bundle.manifest import MANIFEST, WEIGHTS, read_manifest
+from kcompiler.runtime.bundle.manifest import MANIFEST, WEIGHTS
+from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.bundle.seal import OPEN, digest_of, sealed
 
 IMAGE = np.random.default_rng(0).standard_normal((3, 20, 20), dtype=np.float32)

@@ -11,7 +11,7 @@ from networks import save
 from slow_models import TIMES, slow_model
 
 import kcompiler
-from kcompiler.runtime.bundle.manifest import add_tuned, read_manifest
+from kcompiler.runtime.bundle.manifest_file import add_tuned, read_manifest
 from kcompiler.runtime.bundle.plans import SamplingPlan, Tuned
 from kcompiler.runtime.inputs.fills import Veil
 from kcompiler.runtime.inputs.images import described_fill
