@@ -103,8 +103,8 @@ def abandoned(parent: Path, name: re.Pattern[str]) -> Iterator[Scratch]:
                 yield taken
 
 
-def temporary(kind: str) -> Scratch:
-    """A folder among the system's temporary ones, named for its ``kind``: letters a to z. See :func:`inside`.
+def temporary(kind: str, parent: Path | None = None) -> Scratch:
+    """A folder in ``parent``, or among the system's temporary ones, named for its ``kind``: letters a to z. See :func:`inside`.
 
     Removes first what dead processes left there.
 
@@ -112,7 +112,7 @@ def temporary(kind: str) -> Scratch:
         MachineError: it cannot be created.
     """
     try:
-        parent = Path(tempfile.gettempdir())
+        parent = parent or Path(tempfile.gettempdir())
         for left in abandoned(parent, OURS):
             left.remove()
         made = Scratch(parent, f"kcompiler-{kind}-")

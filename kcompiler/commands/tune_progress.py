@@ -58,19 +58,22 @@ def progress(log: Path | None) -> Iterator[tuple[Tell, Say]]:
             stack.callback(bars.close)
             tells: list[Tell] = [bars]
         else:
-            tells = [lambda what, done, total: _write(sys.stderr, _step(what, done, total))]
+            tells = []
 
         def tell(what: str, done: int, total: int) -> None:
             for one in tells:
                 one(what, done, total)
-            say(_step(what, done, total))
+            line = _dated(f"{what}: {done + 1} of {total}")  # the same in the log as on standard error
+            if not tells:
+                print(line, file=sys.stderr, flush=True)
+            write(line)
 
-        def say(text: str) -> None:
+        def write(line: str) -> None:
             for file in files:
                 with naming(Path(file.name)):
-                    _write(file, text)
+                    print(line, file=file, flush=True)
 
-        yield tell, say
+        yield tell, lambda text: write(_dated(text))
 
 
 def _opened(log: Path) -> TextIO:
@@ -80,9 +83,5 @@ def _opened(log: Path) -> TextIO:
         raise UsageError(f"--log {log}: cannot be written ({error.strerror}); name a file in a folder that exists") from error
 
 
-def _step(what: str, done: int, total: int) -> str:
-    return f"{what}: {done + 1} of {total}"
-
-
-def _write(file: TextIO, text: str) -> None:
-    print(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {text}", file=file, flush=True)
+def _dated(text: str) -> str:
+    return f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {text}"

@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kcompiler.pool.worker import Lost, Opens, Work
 from kcompiler.runtime.errors import UsageError, WorkersLost
+from kcompiler.runtime.scratch import inside, temporary
 
 STORE = 100 << 20
 """Bytes of the object store of a cluster that is started here: tasks are paths, results a few words."""
-LONGEST = 20
+LONGEST = 14
 """Characters of the folder for temporary folders that a cluster has its own in: the paths of its sockets have 107 at most."""
 REACHED_WITHIN = 20.0
 """Seconds that an address has to answer."""
@@ -55,10 +57,10 @@ def joined(address: str) -> Iterator[None]:
         return
     if address not in ASIDE and ":" not in address:
         raise UsageError(f"--ray is {address!r}, expected HOST:PORT, ray://HOST:PORT, {' or '.join(ASIDE)}; or put --ray last")
-    within = None if len(tempfile.gettempdir()) <= LONGEST else "/tmp"
-    with tempfile.TemporaryDirectory(prefix="kcompiler-ray-", dir=within, ignore_cleanup_errors=True) as logs:
+    within = None if len(tempfile.gettempdir()) <= LONGEST else Path("/tmp")
+    with temporary("ray", within) as logs:
         try:
-            _join(module, address, logs)
+            _join(module, address, str(inside(logs)))
         except (OSError, RuntimeError, ValueError) as error:
             raise WorkersLost(
                 f"no Ray cluster answers at {address} ({_line(error)}); start one with 'ray start --head'"

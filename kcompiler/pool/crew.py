@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,7 +33,6 @@ class Opening:
 
     def load(self) -> Explainer:
         """Loads it here."""
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
         return kcompiler.load(self.bundle, providers=self.providers, threads=self.threads, patch=self.patch)
 
     @property

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Any
 
 from kcompiler.pool.worker import Lost, Opens
 from kcompiler.runtime.errors import KCompilerError
+from kcompiler.runtime.scratch import Scratch, inside, temporary
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -32,22 +32,22 @@ class Processes:
         self._shared = 0
 
     @cached_property
-    def _folder(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="kcompiler-shared-")
+    def _folder(self) -> Scratch:
+        return temporary("shared")
 
     def start(self, opens: Opens[Any, Any]) -> ProcessWorker:
         return ProcessWorker(opens)
 
     def share(self, value: object) -> InFile:
         self._shared += 1
-        path = Path(self._folder.name) / f"{self._shared}.pickle"
+        path = inside(self._folder) / f"{self._shared}.pickle"
         path.write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
         return InFile(path)
 
     def close(self) -> None:
         """Removes what is shared."""
         if self._shared:
-            self._folder.cleanup()
+            self._folder.remove()
 
 
 @dataclass(frozen=True, slots=True)
