@@ -372,6 +372,10 @@ def weight_sizes() -> Iterator[Case]:
         del made.graph.initializer[0].dims[:]
         made.graph.initializer[0].dims.extend(dims)
         yield f"weights of {str(dims)[:40]}", files(made)
+    made = plain()  # its other sizes stay unknown to inference
+    made.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros(108, np.float32), "weights"))
+    made.graph.node[0].ClearField("attribute")
+    yield "weights of an axis", files(made)
     for kind in (0, 8, 10, 14, 23, 99, -1):
         made = plain()
         made.graph.initializer[0].data_type = kind
