@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,9 +20,11 @@ from kcompiler.runtime.errors import (
     ImageError,
     KCompilerError,
     LimitExceeded,
+    MachineError,
     ModelError,
     ProviderError,
     UsageError,
+    WorkersLost,
 )
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.explanation import Interrupted
@@ -32,6 +33,7 @@ from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.limits import explain_within
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import Progress
+from kcompiler.runtime.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -49,12 +51,14 @@ __all__ = [
     "Interrupted",
     "KCompilerError",
     "LimitExceeded",
+    "MachineError",
     "ModelError",
     "Preprocessing",
     "Progress",
     "ProviderError",
     "SamplingPlan",
     "UsageError",
+    "WorkersLost",
     "compile",
     "explain_within",
     "export",
@@ -126,6 +130,7 @@ def compile(
         ModelError: the model is not valid or cannot be compiled.
         UsageError: a parameter does not fit the model.
         CheckFailed: the compiled model disagrees with full inference.
+        MachineError: the folder for temporary files is full, or cannot be written.
     """
     from kcompiler.passes.isolation import process
 
@@ -141,8 +146,8 @@ def compile(
         int8=int8, freeze_gates=freeze_gates, calibrate=calibrate, threads=threads, preprocessing=preprocessing,
         device=device, precision=precision,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="kcompiler-model-") as scratch:
-        path = as_file(model, Path(scratch))
+    with scratch_folder("model") as scratch:
+        path = as_file(model, scratch)
         with answered(path):
             return compile_file(path, options)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +10,17 @@ from kcompiler.runtime.bundle.files import replace_folder
 from kcompiler.runtime.bundle.manifest import Manifest, is_own_file, read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.deployed import Card
+from kcompiler.runtime.scratch import Scratch, inside
 
 
 class Bundle:
     """A compiled, verified model. ``kcompiler.load`` takes it, or the path that it was saved to."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """Takes ownership of the temporary ``folder``, which is removed with the last reference to this bundle."""
-        self.folder = folder
+    def __init__(self, built: Scratch, manifest: Manifest) -> None:
+        """Takes ownership of the temporary folder ``built``, which is removed with the last reference to this bundle."""
+        self._built = built
+        self.folder = inside(built)
         self.manifest = manifest
-        weakref.finalize(self, _remove, folder, os.getpid())
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled by its folder, which goes with this bundle: save one that is to live longer."""
@@ -45,12 +43,6 @@ class Bundle:
     def export(self, out: str | Path, **settings: Any) -> Card:
         """Writes the bundle as one ONNX model, image in, heat map out: :func:`kcompiler.export` with its ``settings``."""
         return kcompiler.export(self, out, **settings)
-
-
-def _remove(folder: Path, process: int) -> None:
-    """Removes the folder of a bundle, in the process that made it: a forked child has it only to look at."""
-    if os.getpid() == process:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _borrowed(folder: Path) -> Bundle:

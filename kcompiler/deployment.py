@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from kcompiler.runtime.inputs.preprocessing import Preprocessing, preprocessed
 from kcompiler.runtime.measuring.check import random_image
 from kcompiler.runtime.sampling.drill_down import Coarse
 from kcompiler.runtime.sampling.tuned import find_tuned
+from kcompiler.runtime.scratch import scratch_folder
 
 TEST_FILL = 0.5
 TEST_COLOUR = 100.0
@@ -85,8 +85,7 @@ def export_map(bundle: Path, out: Path, settings: Deployment | None = None, *, f
     settings = settings or Deployment()
     exported = _exported(Explainer(bundle, patch=settings.patch), settings)
     explainer = exported.explainer
-    with tempfile.TemporaryDirectory(prefix="kcompiler-export-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder("export") as folder:
         with WeightsFile(folder) as weights:
             write_map_model(bundle, explainer.manifest, exported.variant, exported.asked, folder / deployed.MODEL, weights)
         if exported.asked.single_file:

@@ -15,9 +15,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -37,26 +35,27 @@ from kcompiler.passes.source.outputs import select_output
 from kcompiler.passes.spec import check_normalised
 from kcompiler.runtime.bundle.manifest import Calibration
 from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.runtime.scratch import inside, naming_temporary, scratch_folder, temporary
 from kcompiler.thresholds import check_node_thresholds
 from kcompiler.verified import write_and_verify
 
 
 def compile_file(path: Path, options: Options) -> Bundle:
     """Analyses, writes and verifies; the bundle is in a temporary folder until it is saved."""
-    folder = Path(tempfile.mkdtemp(prefix="kcompiler-bundle-"))
+    built = temporary("bundle")
     try:
-        with tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
-            analysed = analyse(path, options, Path(scratch))
+        with naming_temporary(built), scratch_folder("weights") as scratch:
+            analysed = analyse(path, options, scratch)
             options = with_recipe(analysed.source, options)
             try:
-                manifest = write_and_verify(analysed, options, folder)
+                manifest = write_and_verify(analysed, options, inside(built))
             except BatchError as why:
-                analysed = analyse(path, options, Path(scratch), one_by_one=str(why))
-                manifest = write_and_verify(analysed, options, folder)
+                analysed = analyse(path, options, scratch, one_by_one=str(why))
+                manifest = write_and_verify(analysed, options, inside(built))
     except BaseException:
-        shutil.rmtree(folder)
+        built.remove()
         raise
-    return Bundle(folder, manifest)
+    return Bundle(built, manifest)
 
 
 def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -> Analysed:

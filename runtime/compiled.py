@@ -67,7 +67,7 @@ class CompiledModel:
         self.folder = folder = folder.absolute()  # the working directory may change
         self._owner = owner
         self._graphs = graphs
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "providers": providers, "threads": threads, "memory": memory, "graphs": graphs, "compiled_for": compiled_for,
             "patch": patch, "cuda": cuda,
         }  # fmt: skip

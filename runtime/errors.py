@@ -44,6 +44,14 @@ class LimitExceeded(KCompilerError):
     """What was to run within limits took more time or memory, or ended its process."""
 
 
+class MachineError(KCompilerError):
+    """The machine has too little of something: space for temporary files, memory, file handles; or an output is full."""
+
+
+class WorkersLost(KCompilerError):
+    """Processes or actors that share the work are lost one after the other, or the cluster that they run on cannot be reached."""
+
+
 class CheckFailed(KCompilerError):
     """The compiled model does not agree with full inference."""
 

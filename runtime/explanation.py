@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from kcompiler.runtime.inputs.images import covering, described_fill
 from kcompiler.runtime.inputs.positions import Grid, make_grid, stride_pair
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.progress import Reporter
-from kcompiler.runtime.request import Request
+from kcompiler.runtime.request import Request, Run
 from kcompiler.runtime.sampling.exploration import Exploration
 from kcompiler.runtime.sampling.tuned import check_budget, find_tuned, saturation, spot_check, unlike_tuned
 
@@ -77,8 +78,12 @@ class Explanation:
             check_resumable(request.resume, self.grid, self.target, manifest.patch, score=self.kind, plan=plan)
             known = scores_so_far(request.resume)
         column = model.targets.column(self.target, output)
+        self.run: Run = partial(engine.run, baseline)
+        """Evaluates positions."""
+        if request.spread is not None:
+            self.run = request.spread(engine, baseline, self.covered_by, len(self.grid.positions))
         self.exploration = Exploration(engine, baseline, self.grid, plan, output=output, target=self.target, column=column,
-                                       unoccluded=float(self.unoccluded[self.target]), known=known)  # fmt: skip
+                                       unoccluded=float(self.unoccluded[self.target]), known=known, run=self.run)  # fmt: skip
 
     def maps(self, *, every_batch: bool) -> Iterator[HeatMap]:
         """Yields the map after every batch if ``every_batch``, and the final map.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.targets import Column
 from kcompiler.runtime.compiled import CompiledModel
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explanation import Explanation, Interrupted, check_resumable, scores_so_far
@@ -60,6 +61,16 @@ def _indices(explanation: Explanation, targets: Targets) -> list[int]:
     return indices
 
 
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Reads the scores of several classes, [n, classes]."""
+
+    columns: tuple[Column, ...]
+
+    def of(self, outputs: FloatArray) -> FloatArray:
+        return np.stack([column.of(outputs) for column in self.columns], axis=-1)
+
+
 class _Several:
     """Scores of several classes at all positions.
 
@@ -86,17 +97,14 @@ class _Several:
         Raises:
             Interrupted: on Ctrl-C; carries the maps so far.
         """
-        explanation, exploration = self.explanation, self.explanation.exploration
-        columns = [explanation.model.targets.column(index, explanation.output) for index in self.indices]
-
-        def keep(outputs: FloatArray) -> FloatArray:
-            return np.stack([column.of(outputs) for column in columns], axis=-1)
-
+        explanation = self.explanation
+        targets = explanation.model.targets
+        keep = _Columns(tuple(targets.column(index, explanation.output) for index in self.indices)).of
         fresh = np.flatnonzero(~self.evaluated.all(axis=1))
         positions = explanation.grid.positions[fresh]
         reporter = Reporter(explanation.request.progress, len(fresh))
         try:
-            for part, scores in exploration.engine.run(exploration.baseline, positions, explanation.output, keep=keep):
+            for part, scores in explanation.run(positions, explanation.output, keep=keep):
                 self.scores[fresh[part]], self.evaluated[fresh[part]] = scores, True
                 reporter.advance(len(part))
             reporter.finish()

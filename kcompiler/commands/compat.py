@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Literal
 
 import numpy as np
@@ -14,9 +13,9 @@ from kcompiler.commands.input_files import read_input
 from kcompiler.commands.pictures import Job
 from kcompiler.commands.request import machine_record, settings_record
 from kcompiler.runtime import peers
-from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.positions import stride_pair
+from kcompiler.runtime.maps.stored import SCORES, write_recorded
 from kcompiler.runtime.request import Request
 
 Tool = Literal["captum", "monai", "xplique"]
@@ -49,8 +48,7 @@ def explain_as(tool: Tool, call: Call, job: Job) -> None:
         "settings": settings_record(explainer.manifest, request, path),
         "machine": machine_record(explainer),
     }
-    files = {f"{job.stem}.npy": content.getvalue(), f"{job.stem}.json": json.dumps(record, indent=1).encode()}
-    written = replace_files(job.folder, files, force=call.force)
+    written = write_recorded(job.folder, job.stem, {SCORES: content.getvalue()}, record, force=call.force)
     typer.echo(f"{path}: as {tool} makes it, {list(pixels.shape)}; {', '.join(map(str, written))}")
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from glob import escape
 from pathlib import Path
 from typing import Protocol
 
@@ -13,11 +11,12 @@ import typer
 
 import kcompiler
 from kcompiler.commands.also import Also, also_files, check_also
+from kcompiler.commands.earlier import all_over, is_left_over, saved_maps
 from kcompiler.commands.input_files import Shown, read_shown
-from kcompiler.commands.pictures import Job, target_of
+from kcompiler.commands.pictures import Job
 from kcompiler.commands.request import PictureBox, machine_record, region_of, settings_record
+from kcompiler.runtime.bundle.exchange import recover
 from kcompiler.runtime.bundle.files import check_replaceable
-from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explanation import explained
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.maps.style import Style
@@ -85,20 +84,21 @@ def explain_picture(call: Call, job: Job, read: Callable[[Job], Shown] | None = 
         ImageError: the picture cannot be read.
         Interrupted: on Ctrl-C; what was evaluated is saved.
     """
-    earlier, settings = _earlier(call, job)
-    count = call.top or 1
-    there = all(result.exists() for result in job.results) or call.top is not None
-    if len(earlier) == count and there and all(heat_map.complete for heat_map in earlier):
+    recover(job.folder)
+    settings = call.settings(job)
+    saved = saved_maps(job, call.top, settings, force=call.force) if call.resume else []
+    there = call.top is not None or all(result.exists() for result in job.results)  # also what --also asks for
+    if there and all_over(saved, call.top or 1):
         call.say(f"{job.path}: complete already")
         return False
     if call.top is None:
         for result in job.results:
-            check_replaceable(result, force=call.force or bool(earlier))
+            check_replaceable(result, force=_may_replace(call, job, job.stem))
     check_also(call.also, job.path)
-    shown = (read or call.read)(job)
+    shown, earlier = (read or call.read)(job), [one.heat_map for one in saved]
     region = region_of(call.region, shown.view)
     request = replace(call.request, region=region, progress=call.progress)
-    writer = _Writer(call, job, shown, _details(call, settings, region), {heat_map.target for heat_map in earlier})
+    writer = _Writer(call, job, shown, _details(call, settings, region))
     try:
         if call.top is None:
             request = replace(request, resume=earlier[0] if earlier else None)
@@ -109,10 +109,10 @@ def explain_picture(call: Call, job: Job, read: Callable[[Job], Shown] | None = 
         for heat_map in interrupted.heat_maps:
             writer.save(heat_map, force=True)
         evaluated = interrupted.heat_map.evaluated
-        typer.echo(f"{job.path}: {evaluated} positions kept in {job.folder}; the same call with --resume goes on", err=True)
+        call.say(f"{job.path}: {evaluated} positions kept in {job.folder}; the same call with --resume goes on", error=True)
         raise
     for heat_map in heat_maps:
-        files = writer.save(heat_map, force=call.force)
+        files = writer.save(heat_map)
         how = f"{_how(heat_map)} in {heat_map.seconds:.1f} s; " if call.top is None else ""
         call.say(f"{job.path}: {heat_map.title}; {how}{', '.join(map(str, files))}")
         for warning in heat_map.warnings:
@@ -125,24 +125,27 @@ def _details(call: Call, settings: dict[str, object], region: tuple[int, int, in
     return {"settings": settings, "machine": machine_record(call.explainer), "region": both}
 
 
+def _may_replace(call: Call, job: Job, stem: str) -> bool:
+    """Whether files of these names may be replaced: the call says so, or goes on with what an earlier one left of them."""
+    return call.force or (call.resume and is_left_over(job.folder / f"{stem}.json"))
+
+
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """Writes the maps of a picture; those of ``earlier`` targets replace what an earlier call saved."""
+    """Writes the maps of a picture."""
 
     call: Call
     job: Job
     shown: Shown
     details: dict[str, object]
-    earlier: set[int]
 
-    def save(self, heat_map: HeatMap, *, force: bool) -> list[Path]:
+    def save(self, heat_map: HeatMap, *, force: bool = False) -> list[Path]:
         stem = self.job.stem if self.call.top is None else f"{self.job.stem}.{heat_map.target}"
-        force = force or (heat_map.target in self.earlier if self.call.top is not None else bool(self.earlier))
         call, shown = self.call, self.shown
-        further = also_files(call.also, self.job.path, call.request.selection, heat_map, shown, call.style)
+        files = also_files(call.also, self.job.path, call.request.selection, heat_map, shown, call.style)
         return heat_map.save(
-            self.job.folder, stem, picture=shown.picture, view=shown.view, style=call.style, details=self.details,
-            further=further, force=force,
+            self.job.folder, stem, picture=shown.picture, view=shown.view, style=call.style, details=self.details, files=files,
+            force=force or _may_replace(call, self.job, stem),
         )  # fmt: skip
 
 
@@ -155,34 +158,3 @@ def _how(heat_map: HeatMap) -> str:
     return (
         f"{heat_map.evaluated} of {heat_map.scores.size} positions by the variant {plan.variant}, chosen by {plan.method}{end},"
     )
-
-
-def _earlier(call: Call, job: Job) -> tuple[list[HeatMap], dict[str, object]]:
-    """The maps that an earlier call saved, to go on with, and the settings.
-
-    Raises:
-        UsageError: they were made with other settings.
-    """
-    settings = call.settings(job)
-    if not call.resume:
-        return [], settings
-    saved = (_saved(job.folder, stem, settings) for stem in saved_stems(job, call.top))
-    return [heat_map for heat_map in saved if heat_map is not None], settings
-
-
-def saved_stems(job: Job, top: int | None) -> list[str]:
-    """Start of the names of a picture's results: one, or with ``top`` one for each target that is there."""
-    if top is None:
-        return [job.stem]
-    found = (target_of(record.stem, job.stem) for record in job.folder.glob(f"{escape(job.stem)}.*.json"))
-    return [f"{job.stem}.{number}" for number in sorted(number for number in found if number is not None)]
-
-
-def _saved(folder: Path, stem: str, settings: dict[str, object]) -> HeatMap | None:
-    record_file = folder / f"{stem}.json"
-    if not (record_file.is_file() and (folder / f"{stem}.npy").is_file()):
-        return None
-    heat_map = HeatMap.load(record_file)
-    if json.loads(record_file.read_text(encoding="utf-8")).get("settings") != json.loads(json.dumps(settings)):
-        raise UsageError(f"{record_file}: is of other settings, so it cannot be resumed; choose another folder, or drop --resume")
-    return heat_map

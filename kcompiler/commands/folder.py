@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import typer
 
 from kcompiler.commands.explaining import Call, explain_picture
 from kcompiler.commands.input_files import Shown
+from kcompiler.commands.many import Outcome, outcome_of, outcomes
 from kcompiler.commands.pictures import FAILED, Found, Job
+from kcompiler.pool.crew import Crew
+from kcompiler.runtime.bundle.exchange import recover
 from kcompiler.runtime.bundle.files import replace_files
-from kcompiler.runtime.errors import ImageError, UsageError
 from kcompiler.runtime.explanation import check_request
 from kcompiler.runtime.progress import Overall
 
@@ -31,8 +34,10 @@ class Failure:
     error: str
 
 
-def explain_folder(call: Call, found: Found, out: Path) -> list[Failure]:
+def explain_folder(call: Call, found: Found, out: Path, crew: Crew | None = None) -> list[Failure]:
     """Explains all pictures, and goes on where one cannot be; returns, and lists in ``out``, those that could not.
+
+    ``crew`` are the workers that explain them; None explains them here.
 
     Raises:
         UsageError: a setting is out of range.
@@ -40,9 +45,11 @@ def explain_folder(call: Call, found: Found, out: Path) -> list[Failure]:
     check_request(call.explainer, call.request)
     failures: list[Failure] = []
     try:
-        done = _explain_all(call, found.jobs, failures)
+        done = _explain_all(call, found.jobs, failures) if crew is None else _by_workers(crew, call, found.jobs, failures)
     finally:
         _write_failures(out, failures)
+        for folder in {job.folder for job in found.jobs}:  # of workers that were killed
+            recover(folder)
     typer.echo(_summary(found, done, len(failures)))
     if failures:
         typer.echo(f"{len(failures)} failed: see {out / FAILED}.txt; the same call with --resume tries them again", err=True)
@@ -55,14 +62,30 @@ def _explain_all(call: Call, jobs: Sequence[Job], failures: list[Failure]) -> in
     with Overall(len(jobs)) as overall, _read_ahead(call, jobs) as read:
         call = replace(call, progress=overall.within, say=overall.write)
         for job in jobs:
-            try:
-                done += explain_picture(call, job, read)
-            except (ImageError, UsageError, OSError) as error:
-                failure = Failure(str(job.path), str(error).removeprefix(f"{job.path}: "))
-                failures.append(failure)
-                overall.write(f"{failure.picture}: FAILED: {failure.error}", error=True)
-            overall.next()
+            outcome = outcome_of(partial(explain_picture, call, job, read), job)
+            done += outcome.done
+            _note(overall, job, outcome, failures)
     return done
+
+
+def _by_workers(crew: Crew, call: Call, jobs: Sequence[Job], failures: list[Failure]) -> int:
+    """:func:`_explain_all`, by the workers of a crew."""
+    done = 0
+    with Overall(len(jobs)) as overall:
+        for job, outcome in outcomes(crew, call, jobs, partial(overall.write, error=True)):
+            for text, error in outcome.lines:
+                overall.write(text, error=error)
+            done += outcome.done
+            _note(overall, job, outcome, failures)
+    return done
+
+
+def _note(overall: Overall, job: Job, outcome: Outcome, failures: list[Failure]) -> None:
+    """Counts a picture, and appends it to ``failures`` if it could not be explained."""
+    if outcome.error is not None:
+        failures.append(Failure(str(job.path), outcome.error))
+        overall.write(f"{job.path}: FAILED: {outcome.error}", error=True)
+    overall.next()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +15,11 @@ from rich.text import Text
 from kcompiler.commands import options
 from kcompiler.commands.inspect_nodes import node_table, where_it_ends
 from kcompiler.commands.reading import AS_DECLARED, Reading, with_reading
+from kcompiler.runtime.bundle.files import check_replaceable, check_writable, replace_files
 from kcompiler.runtime.bundle.manifest import read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.scratch import scratch_folder
 
 
 @with_reading
@@ -63,17 +64,17 @@ def inspect_model(
     if picture is not None:
         from kcompiler.commands.inspect_picture import draw
 
-        draw(reports, picture)
+        replace_files(picture.parent, {picture.name: draw(reports, picture.suffix[1:])}, force=force)
         typer.echo(f"{picture}: written", err=json)
 
 
 def _check_picture(picture: Path, *, force: bool) -> None:
     if picture.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--picture is {picture}, expected a file name that ends in .png, .svg or .pdf")
-    if picture.exists() and not force:
-        raise UsageError(f"{picture}: exists already; --force replaces it")
     if not picture.parent.is_dir():
         raise UsageError(f"{picture}: there is no folder {picture.parent}")
+    check_writable(picture.parent)
+    check_replaceable(picture, force=force)
 
 
 def _report(model: Path, patch: str, reading: Reading) -> Report:
@@ -83,8 +84,8 @@ def _report(model: Path, patch: str, reading: Reading) -> Report:
     from kcompiler.options import options_of
     from kcompiler.pipeline import analyse
 
-    with answered(model), tempfile.TemporaryDirectory(prefix="kcompiler-") as scratch:
-        return analyse(model, options_of(patch=options.patch_size(patch), **reading.arguments), Path(scratch)).report
+    with answered(model), scratch_folder("inspect") as scratch:
+        return analyse(model, options_of(patch=options.patch_size(patch), **reading.arguments), scratch).report
 
 
 def page(name: str, report: Report) -> Group:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from kcompiler.runtime.bundle.report import Report
 
 
-def draw(reports: Mapping[str, Report], file: Path) -> None:
-    """Draws ``reports``, by name of the model, into ``file``.
+def draw(reports: Mapping[str, Report], kind: str) -> bytes:
+    """A picture of ``reports``, by name of the model, as a file of a ``kind``: "png", "svg" or "pdf".
 
     Left: the mean share of its map that a patch changes, for each layer, over the share of the work before the layer. Right: the
     redundancy ratio by patch size, as in figure 3 of the paper (Nakandala, Kumar, Papakonstantinou, SIGMOD 2019), and for exact
@@ -45,7 +45,9 @@ def draw(reports: Mapping[str, Report], file: Path) -> None:
     figure.legend(*ratio.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     for axes in (depth, ratio):
         axes.grid(alpha=0.3)
-    figure.savefig(file)
+    content = io.BytesIO()
+    figure.savefig(content, format=kind)
+    return content.getvalue()
 
 
 def _stem(name: str) -> str:

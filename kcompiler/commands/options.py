@@ -64,7 +64,27 @@ CompiledFor = Annotated[
     Literal["cpu", "cuda"] | None,
     typer.Option(help="Run the variants for this device, whatever the provider (default: the provider's device)."),
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads that work at once (default: one for each physical core).")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="CPU threads that work at once, of each process or actor if there are several (default: one a physical core)."
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Share the work among actors on the Ray cluster at HOST:PORT; without an address, on that of this machine, "
+        "or one started for the call.",
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        help="Share the work among this many processes of this machine; with --ray, this many actors (default: all fit)."
+    ),
+]
 Calibrate = Annotated[bool, typer.Option("--calibrate", help="Measure the algorithms on this machine, to choose the fastest.")]
 ScoreOption = Annotated[
     Literal["auto", "output", "logit", "drop"],

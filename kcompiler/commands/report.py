@@ -10,7 +10,8 @@ from typing import Any
 
 import typer
 
-from kcompiler.commands.explaining import Call, saved_stems
+from kcompiler.commands.earlier import saved_stems
+from kcompiler.commands.explaining import Call
 from kcompiler.commands.folder import Failure
 from kcompiler.commands.pictures import Job
 from kcompiler.runtime.bundle.files import replace_files

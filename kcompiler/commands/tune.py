@@ -15,15 +15,20 @@ import typer
 
 import kcompiler
 from kcompiler.commands import options
+from kcompiler.commands.exact_maps import make_exact_maps
 from kcompiler.commands.input_files import read_input
 from kcompiler.commands.pictures import PICTURES
 from kcompiler.commands.request import fill_record, model_record, parse_fill, parse_target
 from kcompiler.commands.tune_progress import progress
 from kcompiler.commands.tune_report import print_tuned, summary
+from kcompiler.pool.crew import Opening, gathered
 from kcompiler.runtime.arrays import FloatArray
+from kcompiler.runtime.bundle.exchange import recover
+from kcompiler.runtime.bundle.files import check_writable
 from kcompiler.runtime.bundle.manifest import add_tuned
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.maps.heatmap import HeatMap
+from kcompiler.runtime.maps.stored import is_whole
 from kcompiler.runtime.sampling.tuned import check_budget
 from kcompiler.runtime.tuning.trials import Goal, Sample
 from kcompiler.runtime.tuning.tuner import check_images, tune
@@ -53,9 +58,14 @@ def tune_bundle(
     provider: options.Provider = None,
     threads: options.Threads = None,
     patch: options.OfPatch = None,
+    ray: options.Ray = None,
+    processes: options.Processes = None,
 ) -> None:
     """Find the fastest approximate plan that keeps an SSIM on a share of all images; 'explain --quality' then uses it."""
-    explainer = kcompiler.load(bundle, providers=provider, threads=threads, patch=options.of_patch(patch))
+    opening = Opening(bundle, None if provider is None else tuple(provider), threads, options.of_patch(patch))
+    if budget is not None and (ray is not None or processes is not None):
+        raise UsageError("--budget is of exact maps that are made here one by one; leave out --ray and --processes")
+    explainer = opening.load()
     goal = Goal(
         ssim=ssim, share=share, confidence=confidence, stride=stride, score="auto" if score == "drop" else score,
         target=parse_target(explainer, target),
@@ -66,8 +76,13 @@ def tune_bundle(
     inputs = {path.name: read_input(explainer, path) for path in _image_files(images)}
     check_images(explainer, inputs)
     folder = work if work is not None else bundle.absolute().with_name(bundle.absolute().name + ".tuning")
+    for written in (folder, bundle):
+        check_writable(written)
     with progress(log) as (tell, say):
         samples = Samples(explainer, inputs, goal, folder)
+        with gathered(opening, ray=ray, processes=processes) as crew:
+            if crew is not None:
+                make_exact_maps(crew, samples.missing(), goal, folder, tell)
         tuned = tune(explainer, samples, goal, tell, deadline=np.inf if budget is None else time.perf_counter() + budget)
         say(summary(tuned))
     add_tuned(bundle, tuned, explainer.manifest.patch)
@@ -93,12 +108,22 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
         image = self.inputs[number]
         goal, checked = self.goal, self.explainer.check_image(image)
-        record = self.folder / f"{_key(self.explainer, checked, goal)}.json"
-        if record.is_file():
+        record = self._record(checked)
+        recover(self.folder)
+        if is_whole(record):
             return Sample(checked, HeatMap.load(record))
         exact = self.explainer.explain(image, stride=goal.stride, target=goal.target, fill=goal.fill, score=goal.score)
         exact.save(self.folder, record.stem, force=True)
         return Sample(checked, exact)
+
+    def missing(self) -> dict[str, FloatArray]:
+        """Images whose maps no call has saved, by the name to save them by."""
+        records = [self._record(self.explainer.check_image(image)) for image in self.inputs]
+        return {record.stem: image for record, image in zip(records, self.inputs, strict=True) if not is_whole(record)}
+
+    def _record(self, checked: FloatArray) -> Path:
+        """The record of an image's map, of what :meth:`Explainer.check_image` returns."""
+        return self.folder / f"{_key(self.explainer, checked, self.goal)}.json"
 
 
 def _key(explainer: kcompiler.Explainer, image: FloatArray, goal: Goal) -> str:

@@ -12,6 +12,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from kcompiler.runtime.bundle.files import naming
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.tuning.trials import Tell
 
@@ -66,7 +67,8 @@ def progress(log: Path | None) -> Iterator[tuple[Tell, Say]]:
 
         def say(text: str) -> None:
             for file in files:
-                _write(file, text)
+                with naming(Path(file.name)):
+                    _write(file, text)
 
         yield tell, say
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from kcompiler.commands.input_files import read_shown
 from kcompiler.runtime.arrays import ByteArray, FloatArray
+from kcompiler.runtime.bundle.files import naming
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inputs.view import View
 from kcompiler.serving.refused import Refused
@@ -110,12 +111,15 @@ def read_subject(explainer: Explainer, folder: Path, name: str, content: bytes) 
     Raises:
         Refused: too many pixels.
         ImageError: not a picture that the bundle can read.
+        UsageError: the file cannot be written.
     """
     path = folder / secrets.token_hex(8) / file_name(name)
-    path.parent.mkdir(mode=0o700)
+    with naming(path):
+        path.parent.mkdir(mode=0o700)
     try:
         _check_size(content)
-        path.write_bytes(content)
+        with naming(path):
+            path.write_bytes(content)
         shown = read_shown(explainer, path)
         return Subject(path, shown.tensor, shown.pixels, shown.picture, shown.view)
     except BaseException:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from kcompiler.commands.request import machine_record, settings_record
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.maps.heatmap import HeatMap
 from kcompiler.runtime.request import Request
+from kcompiler.runtime.scratch import scratch_folder
 from kcompiler.serving.pictures import Subject
 
 
@@ -29,13 +28,13 @@ class Made:
 def archive(maps: Sequence[Made]) -> bytes:
     """A zip archive with raw scores, overlay and record of each map; those after the first are of boxes."""
     result = io.BytesIO()
-    with tempfile.TemporaryDirectory(prefix="kcompiler-save-") as folder, zipfile.ZipFile(result, "w") as packed:
+    with scratch_folder("save") as folder, zipfile.ZipFile(result, "w") as packed:
         for number, made in enumerate(maps):
             settings = settings_record(made.explainer.manifest, made.request, made.subject.path)
             name = f"{made.subject.path.stem}{'.box' if number else ''}"
             details = {"settings": settings, "machine": machine_record(made.explainer), "region": _regions(made)}
             subject = made.subject
-            for path in made.heat_map.save(Path(folder), name, picture=subject.source, view=subject.view, details=details):
+            for path in made.heat_map.save(folder, name, picture=subject.source, view=subject.view, details=details):
                 packed.write(path, path.name, zipfile.ZIP_DEFLATED)
     return result.getvalue()
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import secrets
 import signal
 import socket
-import tempfile
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.explainer import Explainer
+from kcompiler.runtime.scratch import inside, temporary
 from kcompiler.serving.app import Service, make_app
 from kcompiler.serving.desk import Desk
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_END = 5
+ENDING = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if sys.platform != "win32" else ()))
 MOST_CONNECTIONS = 200
 
 
@@ -69,10 +70,10 @@ def serve(explainer: Explainer, port: int, told: Callable[[str], None]) -> None:
         told: called with the address, from when on it answers.
     """
     token = secrets.token_urlsafe(24)
-    with open_port(port) as opened, tempfile.TemporaryDirectory(prefix="kcompiler-serve-") as folder:
-        service = Service(explainer, Path(folder))
+    with open_port(port) as opened, temporary("serve") as scratch:
+        service = Service(explainer, inside(scratch))
         server = server_of(service, opened, token)
-        earlier = {name: signal.signal(name, server.handle_exit) for name in (signal.SIGINT, signal.SIGTERM)}
+        earlier = {name: signal.signal(name, server.handle_exit) for name in ENDING}
         opened.listen()  # a browser that comes from here on waits, instead of finding nobody
         told(f"http://{LOOPBACK}:{opened.getsockname()[1]}/#{token}")
         try:

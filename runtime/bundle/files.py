@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from kcompiler.runtime.bundle.exchange import Exchange, is_file_name, recover
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.refusals import cannot_be_written
 
 
 @contextmanager
@@ -19,57 +19,54 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+        raise UsageError(cannot_be_written(path, error)) from error
 
 
-def replace_files(directory: Path, contents: Mapping[str, bytes], *, force: bool) -> list[Path]:
+def check_writable(folder: Path) -> None:
+    """Checks that something may be written into ``folder``, which need not exist: before long work for it.
+
+    Raises:
+        UsageError: its file system is read-only, or the user has no permission.
+    """
+    with naming(folder):
+        there = next((path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path)), None)
+        if there is not None and there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+            why = "nothing may be written there: read-only, or no permission"
+            raise UsageError(f"{there}: cannot be written ({why}); choose another place")
+
+
+def replace_files(directory: Path, contents: Mapping[str, bytes], *, force: bool, obsolete: Sequence[str] = ()) -> list[Path]:
     """Writes files into ``directory`` (created if absent): all into a temporary folder, then each is renamed into place.
 
     The last is the record of the others: where it is there, they are. An earlier one goes before anything else, and the new one
-    comes last. What was there comes back if the new files cannot be put in its place.
+    comes last. What was there comes back if the new files cannot be put in its place, and a process that dies meanwhile leaves
+    what the next one (:func:`recover`) makes the old files or the new ones of.
+
+    Args:
+        directory: where they go.
+        contents: by file name.
+        force: whether existing files are replaced.
+        obsolete: names of files that go with the earlier record.
 
     Raises:
         UsageError: a name contains a folder, a target exists without ``force``, a target is a folder, or the operating system
             refuses to write.
     """
-    targets = [directory / name for name in contents]
-    for target, name in zip(targets, contents, strict=True):
-        if Path(name).name != name:
+    for name in contents:
+        if not is_file_name(name):
             raise UsageError(f"{name!r} is no file name; choose one without folders in it")
+    targets = [directory / name for name in contents]
+    recover(directory)
+    for target in targets:
         check_replaceable(target, force=force)
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
-        new, old = scratch / "new", scratch / "old"
-        try:
-            old.mkdir()
-            new.mkdir()
+        with Exchange(directory) as exchange:
             for name, data in contents.items():
-                (new / name).write_bytes(data)
-            _exchange(targets, new, old)
-        finally:
-            if not any(old.glob("*")) or all(map(os.path.lexists, targets)):  # never the only copy
-                shutil.rmtree(scratch)
+                with naming(directory / name):
+                    exchange.write(name, data)
+            exchange.make(tuple(name for name in obsolete if name not in contents))
     return targets
-
-
-def _exchange(targets: Sequence[Path], new: Path, old: Path) -> None:
-    """Moves what ``targets`` are to ``old`` and those of their names in ``new`` to their places, or leaves all as it was."""
-    *others, record = targets
-    try:
-        if others:  # a record by itself is replaced at once
-            for target in (record, *others):
-                if os.path.lexists(target):
-                    os.replace(target, old / target.name)
-        for target in targets:
-            os.replace(new / target.name, target)
-    except BaseException:  # an interrupt as well
-        for target in targets:
-            if (old / target.name).exists():
-                os.replace(old / target.name, target)
-            elif others and not (new / target.name).exists():
-                target.unlink(missing_ok=True)
-        raise
 
 
 def check_replaceable(target: Path, *, force: bool) -> None:
@@ -86,7 +83,7 @@ def check_replaceable(target: Path, *, force: bool) -> None:
 
 
 def check_folder_replaceable(target: Path, ours: Callable[[str], bool], *, force: bool) -> None:
-    """Checks that a folder may be written at ``target``.
+    """Checks that a folder may be written at ``target``; ends first what processes that died were writing there and in it.
 
     Args:
         target: where the folder is to be.
@@ -97,6 +94,9 @@ def check_folder_replaceable(target: Path, ours: Callable[[str], bool], *, force
         UsageError: ``target`` exists, and ``force`` is not given or it is not a folder of such files alone.
     """
     with naming(target):
+        check_writable(target.absolute().parent)
+        for folder in (target.absolute().parent, target):
+            recover(folder)
         if not os.path.lexists(target):
             return
         if not force:
@@ -137,7 +137,7 @@ def _listed(record: Path) -> set[str] | None:
 def replace_folder(built: Path, target: Path, ours: Callable[[str], bool], *, force: bool) -> None:
     """Copies the folder ``built`` to the disk of ``target``, then renames the copy to ``target``.
 
-    An existing folder is replaced only if all its files are ``ours``, and is restored if the rename fails.
+    An existing folder is replaced only if all its files are ``ours``, and comes back as in :func:`replace_files`.
 
     Raises:
         UsageError: ``target`` may not be replaced, or the operating system refuses to write.
@@ -146,27 +146,6 @@ def replace_folder(built: Path, target: Path, ours: Callable[[str], bool], *, fo
     check_folder_replaceable(target, ours, force=force)
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
-        new, old = scratch / "new", scratch / "old"
-        try:
-            new.mkdir()  # takes its mode from the user's umask; a folder of mkdtemp is private
-            for path in built.iterdir():
-                shutil.copyfile(path, new / path.name)
-            try:
-                if target.exists():
-                    os.replace(target, old)
-                os.replace(new, target)
-            except BaseException:  # also KeyboardInterrupt
-                if old.exists() and not target.exists():
-                    _put_back(old, target)
-                raise
-        finally:
-            if target.exists() or not old.exists():  # otherwise ``old`` is the only copy
-                shutil.rmtree(scratch)
-
-
-def _put_back(old: Path, target: Path) -> None:
-    try:
-        os.replace(old, target)
-    except OSError as error:
-        raise UsageError(f"{target}: cannot be written ({error.strerror or error}); what was there is kept at {old}") from error
+        with Exchange(target.parent) as exchange:
+            exchange.copy(built, target.name)
+            exchange.make()

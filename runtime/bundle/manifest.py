@@ -20,6 +20,7 @@ from kcompiler.runtime.bundle.consistent import (
     wrong_variants,
 )
 from kcompiler.runtime.bundle.digests import FileRecord, file_record
+from kcompiler.runtime.bundle.exchange import recover
 from kcompiler.runtime.bundle.files import replace_files
 from kcompiler.runtime.bundle.formats import check_format, what_is_wrong
 from kcompiler.runtime.bundle.plans import Tuned
@@ -300,6 +301,8 @@ def read_manifest(folder: Path) -> Manifest:
         BundleError: not a bundle, of another format version, incomplete, or altered.
     """
     path = folder / MANIFEST
+    if not path.is_file():
+        recover(folder.absolute().parent)  # a process that died while it put the bundle there
     if not path.is_file():
         raise BundleError(f"{folder}: not a compiled bundle (no {MANIFEST}); make one with 'kcompiler compile MODEL.onnx'")
     try:

@@ -243,7 +243,14 @@ class Engine:
             yield from self._run_patches(baseline, baseline.patches, positions, *outputs, deadline=deadline, keep=keep)
             return
         parts = self.batches(positions)
-        workers, evaluate = self._evaluator(baseline, len(parts), *outputs)
+        yield from self.run_batches(baseline, positions, parts, *outputs, of=len(parts), deadline=deadline, keep=keep)
+
+    def run_batches(
+        self, baseline: Baseline, positions: IntArray, parts: Sequence[IntArray], *outputs: str, of: int,
+        deadline: float = np.inf, keep: Keep,
+    ) -> Iterator[tuple[IntArray, FloatArray]]:  # fmt: skip
+        """:meth:`run` of some of the ``of`` batches that it divides positions into, with the same bits."""
+        workers, evaluate = self._evaluator(baseline, of, *outputs)
         yield from workers.map(lambda part: (part, keep(evaluate(positions[part]))), parts, deadline)
 
     def evaluate_batches(self, baseline: Baseline, batches: Sequence[IntArray], *outputs: str) -> Iterator[FloatArray]:

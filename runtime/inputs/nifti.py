@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ DEFAULT_AXIS = 2
 GZIP = b"\x1f\x8b"
 
 
-class SliceAt(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SliceAt:
     """Where a slice lies in a volume: ``index`` along ``axis``, of the time ``frame``, all from 0."""
 
     axis: int

@@ -169,19 +169,20 @@ class HeatMap:
         view: View | None = None,
         style: Style = USUAL,
         details: Mapping[str, object] | None = None,
-        further: Mapping[str, bytes] | None = None,
+        files: Mapping[str, bytes] | None = None,
         force: bool = False,
     ) -> list[Path]:
         """Writes ``name``.npy (raw scores), ``name``.png (overlay) and ``name``.json (record), none of them half-written.
 
-        The record is written last, and names the SHA-256 digests of the others: it is never beside files of another map.
+        The record is written last, and names the SHA-256 digests of the others: it is never beside files of another map. What
+        it replaces goes with all its files (docs/faults.md).
 
         Args:
             directory: created if absent.
             name: stem of the files.
             picture, view, style: those of :meth:`overlay`; the view is in the record.
             details: further entries for the record.
-            further: contents of further files, by what comes after ``name`` in theirs.
+            files: contents of further files of the map, by the ends of their names (".nii.gz").
             force: replace existing files.
 
         Raises:
@@ -189,7 +190,7 @@ class HeatMap:
         """
         drawing = self.overlay(picture, view=view, style=style)
         record = {**self.record(), "view": None if view is None else asdict(view), **(details or {})}
-        return write_map(Path(directory), name, self.scores, drawing, record, further=further or {}, force=force)
+        return write_map(Path(directory), name, self.scores, drawing, record, files=files, force=force)
 
     @classmethod
     def load(cls, record: str | Path) -> HeatMap:

@@ -125,7 +125,9 @@ def _gray(picture: ByteArray) -> ByteArray:
     """Brightness [H, W]: a picture's own colours are not to be taken for the map's."""
     if picture.ndim == 2:
         return picture
-    return np.rint(picture @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+    red, green, blue = np.moveaxis(picture.astype(np.float32), -1, 0) * np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
+    brightness: FloatArray = red + green + blue
+    return np.rint(brightness).astype(np.uint8)
 
 
 def _dim_unseen(gray: FloatArray, view: View) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kcompiler.runtime.arrays import BoolArray, DoubleArray, FloatArray, IntArray
@@ -26,11 +28,11 @@ def over_picture(
     finite = np.isfinite(values)
     known, weights = np.where(finite, values, 0).astype(np.float32), finite.astype(np.float32)
     axes = [(_model_coordinates(axis, view, size[axis]), corners, patch[axis]) for axis, corners in enumerate((ys, xs))]
-    down, across = (_interpolation(at, (corners + side / 2).astype(np.float64)) for at, corners, side in axes)
-    surface = np.asarray(down @ known @ across.T, np.float32)
+    down, across = (_Between.of(at, (corners + side / 2).astype(np.float64)) for at, corners, side in axes)
+    surface = across.along(down.along(known).T).T
     if not finite.all():
         with np.errstate(divide="ignore", invalid="ignore"):
-            surface /= down @ weights @ across.T
+            surface = surface / across.along(down.along(weights).T).T
     rows, cols = (_covering(at, corners, side).astype(np.float32) for at, corners, side in axes)
     surface[rows @ weights @ cols.T < 0.5] = np.nan
     return surface
@@ -53,15 +55,33 @@ def _model_coordinates(axis: int, view: View, count: int) -> DoubleArray:
     return coordinates
 
 
-def _interpolation(at: DoubleArray, centres: DoubleArray) -> FloatArray:
-    """Weights [n, centres] of linear interpolation at ``at`` [n]; constant beyond the outermost centres."""
-    if len(centres) == 1:
-        return np.ones((len(at), 1), np.float32)
-    after = np.clip(np.searchsorted(centres, at), 1, len(centres) - 1)
-    share = np.clip((at - centres[after - 1]) / (centres[after] - centres[after - 1]), 0, 1)
-    weights, rows = np.zeros((len(at), len(centres)), np.float32), np.arange(len(at))
-    weights[rows, after - 1], weights[rows, after] = 1 - share, share
-    return weights
+@dataclass(frozen=True, slots=True, eq=False)
+class _Between:
+    """Linear interpolation at n places between centres; constant beyond the outermost.
+
+    Attributes:
+        before, after: int64 [n], the centres on both sides.
+        share: float32 [n], of the one after.
+    """
+
+    before: IntArray
+    after: IntArray
+    share: FloatArray
+
+    @classmethod
+    def of(cls, at: DoubleArray, centres: DoubleArray) -> _Between:
+        """For places ``at`` [n]."""
+        if len(centres) == 1:
+            only = np.zeros(len(at), np.int64)
+            return cls(only, only, np.zeros(len(at), np.float32))
+        after = np.clip(np.searchsorted(centres, at), 1, len(centres) - 1)
+        share = np.clip((at - centres[after - 1]) / (centres[after] - centres[after - 1]), 0, 1)
+        return cls(after - 1, after, share.astype(np.float32))
+
+    def along(self, values: FloatArray) -> FloatArray:
+        """``values`` [centres, m] at the places, [n, m]. Not by a matrix product: its rounding depends on BLAS's threads."""
+        share = self.share[:, None]
+        return (np.float32(1) - share) * values[self.before] + share * values[self.after]
 
 
 def _covering(at: DoubleArray, corners: IntArray, side: int) -> BoolArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from kcompiler.runtime.arrays import IntArray
 from kcompiler.runtime.bundle.plans import EVERYTHING
 from kcompiler.runtime.explainer import Explainer
 from kcompiler.runtime.inference.baseline import Baseline
+from kcompiler.runtime.scratch import scratch_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class OperatorTime:
 
 def profile(explainer: Explainer, baseline: Baseline, batches: Sequence[IntArray]) -> list[OperatorTime]:
     """The operators of the incremental model over ``batches`` (positions, int64 [N, 2] each), slowest first."""
-    with tempfile.TemporaryDirectory(prefix="kcompiler-profile-") as folder:
+    with scratch_folder("profile") as folder:
         engine = explainer.engines[EVERYTHING.variant]
-        session = engine.sessions.open_incremental(Path(folder, "run"))
+        session = engine.sessions.open_incremental(folder / "run")
         for batch in (*batches, *batches):  # the first pass is for warming up
             binding = session.io_binding()
             for name, value in engine.feeds(baseline, batch).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from kcompiler.runtime.inference.baseline import Baseline
 from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.inputs.images import Fill
 from kcompiler.runtime.inputs.positions import Grid
+from kcompiler.runtime.request import Run
 from kcompiler.runtime.sampling.sampling import make_sampler
 
 
@@ -41,12 +43,15 @@ class Exploration:
         column: Column,
         unoccluded: float,
         known: FloatArray | None = None,
+        run: Run | None = None,
     ) -> None:
         """Evaluates nothing yet. ``column`` reads the score of class ``target`` from the output named ``output``.
 
-        ``known``, float32 [cells], holds the scores of an earlier run, and NaN where it has none.
+        ``known``, float32 [cells], holds the scores of an earlier run, and NaN where it has none. ``run`` evaluates positions;
+        None has the engine do it.
         """
         self.engine, self.baseline, self.grid, self.plan = engine, baseline, grid, plan
+        self._run: Run = partial(engine.run, baseline) if run is None else run
         self._output, self.target, self.column = output, target, column
         cells = grid.shape[0] * grid.shape[1]
         self.scores: FloatArray = np.full(cells, np.nan, np.float32) if known is None else known.copy()
@@ -68,7 +73,7 @@ class Exploration:
         """
         while len(fresh := self._next_round()):
             positions, keep = self.grid.positions[fresh], self.column.of
-            for part, scores in self.engine.run(self.baseline, positions, self._output, deadline=deadline, keep=keep):
+            for part, scores in self._run(positions, self._output, deadline=deadline, keep=keep):
                 self._tell(fresh[part], scores)
                 yield len(part)
             if time.perf_counter() >= deadline:

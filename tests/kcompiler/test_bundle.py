@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -211,9 +212,12 @@ def test_the_only_copy_of_a_bundle_is_never_removed(saved, tmp_path, monkeypatch
     monkeypatch.setattr(files.os, "replace", once)
     with pytest.raises(kcompiler.UsageError, match="disk on fire") as error:
         bundle.save(saved, force=True)
-    (kept,) = tmp_path.glob(".writing-*/old")
+    (kept,) = tmp_path.glob(".writing-*/*/old/model.kc")
     assert f"kept at {kept}" in str(error.value)
     assert kcompiler.load(kept).manifest.patch == (4, 4)
+    monkeypatch.undo()
+    assert kcompiler.load(saved).manifest.patch == (3, 3), "whoever reads it makes the moves that are left"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.kc", "other.onnx"]
 
 
 def test_a_bundle_that_is_replaced_while_in_use_is_refused(saved, tmp_path):
@@ -245,13 +249,13 @@ def test_temporary_folder_goes_with_the_bundle(tmp_path):
 
 
 def test_failed_compilation_leaves_nothing(tmp_path, monkeypatch):
-    from kcompiler import pipeline, verified
+    from kcompiler import verified
 
     made = []
-    monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(verified, "Verifier", lambda folder, count, patch: made.append(folder) or 1 / 0)
     model = save("chain", tmp_path / "model.onnx")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(kcompiler.ModelError, match="ZeroDivisionError"):
         kcompiler.compile(model, patch=3)  # raised after the models are written
     assert made
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

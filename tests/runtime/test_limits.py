@@ -90,7 +90,7 @@ def test_an_explanation_within_limits_is_the_same(bundle):
         kcompiler.explain_within(bundle.parent, IMAGE, max_seconds=100)
 
 
-def test_a_model_without_end_is_ended(tmp_path, monkeypatch, capsys):
+def test_a_model_without_end_is_ended(tmp_path, monkeypatch, capfd):
     forged = looping(kcompiler.compile(save("residual", tmp_path / "model.onnx"), patch=4).save(tmp_path / "model.kc"))
     np.save(tmp_path / "a.npy", IMAGE)
     call = ["explain", str(forged), str(tmp_path / "a.npy"), "-o", str(tmp_path / "out"), "--max-seconds", "6"]
@@ -98,5 +98,5 @@ def test_a_model_without_end_is_ended(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as error:
         main()
     assert error.value.code == 3
-    assert capsys.readouterr().err.startswith(f"error: {forged}: took more than 6 s (--max-seconds); it was ended")
+    assert capfd.readouterr().err.startswith(f"error: {forged}: took more than 6 s (--max-seconds); it was ended")
     assert not list((tmp_path / "out").glob("*.npy"))

@@ -147,12 +147,12 @@ def test_fields_that_are_unknown_missing_or_wrong_are_named(edited, change, said
 
 
 @pytest.mark.parametrize("number", [READABLE.start - 1, FORMAT + 1])
-def test_the_command_line_says_the_same(edited, capsys, monkeypatch, number):
+def test_the_command_line_says_the_same(edited, capfd, monkeypatch, number):
     path = edited(lambda m: m.update(format=number))
     monkeypatch.setattr("sys.argv", ["kcompiler", "check", str(path)])
     with pytest.raises(SystemExit) as error:
         main()
     assert error.value.code == 3
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert f"bundle format {number}" in said
     assert "Traceback" not in said

@@ -80,7 +80,7 @@ RECIPE = {"size": [20, 20], "resize": "stretch", "scale": 1.0, "mean": [0.5, 0.5
 @pytest.mark.parametrize(
     ("old", "new"), [('"mean":[\n   0.5', '"mean":[\n   0.6'), ('"classes": 5', '"classes": 6'), ("[", "[ ")]
 )
-def test_a_changed_digit_of_the_manifest_is_found(tmp_path, capsys, monkeypatch, old, new):
+def test_a_changed_digit_of_the_manifest_is_found(tmp_path, capfd, monkeypatch, old, new):
     recipe = kcompiler.Preprocessing.model_validate(RECIPE)
     bundle = kcompiler.compile(save("residual", tmp_path / "model.onnx"), patch=4, preprocessing=recipe).save(
         tmp_path / "model.kc"
@@ -94,7 +94,7 @@ def test_a_changed_digit_of_the_manifest_is_found(tmp_path, capsys, monkeypatch,
     with pytest.raises(SystemExit) as error:
         main()
     assert error.value.code == 3
-    assert f"{MANIFEST}: altered since it was written" in capsys.readouterr().err
+    assert f"{MANIFEST}: altered since it was written" in capfd.readouterr().err
 
 
 def test_the_digest_is_of_the_file_with_zeros_for_it(saved):

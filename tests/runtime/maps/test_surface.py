@@ -37,6 +37,26 @@ def test_a_position_without_a_number_leaves_its_neighbours_theirs(bad):
     assert np.nanmax(np.abs(surface)) <= np.abs(values[np.isfinite(values)]).max() * (1 + 1e-5)
 
 
+def test_every_bit_is_of_numpys_own_products_whatever_blas_is_there():
+    """A matrix product rounds by how BLAS divides it among threads: overlays then differed by a pixel from process to process."""
+    ys, xs, size = np.arange(0, 97, 3), np.arange(0, 113, 4), (500, 620)
+    values = np.random.default_rng(0).standard_normal((len(ys), len(xs)), dtype=np.float32)
+    surface = over_picture(values, ys, xs, PATCH, View((500, 620), (101, 119), (4.95, 5.2), (0.0, 0.0)), size)
+    for y, x in np.random.default_rng(1).integers(0, (450, 570), (500, 2)):
+        (top, down), (left, across) = (
+            _place((at + 0.5) / scale, corners + side / 2)
+            for at, scale, corners, side in ((y, 4.95, ys, PATCH[0]), (x, 5.2, xs, PATCH[1]))
+        )
+        rows = [(1 - down) * values[top, column] + down * values[top + 1, column] for column in (left, left + 1)]
+        assert surface[y, x] == (1 - across) * rows[0] + across * rows[1]
+
+
+def _place(at, centres):
+    """The centre before, and the share of the one after."""
+    number = min(max(np.searchsorted(centres, at) - 1, 0), len(centres) - 2)
+    return number, np.float32(np.clip((at - centres[number]) / (centres[number + 1] - centres[number]), 0, 1))
+
+
 def test_gaps_between_patches_stay_clear():
     surface = over_picture(np.ones((2, 2), np.float32), np.array([0, 4]), np.array([0, 4]), (2, 2), View.whole((8, 8)), (8, 8))
     assert np.isnan(surface[:, 2:4]).all()
