@@ -473,6 +473,17 @@ def structure() -> Iterator[Case]:
         files(model([convolution(), *head()], output=helper.make_tensor_value_info("weights", 1, [4, 3, 3, 3]))),
     )
     listed = [helper.make_node("SequenceConstruct", ["image"], ["s"]), helper.make_node("SequenceAt", ["s", "z"], ["maps"])]
+    flat, pool = (
+        helper.make_node("Flatten", ["image"], ["f"]),
+        helper.make_node("AveragePool", ["f"], ["scores"], kernel_shape=[1, 2]),
+    )
+    pool.attribute.append(helper.make_attribute("ceil_mode", 1))
+    yield "pool of a row", files(model([flat, pool], []))
+    limits = [numpy_helper.from_array(np.array([number]), name) for name, number in (("from", 8), ("to", 9), ("axes", 2))]
+    yield (
+        "slice of no line",
+        files(model([helper.make_node("Slice", ["image", "from", "to", "axes"], ["maps"]), *head()], limits)),
+    )
     yield "sequence", files(model([*listed, *head()], [numpy_helper.from_array(np.array(0), "z")]))
     yield "strings", files(model([helper.make_node("Cast", ["image"], ["scores"], to=8)], []))
     yield (
