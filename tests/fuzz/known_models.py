@@ -456,6 +456,8 @@ def structure() -> Iterator[Case]:
     yield "output of nobody", files(model([convolution()]))
     yield "no output", _edited(lambda made: made.graph.ClearField("output"))
     yield "no input", _edited(lambda made: made.graph.ClearField("input"))
+    yield "no graph name", _edited(lambda made: made.graph.ClearField("name"))
+    yield "name not in UTF-8", {MODEL: plain().SerializeToString().replace(b"conv", b"co\xe4v")}
     yield "no operator", _edited(lambda made: made.graph.node[0].ClearField("op_type"))
     yield "no node outputs", _edited(lambda made: made.graph.node[0].ClearField("output"))
     yield "empty output name", _edited(lambda made: made.graph.node[0].output.__setitem__(0, ""))
