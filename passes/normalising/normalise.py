@@ -77,6 +77,7 @@ def normalise(source: Source, output: str, folder: Path, *, free_batch: bool = T
     context = replace(context, corners=opset_of(model) < CENTRED_FROM)
     model = integer_operators(convert(source, model), folder, INLINE_BYTES)
     graph = run_passes(NORMALISE, gs.import_onnx(context.inferred(model)), context)
+    graph.name = graph.name or "model"  # ONNX requires a name, ONNX Runtime does not
     for scope in (graph, *subgraphs(graph)):
         context.map_weights(scope)
     _free_names(graph)

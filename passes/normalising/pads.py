@@ -26,9 +26,13 @@ def make_explicit(graph: gs.Graph, context: Context) -> bool:
 
 
 def slides_over_known_cells(node: gs.Node) -> bool:
-    """Whether the node is a sliding window over a map of known height and width."""
+    """Whether the node is a sliding window over a map of known height and width, with as many axes as the map."""
     if node.op not in WINDOWED or not node.inputs or not node.inputs[0].shape:
         return False
+    weights = node.inputs[WEIGHTS[node.op]].shape if node.op in WEIGHTS else None
+    kernel = node.attrs.get("kernel_shape") or list(weights or ())[2:]
+    if len(kernel) != len(node.inputs[0].shape) - 2:
+        return False  # ONNX Runtime does not run it
     return all(isinstance(size, int) for size in node.inputs[0].shape[2:])
 
 

@@ -126,6 +126,8 @@ def _matrix(run: Callable[[FloatArray], FloatArray], size: tuple[int, int], axis
         maps[(np.arange(len(lines)), lines) if axis == 0 else (np.arange(len(lines)), slice(None), lines)] = 1
         rows.append(run(maps) if axis == 0 else run(maps).transpose(0, 2, 1))
     responses = np.concatenate(rows)  # [inputs, outputs, cells across]
+    if not responses.size:
+        raise NoRule("gives a map without cells")
     across = int(np.abs(responses).sum(axis=(0, 1)).argmax())
     matrix: FloatArray = responses[:, :, across].T
     return np.where(np.abs(matrix) > NEGLIGIBLE, matrix, 0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from kcompiler.passes.graphs.quantised import INTEGERS, ON_INTEGERS, OWN
 from kcompiler.passes.regions import cells, channels, quantised, resampling, windows
@@ -58,6 +59,8 @@ def apply_rule(node: gs.Node, regions: Sequence[Region | None]) -> Region:
     for value in (*node.inputs, node.outputs[0]):
         if isinstance(value, gs.Constant) or value.is_empty() or value.dtype is None:
             continue
+        if isinstance(value.dtype, int):  # graphsurgeon's for types that numpy has not
+            raise NoRule(f"{value.name} is {TensorProto.DataType.Name(value.dtype)}, regions are float32")
         dtype = np.dtype(value.dtype)
         if dtype not in REGION_TYPES:
             raise NoRule(f"{value.name} is {dtype}, regions are float32")

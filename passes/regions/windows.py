@@ -13,6 +13,9 @@ from kcompiler.passes.regions.region import NoRule, Region, map_of, only
 
 SLIDING = ("Conv", "MaxPool", "AveragePool", "LpPool", "SpaceToDepth", "QLinearConv", "QLinearAveragePool")
 
+AXES = 4
+"""Of the weights of a convolution of maps."""
+
 
 def slides(node: gs.Node) -> bool:
     """Whether the node is a sliding window, so that :func:`windows_of` applies."""
@@ -30,6 +33,8 @@ def windows_of(node: gs.Node) -> tuple[Window, Window]:
         block = int(node.attrs["blocksize"])
         y, x = (Window(inputs[axis], outputs[axis], block, block) for axis in (0, 1))
         return y, x
+    if node.op in WEIGHTS and len(node.inputs[WEIGHTS[node.op]].shape or ()) != AXES:
+        raise NoRule(f"{node.op} with weights of {len(node.inputs[WEIGHTS[node.op]].shape or ())} axes, not {AXES}")
     kernel = node.attrs.get("kernel_shape") or list(node.inputs[WEIGHTS[node.op]].shape[2:])
     strides = node.attrs.get("strides") or [1, 1]
     dilations = node.attrs.get("dilations") or [1, 1]

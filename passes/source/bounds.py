@@ -66,6 +66,7 @@ def check_bounds(path: Path, model: onnx.ModelProto) -> None:
         ModelError: it does not.
     """
     _check_opsets(path, model)
+    _check_texts(path, model.graph)
     _check_count(path, model)
     if not model.graph.output:
         raise ModelError(f"{path}: has no output; export the model again")
@@ -108,6 +109,15 @@ def _check_opsets(path: Path, model: onnx.ModelProto) -> None:
         raise ModelError(f"{path}: imports the versions {found} of the operators of {several[0] or 'ONNX'}; export it again")
     if "" not in versions:
         raise ModelError(f"{path}: does not say which version of ONNX's operators it uses (opset); export the model again")
+
+
+def _check_texts(path: Path, graph: onnx.GraphProto) -> None:
+    """Names are text: protobuf reads others as bytes."""
+    values = (*graph.input, *graph.output, *graph.initializer)
+    names = [text for node in graph.node for text in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    odd = [name for name in (*names, *(value.name for value in values)) if not isinstance(name, str)]
+    if odd:
+        raise ModelError(f"{path}: the name {odd[0]!r} is not in UTF-8; export the model again")
 
 
 def _check_count(path: Path, model: onnx.ModelProto) -> None:

@@ -372,6 +372,10 @@ def weight_sizes() -> Iterator[Case]:
         del made.graph.initializer[0].dims[:]
         made.graph.initializer[0].dims.extend(dims)
         yield f"weights of {str(dims)[:40]}", files(made)
+    made = plain()  # its other sizes stay unknown to inference
+    made.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros(108, np.float32), "weights"))
+    made.graph.node[0].ClearField("attribute")
+    yield "weights of an axis", files(made)
     for kind in (0, 8, 10, 14, 23, 99, -1):
         made = plain()
         made.graph.initializer[0].data_type = kind
@@ -452,6 +456,8 @@ def structure() -> Iterator[Case]:
     yield "output of nobody", files(model([convolution()]))
     yield "no output", _edited(lambda made: made.graph.ClearField("output"))
     yield "no input", _edited(lambda made: made.graph.ClearField("input"))
+    yield "no graph name", _edited(lambda made: made.graph.ClearField("name"))
+    yield "name not in UTF-8", {MODEL: plain().SerializeToString().replace(b"conv", b"co\xe4v")}
     yield "no operator", _edited(lambda made: made.graph.node[0].ClearField("op_type"))
     yield "no node outputs", _edited(lambda made: made.graph.node[0].ClearField("output"))
     yield "empty output name", _edited(lambda made: made.graph.node[0].output.__setitem__(0, ""))
@@ -469,6 +475,17 @@ def structure() -> Iterator[Case]:
         files(model([convolution(), *head()], output=helper.make_tensor_value_info("weights", 1, [4, 3, 3, 3]))),
     )
     listed = [helper.make_node("SequenceConstruct", ["image"], ["s"]), helper.make_node("SequenceAt", ["s", "z"], ["maps"])]
+    flat, pool = (
+        helper.make_node("Flatten", ["image"], ["f"]),
+        helper.make_node("AveragePool", ["f"], ["scores"], kernel_shape=[1, 2]),
+    )
+    pool.attribute.append(helper.make_attribute("ceil_mode", 1))
+    yield "pool of a row", files(model([flat, pool], []))
+    limits = [numpy_helper.from_array(np.array([number]), name) for name, number in (("from", 8), ("to", 9), ("axes", 2))]
+    yield (
+        "slice of no line",
+        files(model([helper.make_node("Slice", ["image", "from", "to", "axes"], ["maps"]), *head()], limits)),
+    )
     yield "sequence", files(model([*listed, *head()], [numpy_helper.from_array(np.array(0), "z")]))
     yield "strings", files(model([helper.make_node("Cast", ["image"], ["scores"], to=8)], []))
     yield (
