@@ -152,7 +152,7 @@ class _Process:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._running is None or self._running.poll() is not None:
             self._end()
-            if importlib.util.find_spec("onnxruntime") is None:
+            if not _is_installed("onnxruntime"):
                 onnxruntime()  # says what to install
             environment = {NO_TELEMETRY: "1", **os.environ}
             self._running = subprocess.Popen(
@@ -168,6 +168,13 @@ class _Process:
             self._running.kill()
             self._running.communicate()
             self._running = None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # of an importer that forbids it
+        return False
 
 
 def _close(owner: int, *pipes: Any) -> None:

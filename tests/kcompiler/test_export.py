@@ -177,7 +177,7 @@ def test_map_models_run_where_only_onnx_runtime_and_numpy_are(tmp_path):
     assert float(done.stdout) == pytest.approx(np.nansum(np.fromfile(out / "test-map.bin", "<f4")), rel=1e-4)
 
 
-def test_exporting_is_all_or_nothing(tmp_path, capsys, monkeypatch):
+def test_exporting_is_all_or_nothing(tmp_path, capfd, monkeypatch):
     bundle = compiled(tmp_path, "softmax")
     other = tmp_path / "mine"
     other.mkdir()
@@ -187,7 +187,7 @@ def test_exporting_is_all_or_nothing(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["kcompiler", "export", str(bundle), *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
-        captured = capsys.readouterr()
+        captured = capfd.readouterr()
         return int(ended.value.code or 0), captured.err + captured.out
 
     for arguments, code, message in (

@@ -106,11 +106,11 @@ def test_a_full_disk_under_a_server(work, disk, monkeypatch):
     with pytest.raises(kcompiler.UsageError, match="No space left on device"):
         read_subject(explainer, disk, "large.png", large.read_bytes())
     subject = read_subject(explainer, work, "0.png", picture.read_bytes())
-    made = Made(explainer.explain(subject.tensor, stride=12), subject, Request(stride=12))
-    assert archive(explainer, [made]).startswith(b"PK")
+    made = Made(explainer, explainer.explain(subject.tensor, stride=12), subject, Request(stride=12))
+    assert archive([made]).startswith(b"PK")
     monkeypatch.setattr("tempfile.tempdir", str(disk))
     with pytest.raises(kcompiler.KCompilerError, match="No space left on device"):
-        archive(explainer, [made])
+        archive([made])
     assert list(disk.iterdir()) == []
 
 

@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 from serving import SECONDS, scores_of
 
+from kcompiler.serving import app
+from kcompiler.serving.refining import refined
+
 DEMO = Path(__file__).parents[2] / "models" / "demo"
 PICTURE = DEMO / "picture.png"
 COLOURED = """() => {
@@ -172,7 +175,8 @@ def test_settings_make_another_map(page, explainer):
 
 def test_the_page_switches_patches(opened, two_patches):
     page = opened(two_patches.address)
-    assert "Patch 16 \N{MULTIPLICATION SIGN} 16 or 24 \N{MULTIPLICATION SIGN} 8 pixels" in page.inner_text("#facts")
+    facts = "Patch 16 \N{MULTIPLICATION SIGN} 16 or 24 \N{MULTIPLICATION SIGN} 8 pixels"
+    assert soon(lambda: facts in page.inner_text("#facts"))
     page.fill("#stride", "16")
     give(page)
     point(page, 222, 222)
@@ -226,7 +230,13 @@ def test_bad_pictures_are_named(page, tmp_path):
     says(page, "error", "notes.txt: not a readable picture")
 
 
-def test_two_tabs_work_at_once_and_a_closed_one_ends_its_map(opened, served):
+def test_two_tabs_work_at_once_and_a_closed_one_ends_its_map(opened, served, monkeypatch):
+    def slowly(*arguments):
+        for state in refined(*arguments):
+            time.sleep(0.1)  # a map that is made before anybody can stop it ends by itself
+            yield state
+
+    monkeypatch.setattr(app, "refined", slowly)
     closing, staying = opened(), opened()
     for page in (closing, staying):
         page.fill("#stride", "1")
