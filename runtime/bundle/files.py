@@ -108,8 +108,9 @@ def check_folder_replaceable(target: Path, ours: Callable[[str], bool], *, force
             )
 
 
-RECORDS = ("manifest.json", "card.json")
-"""The file of a folder of ours that records the others: without one, names alone do not make the others ours."""
+RECORDS: Mapping[str, tuple[str, ...]] = {"manifest.json": (), "card.json": ("card.txt",)}
+"""The file of a folder of ours that records the others, and what says the same for people, which it does not list. Without such
+a record, names alone do not make the others ours."""
 
 
 def _strangers(folder: Path, ours: Callable[[str], bool]) -> list[str]:
@@ -129,7 +130,7 @@ def _listed(record: Path) -> set[str] | None:
     """The record and the files that it lists; None if it lists none, or is damaged."""
     try:
         files = json.loads(record.read_bytes())["files"]
-        return {record.name, *files}
+        return {record.name, *RECORDS[record.name], *files}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
