@@ -31,7 +31,10 @@ EQUAL_WEIGHTS = pytest.mark.xfail(
 )
 
 
-LONG = {("vgg19", "constant"), ("vgg19", "random"), ("resnet50", "constant"), ("densenet121", "constant")}
+LONG = {
+    ("vgg19", "constant"), ("vgg19", "random"), ("resnet50", "constant"), ("densenet121", "constant"),
+    ("inception_v1", "constant"), ("inception_v2", "constant"), ("zfnet512", "constant"),
+}  # fmt: skip
 
 
 def marks(name: str, weights: str) -> list[pytest.MarkDecorator]:

@@ -20,10 +20,21 @@ PATCHES = [(1, 1), (5, 5), (4, 7)]
 IMAGES = [(20, 20), (17, 24)]
 
 
-@pytest.mark.parametrize("extents", ["tight", "static"])
-@pytest.mark.parametrize("image", IMAGES, ids=str)
-@pytest.mark.parametrize("patch", PATCHES, ids=str)
-@pytest.mark.parametrize("name", NETWORKS)
+def every_third(*numbers: int) -> tuple[pytest.MarkDecorator, ...]:
+    """Marks of a case by its places along several lists: a third runs by default, in which each entry of each list is."""
+    return () if sum(numbers) % 3 == 0 else (pytest.mark.slow,)
+
+
+EVERYWHERE = [
+    pytest.param(name, patch, image, extents, marks=() if extents == "tight" else every_third(first, second, third))
+    for first, name in enumerate(NETWORKS)
+    for second, patch in enumerate(PATCHES)
+    for third, image in enumerate(IMAGES)
+    for extents in ("tight", "static")
+]
+
+
+@pytest.mark.parametrize(("name", "patch", "image", "extents"), EVERYWHERE)
 def test_every_position_equals_the_source_file(name, patch, image, extents, tmp_path):
     model = save(name, tmp_path / "model.onnx", *image)
     device = "cuda" if (extents, image) == ("tight", IMAGES[-1]) and patch != (1, 1) else "cpu"
@@ -48,8 +59,14 @@ def widens(graph: onnx.GraphProto) -> bool:
     return any(outputs >= 2 * inputs and max(taps) > 1 for outputs, inputs, *taps in weights)
 
 
-@pytest.mark.parametrize(("operator", "lowering"), CHOICES)
-@pytest.mark.parametrize("name", NETWORKS)
+LOWERED = [
+    pytest.param(name, operator, lowering, marks=every_third(first, second) if operator == "Conv" else ())  # few have others
+    for first, name in enumerate(NETWORKS)
+    for second, (operator, lowering) in enumerate(CHOICES)
+]
+
+
+@pytest.mark.parametrize(("name", "operator", "lowering"), LOWERED)
 def test_every_lowering_is_exact_where_it_applies(name, operator, lowering, tmp_path, monkeypatch):
     if lowering == COARSEST:
         monkeypatch.setattr(compare, "OUTPUT_SHARE", 4 * compare.OUTPUT_SHARE)

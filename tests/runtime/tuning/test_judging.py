@@ -40,6 +40,7 @@ def trials(maps, plans):
     return [Trial(family, timeless[family.name], FREE) for family in plans]
 
 
+@pytest.mark.slow
 def test_promises_hold_on_unseen_images_over_random_splits(demo_maps):
     """A share of unseen images is itself uncertain where those are few, hence three times as many as judge the plan."""
     goal = Goal(ssim=0.9, share=0.9, confidence=0.95, stride=8)
