@@ -24,6 +24,9 @@ from kcompiler.runtime.inputs.windows import FUNCTIONS, WHITE, Function, window_
 GRAY = ("MONOCHROME1", "MONOCHROME2")
 META = 2
 """The group of the elements that are never deflated."""
+JP2, CODESTREAM = b"\0\0\0\x0cjP  ", b"jp2c"
+"""The beginning of a JPEG 2000 file, and the box in which its picture is."""
+SHORTEST_BOX = 8
 DEFLATED = "1.2.840.10008.1.2.1.99"
 LARGEST_DEFLATED = 1 << 28
 RAW = partial(zlib.decompressobj, -zlib.MAX_WBITS)
@@ -92,10 +95,26 @@ def _check_frame(path: Path, header: Any, frame: int, frames: int) -> None:
         return
     content = optional("pydicom", path, "DICOM").dcmread(path, force=True, specific_tags=["PixelData"]).PixelData
     encoded = optional("pydicom.encaps", path, "DICOM").get_frame(content, frame, number_of_frames=frames)
+    _check_boxes(path, encoded)
     if found := encoded_size(encoded):
         if found != (header.Rows, header.Columns):
             raise ImageError(f"{path}: frame {frame} is of {found} pixels, but the header says {(header.Rows, header.Columns)}")
         check_scans(path, encoded, found)
+
+
+def _check_boxes(path: Path, encoded: bytes) -> None:
+    """Raises an :class:`ImageError` if a box before the picture of a JPEG 2000 file is shorter than its own header.
+
+    pydicom reads such a box again and again.
+    """
+    if not encoded.startswith(JP2):
+        return
+    at = len(JP2) + 4
+    while at < len(encoded) and encoded[at + 4 : at + 8] != CODESTREAM:
+        length = int.from_bytes(encoded[at : at + 4], "big")
+        if length < SHORTEST_BOX:
+            raise ImageError(f"{path}: has a JPEG 2000 box of {length} bytes, expected {SHORTEST_BOX} or more; store it again")
+        at += length
 
 
 def _colours(header: Any, samples: AnyArray, path: Path) -> DoubleArray:

@@ -252,3 +252,14 @@ def test_deflated_files_are_read(tmp_path):
     planes = [format_of(path).read(path, Wanted())[0] for path in (plain, deflated)]
     assert planes[0].shape == DEEP.shape
     np.testing.assert_array_equal(planes[0], planes[1])
+
+
+@pytest.mark.parametrize("length", [0, 7])
+def test_boxes_of_no_length_are_refused(tmp_path, length):
+    """pydicom looks for the picture behind such a box without end."""
+    source = pydicom.dcmread(get_testdata_file("JPEG2000.dcm"))
+    boxes = b"\0\0\0\x0cjP  \r\n\x87\n" + length.to_bytes(4, "big") + b"free" + bytes(64)
+    source.PixelData = pydicom.encaps.encapsulate([boxes])
+    source.save_as(tmp_path / "loop.dcm")
+    with pytest.raises(ImageError, match=rf"loop.dcm: has a JPEG 2000 box of {length} bytes"):
+        read(tmp_path / "loop.dcm", (0, 100))
