@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -19,6 +20,7 @@ from kcompiler.runtime.errors import MachineError
 from kcompiler.runtime.refusals import helps, why
 
 LOCK = "lock"
+NAME_BYTES = 4
 OURS = re.compile(r"kcompiler-[a-z]+-[a-z0-9_]{8}")
 """Names of this module's folders among the temporary ones of all programs."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
@@ -45,20 +47,23 @@ class Scratch:
     def __init__(self, parent: Path, prefix: str) -> None:
         """Creates a folder in ``parent``."""
         while True:
-            root = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            lock = self._own(parent / f"{prefix}{secrets.token_hex(NAME_BYTES)}")  # first, so that no interrupt comes between
             try:
-                lock = _locked(root / LOCK, create=True)
-            except (Lost, FileNotFoundError):
+                os.mkdir(self.root, mode=0o700)
+                lock.append(_locked(self.root / LOCK, create=True))
+            except (FileExistsError, Lost, FileNotFoundError) as error:
+                self._finalizer.detach()  # it is another process's, or has become that
+                if isinstance(error, FileNotFoundError) and not parent.is_dir():
+                    raise
                 continue
-            except BaseException:
-                _clear(root)
-                raise
             break
-        self._own(root, lock)
 
-    def _own(self, root: Path, lock: int) -> None:
+    def _own(self, root: Path) -> list[int]:
+        """Makes this object remove ``root``; the descriptor of its lock goes into the list that is returned."""
         self.root = root
+        lock: list[int] = []
         self._finalizer = weakref.finalize(self, _finish, root, lock, os.getpid())
+        return lock
 
     @classmethod
     def taken_over(cls, root: Path) -> Self | None:
@@ -72,7 +77,7 @@ class Scratch:
         except (Lost, OSError):
             return None
         taken = cls.__new__(cls)
-        taken._own(root, lock)
+        taken._own(root).append(lock)
         return taken
 
     def remove(self) -> None:
@@ -82,7 +87,7 @@ class Scratch:
     def abandon(self) -> None:
         """Leaves the folder to the next process, which finds it by :func:`abandoned`."""
         if (kept := self._finalizer.detach()) is not None:
-            os.close(kept[2][1])
+            _release(kept[2][1])
 
     def __enter__(self) -> Self:
         return self
@@ -200,7 +205,12 @@ def _is_own_folder(status: os.stat_result) -> bool:
     return stat.S_ISDIR(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.getuid())
 
 
-def _finish(root: Path, lock: int, owner: int) -> None:
+def _release(lock: list[int]) -> None:
+    while lock:
+        os.close(lock.pop())
+
+
+def _finish(root: Path, lock: list[int], owner: int) -> None:
     """Removes a folder and its lock; a forked child of the ``owner`` leaves them."""
     try:
         if os.getpid() == owner:
@@ -209,7 +219,7 @@ def _finish(root: Path, lock: int, owner: int) -> None:
         _clear(root)
         raise
     finally:
-        os.close(lock)
+        _release(lock)
 
 
 def _clear(root: Path) -> None:

@@ -132,8 +132,9 @@ class _Process:
             assert process.stdin is not None
             assert process.stdout is not None
             clock = threading.Timer(PATIENCE * limits.seconds, process.kill)
-            clock.start()
+            clock.daemon = True  # this process does not wait for it, should an interrupt come before it can be cancelled
             try:
+                clock.start()
                 pickle.dump((task, tuple(arguments), limits.seconds, limits.memory), process.stdin, pickle.HIGHEST_PROTOCOL)
                 process.stdin.flush()
                 done, answer = pickle.load(process.stdout)
