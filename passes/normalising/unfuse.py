@@ -45,7 +45,7 @@ class Parts:
 
     def start(self, node: onnx.NodeProto) -> None:
         """Begins the replacement of ``node``."""
-        self.nodes, self._stem = [], node.name or node.output[0]
+        self.nodes, self._stem = [], node.name or next(iter(node.output), node.op_type)
 
     def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Appends a node of a standard operator; returns the name of its output."""

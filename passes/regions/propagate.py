@@ -149,9 +149,12 @@ def _enter(
         return f"reads the frozen gate {gates[0]}, and no map beside it", ""
     try:
         inputs = [GATE if value.name in gates else regions.get(value.name) for value in node.inputs]
-        regions[node.outputs[0].name] = apply_rule(node, inputs).capped(thresholds.of(node.name))
+        region = apply_rule(node, inputs).capped(thresholds.of(node.name))
     except NoRule as why:
         return str(why), ""
+    if not region.y.size * region.x.size:
+        return "its map has no cells", ""
+    regions[node.outputs[0].name] = region
     return "", ""
 
 
