@@ -22,6 +22,7 @@ from kcompiler.passes.graphs.emit import Emitter
 from kcompiler.passes.graphs.values import has_one_reader, is_output, known_sizes
 from kcompiler.passes.regions.cells import MERGES, POINTWISE
 from kcompiler.passes.regions.channels import TO_FIRST, TO_LAST
+from kcompiler.runtime.arrays import AnyArray
 
 CELLS = 1 << 24
 """Elements of the largest map on which a chain is executed."""
@@ -86,8 +87,14 @@ def _moves(node: gs.Node) -> bool:
     if node.op == "Transpose":
         return _order(node)[0] == 0
     if node.op == "Gather":
-        return _is_number(node.inputs[1]) and node.attrs.get("axis", 0) % (len(before) + 1) > 0
+        axis = node.attrs.get("axis", 0) % (len(before) + 1)
+        return _is_number(node.inputs[1]) and axis > 0 and _is_within(node.inputs[1].values, before[axis - 1])
     return node.op in ROW_MAJOR and math.prod(before) == math.prod(after)  # so the first axis is the batch on both sides
+
+
+def _is_within(indices: AnyArray, size: int) -> bool:
+    """Whether all indices are of a list of ``size``; others are left to ONNX Runtime, which refuses them."""
+    return bool(((indices >= -size) & (indices < size)).all())
 
 
 def _order(transpose: gs.Node) -> list[int]:

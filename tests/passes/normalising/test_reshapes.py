@@ -112,3 +112,10 @@ def test_random_chains_give_the_same_numbers(model):
     runs = [InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]) for one in (model, straightened)]
     expected, found = (run.run(None, {"image": images})[0] for run in runs)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_an_index_outside_its_axis_is_left_to_onnx_runtime():
+    from kcompiler.passes.normalising.reshapes import _is_within
+
+    inside = [_is_within(np.array(index), 3) for index in (-4, -3, 0, 2, 3, 65536)]
+    assert inside == [False, True, True, True, False, False]
