@@ -135,7 +135,7 @@ def _child(kind: str, cases: Sequence[Case], limits: Limits, to: Connection) -> 
 
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
     for name, files in cases:
-        with tempfile.TemporaryDirectory(prefix="kcompiler-fuzz-") as folder:
+        with tempfile.TemporaryDirectory(prefix="fuzzed-") as folder:
             write(files, Path(folder))
             start = time.process_time()
             ended, why = _attempt(kind, Path(folder))
