@@ -147,14 +147,13 @@ def _enter(
         return f"reads {everywhere[0]}, which changes everywhere", everywhere[0]
     if gates and (node.op not in MERGES or not any(value.name in regions for value in node.inputs)):
         return f"reads the frozen gate {gates[0]}, and no map beside it", ""
+    if 0 in (node.outputs[0].shape or ())[1:]:
+        return "its map has no cells", ""
     try:
         inputs = [GATE if value.name in gates else regions.get(value.name) for value in node.inputs]
-        region = apply_rule(node, inputs).capped(thresholds.of(node.name))
+        regions[node.outputs[0].name] = apply_rule(node, inputs).capped(thresholds.of(node.name))
     except NoRule as why:
         return str(why), ""
-    if not region.y.size * region.x.size:
-        return "its map has no cells", ""
-    regions[node.outputs[0].name] = region
     return "", ""
 
 

@@ -103,6 +103,8 @@ def _probed(model: bytes, size: tuple[int, int], last: bool) -> tuple[Taps, Taps
         feed = maps[..., None] if last else maps[:, None]
         with foreign(lambda why: NoRule(f"cannot be probed: {why}")):
             (out,) = session.run(None, {"map": feed})
+        if not out.size:
+            raise NoRule("makes a map without cells")
         result: FloatArray = out[..., 0] if last else out[:, 0]
         return result
 
