@@ -451,7 +451,9 @@ def structure() -> Iterator[Case]:
     circle = [helper.make_node("Add", ["image", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"]), *head("b")]
     yield "circle", files(model(circle, []))
     yield "reads itself", files(model([helper.make_node("Add", ["image", "maps"], ["maps"]), *head()], []))
-    pool = helper.make_node("MaxPool", ["image"], ["small"], kernel_shape=[1, 1], strides=[100, 3])
+    pool = helper.make_node(
+        "MaxPool", ["image"], ["small"], kernel_shape=[1, 1], strides=[7, 3]
+    )  # two rows, for a window of three
     empty = helper.make_node("Conv", ["small", "weights"], ["maps"], "conv", kernel_shape=[3, 3])
     yield "map without cells", files(model([pool, empty, *head()]))
     yield "node of nothing", files(model([convolution(), *head(), onnx.NodeProto()]))
