@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 DEAD = 99
 """Exit code of a child that died of the hook."""
@@ -192,8 +193,6 @@ def _stream(number: int, kind: str, said: int) -> None:
 
 def _save_map(target: str, *suffixes: str) -> None:
     """Writes a map as ``explain --force`` does, of a target, with files of further suffixes."""
-    from PIL import Image
-
     from kcompiler.runtime.maps.stored import write_map
 
     number, drawing = int(target), Image.new("L", (2, 2), int(target))
@@ -266,6 +265,17 @@ def snapshot(folder: Path, *ignored: str) -> dict[str, bytes]:
     """All files below a folder by their paths, hidden ones, too."""
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in sorted(found.items()) if not name.startswith(ignored or ("\0",))}
+
+
+def laid_out(bundle: Path, folder: Path, pictures: int) -> Path:
+    """A folder with a bundle ``m.kc``, its model, and pictures 0.png, 1.png, ... in ``scans``."""
+    shutil.copytree(bundle, folder / "m.kc")
+    shutil.copy(bundle.parent / "model.onnx", folder)
+    (folder / "scans").mkdir()
+    for seed in range(pictures):
+        pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "scans" / f"{seed}.png")
+    return folder
 
 
 def copied(source: Path, target: Path) -> Path:

@@ -21,3 +21,19 @@ def write(files: Files, folder: Path) -> None:
             content(path)
         else:
             path.write_bytes(content)
+
+
+def link_loop(path: Path) -> None:
+    """A link to itself."""
+    path.symlink_to(path.name)
+
+
+def sparse(size: int, start: bytes = b"") -> Content:
+    """A file of ``size`` bytes that takes hardly any: its start, and zeros that no disk stores."""
+
+    def make(path: Path) -> None:
+        with path.open("wb") as stream:
+            stream.write(start)
+            stream.truncate(size)
+
+    return make

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz import bundles, known_models, known_pictures, models, pictures
+from tests.fuzz import bundles, known, known_pictures, models, pictures
 from tests.fuzz.cases import Case
 
 
@@ -27,7 +27,7 @@ class Kind:
 KINDS = {
     "bundles": Kind(bundles.cases, bundles.attempt),
     "models": Kind(models.cases, models.attempt),
-    "known-models": Kind(known_models.cases, models.attempt),
+    "known-models": Kind(known.cases, models.attempt),
     "pictures": Kind(pictures.cases, pictures.attempt),
     "known-pictures": Kind(known_pictures.cases, pictures.attempt),
 }

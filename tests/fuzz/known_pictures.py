@@ -10,13 +10,12 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from tests.fuzz.cases import Case, Content
+from tests.fuzz.cases import Case, Content, link_loop, sparse
 from tests.fuzz.pictures import BYTES, by_pillow, dicom, nifti, npy
 
 BOMB = 13_300, 13_400
@@ -149,15 +148,6 @@ def large(kind: str) -> bytes:
     return by_pillow(np.zeros(LARGE, np.uint8), kind)
 
 
-def sparse(size: int, head: bytes = b"") -> Content:
-    def make(path: Path) -> None:
-        with path.open("wb") as stream:
-            stream.write(head)
-            stream.truncate(size)
-
-    return make
-
-
 MAKERS: dict[str, Callable[[], Content]] = {
     "a bomb below Pillow's limit.png": lambda: png(*BOMB),
     "a bomb of one column.png": lambda: png(89_000_000, 1, 0),
@@ -198,7 +188,7 @@ MAKERS: dict[str, Callable[[], Content]] = {
     "a pipe.png": lambda: lambda path: os.mkfifo(path),
     "a pipe.npy": lambda: lambda path: os.mkfifo(path),
     "a device.png": lambda: lambda path: path.symlink_to("/dev/zero"),
-    "a circle.png": lambda: lambda path: path.symlink_to(path.name),
+    "a circle.png": lambda: link_loop,
     "a folder.dcm": lambda: lambda path: path.mkdir(),
     "a terabyte.png": lambda: sparse(1 << 40, png(4, 4)[:40]),
     "a terabyte.nii": lambda: sparse(1 << 40, volume(2000, 2000, 2000)[:352]),

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz import models
 from tests.fuzz.runner import ERROR, RIGHT, Limits, outcomes
-from tests.fuzz.test_known_models import no_telemetry  # noqa: F401
+from tests.fuzz.test_known import no_telemetry  # noqa: F401
 
 FEW, MANY = 24, 2000
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzz import bundles, known_pictures, pictures
 from tests.fuzz.runner import ERROR, RIGHT, Limits, outcomes
-from tests.fuzz.test_known_models import no_telemetry  # noqa: F401
+from tests.fuzz.test_known import no_telemetry  # noqa: F401
 
 PATIENT = Limits(seconds=60.0)
 SLOW = re.compile(r".*(as large as may be|bomb|scans|lies.dcm).*")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from dying import DEAD, Ran, Server, copied, snapshot, temporary
-from PIL import Image
+from dying import DEAD, Ran, Server, copied, laid_out, snapshot, temporary
 
 from kcompiler.runtime.bundle.exchange import recover
 from kcompiler.runtime.bundle.manifest_file import read_manifest
@@ -34,15 +31,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def base(bundle, tmp_path_factory):
-    """A bundle, its model, three pictures."""
-    folder = tmp_path_factory.mktemp("dying") / "base"
-    shutil.copytree(bundle, folder / "m.kc")
-    shutil.copy(bundle.parent / "model.onnx", folder)
-    (folder / "scans").mkdir()
-    for seed in range(3):
-        pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "scans" / f"{seed}.png")
-    return folder
+    return laid_out(bundle, tmp_path_factory.mktemp("dying") / "base", pictures=3)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dying import Ran, Server, copied, snapshot, temporary
+from dying import Ran, Server, copied, laid_out, snapshot, temporary
 from PIL import Image
 
 import kcompiler
@@ -43,15 +43,7 @@ def server():
 
 @pytest.fixture
 def work(bundle, tmp_path):
-    """A bundle, its model, two pictures."""
-    folder = tmp_path / "work"
-    shutil.copytree(bundle, folder / "m.kc")
-    shutil.copy(bundle.parent / "model.onnx", folder)
-    (folder / "scans").mkdir()
-    for seed in range(2):
-        pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "scans" / f"{seed}.png")
-    return folder
+    return laid_out(bundle, tmp_path / "work", pictures=2)
 
 
 def refused(ran: Ran, *codes: int) -> str:

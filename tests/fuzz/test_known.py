@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.fuzz import known_models
+from tests.fuzz import known
 from tests.fuzz.runner import ERROR, RIGHT, Limits, outcomes
 
 PATIENT = Limits(seconds=30.0)
@@ -45,9 +45,9 @@ def no_telemetry(monkeypatch):
 
 
 @pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.fuzz)])
-@pytest.mark.parametrize("maker", sorted(known_models.MAKERS))
+@pytest.mark.parametrize("maker", sorted(known.MAKERS))
 def test_known_models_are_right_or_refused_in_a_line(maker, slow):
-    cases = [case for case in known_models.MAKERS[maker]() if slow == (SLOW.match(case[0]) is not None and case[0] not in SAID)]
+    cases = [case for case in known.MAKERS[maker]() if slow == (SLOW.match(case[0]) is not None and case[0] not in SAID)]
     found = {outcome.name: outcome for outcome in outcomes("known-models", cases, PATIENT)}
     assert {name: outcome for name, outcome in found.items() if outcome.kind not in (RIGHT, ERROR)} == {}
     assert [name for name, outcome in found.items() if VALID.match(name) and outcome.kind != RIGHT] == []
@@ -55,4 +55,4 @@ def test_known_models_are_right_or_refused_in_a_line(maker, slow):
 
 
 def test_what_is_said_is_said_of_known_models():
-    assert SAID.keys() <= {name for name, _ in known_models.cases()}
+    assert SAID.keys() <= {name for name, _ in known.cases()}
