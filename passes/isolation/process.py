@@ -6,6 +6,7 @@ it; it ends with this process, however that ends, since its standard input close
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import pickle
@@ -13,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -113,8 +113,10 @@ def _call(task: str, arguments: Sequence[object], limits: Limits) -> Any:
 
 @cache
 def _shared(owner: int) -> _Process:
-    """That of the process ``owner``: a forked child has its own."""
-    return _Process()
+    """That of the process ``owner``: a forked child has its own, and leaves this one as it is."""
+    process = _Process()
+    atexit.register(lambda: process.end() if os.getpid() == owner else None)
+    return process
 
 
 class _Process:
@@ -139,10 +141,10 @@ class _Process:
                 process.stdin.flush()
                 done, answer = pickle.load(process.stdout)
             except (EOFError, OSError, pickle.UnpicklingError) as error:
-                self._end()
+                self.end()
                 raise Ended(_why(process.returncode, limits)) from error
             except BaseException:  # an interrupt: the answer would be taken for that of the next task
-                self._end()
+                self.end()
                 raise
             finally:
                 clock.cancel()
@@ -152,7 +154,7 @@ class _Process:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._running is None or self._running.poll() is not None:
-            self._end()
+            self.end()
             if not _is_installed("onnxruntime"):
                 onnxruntime()  # says what to install
             environment = {NO_TELEMETRY: "1", **os.environ}
@@ -160,10 +162,9 @@ class _Process:
                 [sys.executable, "-P", worker.__file__],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
             )  # fmt: skip
-            weakref.finalize(self._running, _close, os.getpid(), self._running.stdin, self._running.stdout)
         return self._running
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Kills the process, if there is one, and waits for its end."""
         if self._running is not None:
             self._running.kill()
@@ -176,13 +177,6 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ImportError:  # of an importer that forbids it
         return False
-
-
-def _close(owner: int, *pipes: Any) -> None:
-    """Ends a process by the end of its input; a forked child leaves it to its parent."""
-    if os.getpid() == owner:
-        for pipe in pipes:
-            pipe.close()
 
 
 def _why(code: int | None, limits: Limits) -> str:

@@ -107,6 +107,13 @@ def test_it_ends_with_its_parent():
     assert not alive(number)
 
 
+def test_at_the_end_of_the_program_nothing_is_left_running():
+    """Python warns of processes that nobody waited for."""
+    program = "from kcompiler.passes.isolation import process; process.begin()"
+    ended = subprocess.run([sys.executable, "-P", "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+
+
 def alive(number):
     try:
         os.kill(number, 0)
