@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erf
 
 from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
@@ -165,6 +164,8 @@ def _bell_hole(patch: tuple[int, int]) -> FloatArray:
 
     The Gaussian is integrated over each pixel and truncated at four standard deviations, as in MONAI's filter.
     """
+    from scipy.special import erf
+
     lines = []
     for side in patch:
         sigma = 0.25 * side

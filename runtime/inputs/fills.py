@@ -13,7 +13,6 @@ from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.errors import UsageError
@@ -56,6 +55,8 @@ class Blur:
     sigma: float = 8.0
 
     def picture(self, image: FloatArray) -> FloatArray:
+        from scipy.ndimage import gaussian_filter  # takes a third of a second to import
+
         blurred: FloatArray = gaussian_filter(image, (0, self.sigma, self.sigma), mode="nearest")
         return blurred
 

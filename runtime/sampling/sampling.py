@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, uniform_filter
 
 from kcompiler.runtime.arrays import DoubleArray, FloatArray, IntArray
 from kcompiler.runtime.bundle.plans import SamplingPlan
@@ -221,6 +220,8 @@ class Kriging:
 
     def _amplitude(self) -> DoubleArray:
         """Local variance of the process, float64 [cells]: a Gaussian-weighted mean of the surprises nearby."""
+        from scipy.ndimage import gaussian_filter
+
         field = self._field
         surprises, counts = np.zeros(len(self._scores)), np.zeros(len(self._scores))
         surprises[field.measured] = field.surprises
@@ -239,5 +240,7 @@ class Kriging:
         return result
 
     def _windowed(self, values: DoubleArray) -> DoubleArray:
+        from scipy.ndimage import uniform_filter
+
         result: DoubleArray = uniform_filter(values.reshape(self._shape), min(WINDOW, *self._shape)).ravel()
         return result

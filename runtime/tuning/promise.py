@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 
 def least_share(successes: int, trials: int, confidence: float) -> float:
     """Lower confidence bound on the probability of success, given ``successes`` of ``trials``."""
+    from scipy.stats import beta  # takes most of a second to import, and is seldom needed
+
     if successes == 0:
         return 0.0
-    return float(stats.beta.ppf(1.0 - confidence, successes, trials - successes + 1))
+    return float(beta.ppf(1.0 - confidence, successes, trials - successes + 1))
 
 
 def promises(successes: int, trials: int, share: float, confidence: float) -> bool:

@@ -66,3 +66,10 @@ def test_missing_onnxruntime_is_said_with_what_to_install(tmp_path):
         assert "install kcompiler[cpu], or kcompiler[gpu]" in done.stderr
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "other.kc").exists()
+
+
+def test_the_command_line_starts_without_what_few_commands_need():
+    """scipy alone would more than double the time until a command begins."""
+    late = {"matplotlib", "onnx", "onnxruntime", "pydicom", "scipy", "skimage", "torch", "uvicorn"}
+    done = python(f"import kcompiler.cli; print(sorted({late!r} & set(sys.modules)))", set())
+    assert done.stdout.strip() == "[]", done.stderr
