@@ -19,7 +19,7 @@ from kcompiler.passes import assumed
 from kcompiler.passes.choosing.costs import flops
 from kcompiler.passes.choosing.devices import CPU, Device
 from kcompiler.passes.choosing.layouts import Placement
-from kcompiler.passes.choosing.prices import Priced, Prices, predicted
+from kcompiler.passes.choosing.prices import Priced, Prices, Sample, predicted
 from kcompiler.passes.lowering import select
 from kcompiler.passes.lowering.layout import Layouts
 from kcompiler.passes.lowering.select import LOWERINGS
@@ -136,6 +136,7 @@ class Chooser:
         self.graph, self.patch, self.prefer, self.direct, self.dense = graph, patch, prefer, direct, dense
         self.device, self.rates = device, rates or device.rates
         self.prices: Prices = predicted
+        self._samples: dict[int, Sample] = {}
         self._priced_sizes: dict[int, Priced] = {}
         self.propagation = propagate(graph, patch, thresholds)
         self.everything = plan_for(self.propagation, inf)
@@ -152,6 +153,12 @@ class Chooser:
         shares = {round(mean_share(region), 3) for region in self.everything.regions.values()}
         plans = [plan_for(self.propagation, share) for share in sorted({*shares, inf})]
         return list({plan.incremental: plan for plan in reversed(plans)}.values())[::-1]
+
+    def sample(self, size: int) -> Sample:
+        """A sample of batches of ``size`` positions."""
+        if size not in self._samples:
+            self._samples[size] = Sample(self.graph, self.everything, self.batches(size), size)
+        return self._samples[size]
 
     def batches(self, size: int) -> list[IntArray]:
         """A sample of the scheduler's batches of ``size`` positions: each int64 [N, 2] as (y, x).
@@ -235,8 +242,7 @@ class Chooser:
         return self._priced_sizes[size]
 
     def _at(self, size: int, prices: Prices = predicted, *, caches: bool = False) -> Priced:
-        batches = self.batches(size)
-        return Priced(self.graph, self.everything, batches, size, self.rates, prices, self._allowed, caches=caches)
+        return Priced(self.sample(size), self.rates, prices, self._allowed, caches=caches)
 
     def _allowed(self, node: gs.Node) -> list[Lowering]:
         windows = select.windows(node, self.everything.regions[node.outputs[0].name])

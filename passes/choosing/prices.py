@@ -19,6 +19,7 @@ from kcompiler.passes.lowering.layout import Layouts, Transitions
 from kcompiler.passes.lowering.table import Lowering
 from kcompiler.passes.lowering.work import FLOAT_BYTES, Rates, Shape, Work, read_again
 from kcompiler.passes.plan import Plan
+from kcompiler.passes.regions.geometry import Spans
 from kcompiler.passes.regions.region import Region
 from kcompiler.runtime.arrays import IntArray
 
@@ -37,73 +38,85 @@ def predicted(node: gs.Node, batches: Sequence[IntArray], candidates: Sequence[t
     return [seconds for _, seconds in candidates]
 
 
+class Sample:
+    """A sample of the scheduler's batches of one size, and the sizes of every node in them, computed when first asked for."""
+
+    def __init__(self, graph: gs.Graph, everything: Plan, batches: Sequence[IntArray], size: int) -> None:
+        """For the nodes of ``graph`` and the regions of ``everything``.
+
+        Args:
+            graph: normalised, with exchanges made.
+            everything: the plan in which every node with a rule is incremental.
+            batches: each int64 [N, 2] as (y, x).
+            size: of a batch.
+        """
+        self.graph, self.everything, self.batches, self.size = graph, everything, batches, size
+        self.nodes = {node.name: node for node in graph.nodes}
+        self._places = np.concatenate(batches)
+        self._starts = np.cumsum([0, *map(len, batches)])[:-1]
+        self._shapes: dict[str, Shape] = {}
+
+    def shape(self, node: gs.Node) -> Shape:
+        """The sizes of an incremental node, with the transitions before layouts are chosen (:func:`select.shape_of`)."""
+        if node.name not in self._shapes:
+            extents = self._extents(self.everything.regions[node.outputs[0].name])
+            self._shapes[node.name] = select.shape_of(node, self.everything, *extents, self.size)
+        return self._shapes[node.name]
+
+    def _extents(self, region: Region) -> tuple[IntArray, IntArray]:
+        """The height and width of a region in each batch: the largest of its positions."""
+        y, x = (self._largest(spans, places) for spans, places in zip((region.y, region.x), self._places.T, strict=True))
+        return y, x
+
+    def _largest(self, spans: Spans, places: IntArray) -> IntArray:
+        largest: IntArray = np.maximum.reduceat(spans.at_least_one().lengths[places + spans.before], self._starts)
+        return largest
+
+
 class Priced:
     """The prices of every node at one batch size."""
 
     def __init__(
         self,
-        graph: gs.Graph,
-        everything: Plan,
-        batches: Sequence[IntArray],
-        size: int,
+        sample: Sample,
         rates: Rates,
         prices: Prices,
         allowed: Callable[[gs.Node], Sequence[Lowering]],
         *,
         caches: bool = False,
     ) -> None:
-        """For the nodes of ``graph`` and the regions of ``everything``.
+        """For the nodes of ``sample``.
 
         Args:
-            graph: normalised, with exchanges made.
-            everything: the plan in which every node with a rule is incremental.
-            batches: a sample of the schedule, ``size`` positions each.
-            size: of a batch.
+            sample: batches of that size.
             rates: of the machine.
             prices: corrects predictions, or returns them.
             allowed: lowerings that may compute a node.
             caches: whether the cost of a pass depends on the cache that a batch's activations fit in. For comparing batch sizes;
                 lowerings are compared without.
         """
-        self.graph, self.everything, self.batches, self.size = graph, everything, batches, size
-        self.rates, self.prices, self.allowed = rates, prices, allowed
-        self.at = size if caches else None
-        self.nodes = {node.name: node for node in graph.nodes}
+        self.sample, self.rates, self.prices, self.allowed = sample, rates, prices, allowed
+        self.size, self.at = sample.size, sample.size if caches else None
         self._laid_out_seconds: dict[object, float] = {}
-        self._shapes: dict[str, Shape] = {}
-        self.dense = {node.name: self._dense(node) for node in graph.nodes}
-        self.candidates = {
-            node.name: self._candidates(node)
-            for node in graph.nodes
-            if node.outputs and node.outputs[0].name in everything.incremental
-        }
+        self._candidates: dict[str, list[Candidate]] = {}
+        self.dense = {node.name: self._dense(node) for node in sample.graph.nodes}
 
-    def _extents(self, region: Region) -> tuple[IntArray, IntArray]:
-        y, x = region.y.at_least_one().lengths, region.x.at_least_one().lengths
-        return (
-            np.array([y[part[:, 0] + region.y.before].max() for part in self.batches]),
-            np.array([x[part[:, 1] + region.x.before].max() for part in self.batches]),
-        )
-
-    def _candidates(self, node: gs.Node) -> list[Candidate]:
-        lowerings, windows = self.allowed(node), select.windows(node, self.everything.regions[node.outputs[0].name])
-        predictions = [(lowering, self._predicted(node, lowering)) for lowering in lowerings]
-        seconds = self.prices(node, self.batches, predictions)
-        errors = [ROUNDING * lowering.rounding(windows) for lowering in lowerings]
-        return [Candidate(*fields) for fields in zip(lowerings, seconds, errors, strict=True)]
+    def candidates(self, name: str) -> list[Candidate]:
+        """The lowerings that may compute the incremental node ``name``, with their prices and errors."""
+        if name not in self._candidates:
+            node = self.sample.nodes[name]
+            lowerings, windows = self.allowed(node), select.windows(node, self.sample.everything.regions[node.outputs[0].name])
+            predictions = [(lowering, self._predicted(node, lowering)) for lowering in lowerings]
+            seconds = self.prices(node, self.sample.batches, predictions)
+            errors = [ROUNDING * lowering.rounding(windows) for lowering in lowerings]
+            self._candidates[name] = [Candidate(*fields) for fields in zip(lowerings, seconds, errors, strict=True)]
+        return self._candidates[name]
 
     def _predicted(self, node: gs.Node, lowering: Lowering, transitions: Transitions | None = None) -> float:
         """Seconds per position by the cost model; without ``transitions``, those before layouts are chosen."""
-        shape = self._shape(node)
+        shape = self.sample.shape(node)
         work = lowering.work(shape if transitions is None else replace(shape, transitions=transitions))
         return self.rates.seconds(in_bytes_of(node.outputs[0], work), self.at)
-
-    def _shape(self, node: gs.Node) -> Shape:
-        """The node's sizes in the batches, with the transitions before layouts are chosen (:func:`select.shape_of`)."""
-        if node.name not in self._shapes:
-            extents = self._extents(self.everything.regions[node.outputs[0].name])
-            self._shapes[node.name] = select.shape_of(node, self.everything, *extents, self.size)
-        return self._shapes[node.name]
 
     def _dense(self, node: gs.Node) -> float:
         elements = sum(_float_elements(value) for value in (*node.inputs, *node.outputs))
@@ -131,12 +144,12 @@ class Priced:
     @property
     def full(self) -> float:
         """Seconds per position of full inference."""
-        return sum(self.dense.values()) + self._paste(self.everything.regions[self.everything.image])
+        return sum(self.dense.values()) + self._paste(self.sample.everything.regions[self.sample.everything.image])
 
     def fastest(self, plan: Plan, budget: float) -> dict[str, Candidate]:
         """The fastest candidates of the incremental nodes of ``plan``, by node name, within an error ``budget`` for all."""
         incremental = [decision.node for decision in plan.decisions if decision.incremental]
-        return within_budget({name: self.candidates[name] for name in incremental}, budget)
+        return within_budget({name: self.candidates(name) for name in incremental}, budget)
 
     def seconds(self, plan: Plan, layouts: Layouts) -> float:
         """Seconds per position of ``plan``, its incremental nodes computed as in ``layouts``."""
@@ -152,16 +165,19 @@ class Priced:
         """The price of a node by a lowering, corrected by the predicted difference that its layout conversions make."""
         key = name, lowering, transitions
         if key not in self._laid_out_seconds:
-            (candidate,) = (candidate for candidate in self.candidates[name] if candidate.lowering.name == lowering)
-            before, after = (self._predicted(self.nodes[name], candidate.lowering, layout) for layout in (None, transitions))
-            self._laid_out_seconds[key] = candidate.seconds + after - before
+            node = self.sample.nodes[name]
+            seconds = self._predicted(node, select.by_name(node, lowering), transitions)
+            if self.prices is not predicted:
+                (candidate,) = (candidate for candidate in self.candidates(name) if candidate.lowering.name == lowering)
+                seconds += candidate.seconds - self._predicted(node, candidate.lowering)
+            self._laid_out_seconds[key] = seconds
         return self._laid_out_seconds[key]
 
     def _tail(self, plan: Plan) -> float:
         """Seconds per position of the dense tail: its nodes, and pasting the regions at the frontier into their maps."""
         needed = [
             node
-            for node, decision in zip(self.graph.nodes, plan.decisions, strict=True)
+            for node, decision in zip(self.sample.graph.nodes, plan.decisions, strict=True)
             if not decision.incremental and node.name in plan.needed
         ]
         tail = [node for node in needed if not self._is_head(node, plan)]

@@ -98,8 +98,7 @@ def work_of(analysed: Analysed) -> dict[str, dict[str, float] | float]:
     full, compiled = {}, {}
     for unit, value in UNITS.items():
         rates = replace(NOTHING, **{unit: value})
-        batches = chooser.batches(choice.batch)
-        priced = Priced(chooser.graph, chooser.everything, batches, choice.batch, rates, predicted, allowed)
+        priced = Priced(chooser.sample(choice.batch), rates, predicted, allowed)
         full[unit] = priced.full
         compiled[unit] = priced.seconds(choice.plan, choice.layouts)
     return {"full": full, "compiled": compiled, "batch": choice.batch}
