@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kcompiler.runtime.errors import KCompilerError, ModelError
+from kcompiler.runtime.foreign import raise_interrupt_behind
 from kcompiler.settled import DEFECT
 
 
@@ -26,6 +27,7 @@ def answered(model: Path) -> Iterator[None]:
     except RecursionError as error:
         raise ModelError(f"{model}: its nodes follow each other too deeply ({error}); simplify the model first") from error
     except Exception as error:
+        raise_interrupt_behind(error)
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{model}: {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
         raise ModelError(DEFECT.format(what)) from error

@@ -20,6 +20,7 @@ from kcompiler.commands.limits import limited
 from kcompiler.commands.streams import tolerant
 from kcompiler.commands.system import refused
 from kcompiler.runtime.errors import KCompilerError
+from kcompiler.runtime.foreign import interrupt_behind
 from kcompiler.serving import command as serve
 
 app = typer.Typer(
@@ -38,14 +39,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(*arguments: object, **options: object) -> None:
         try:
             command(*arguments, **options)
-        except KCompilerError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
-            print(f"interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from error
-        except Exception as error:
-            if (told := refused(error)) is None:
+        except (KeyboardInterrupt, Exception) as error:
+            if (interrupt := interrupt_behind(error)) is not None:
+                print(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
+                raise typer.Exit(INTERRUPTED) from error
+            told = error if isinstance(error, KCompilerError) else refused(error)
+            if told is None:
                 raise
             print(f"error: {told}", file=sys.stderr)
             raise typer.Exit(told.exit_code) from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kcompiler.runtime.bundle.variant import DeviceName, Variant
 from kcompiler.runtime.errors import BundleError, ProviderError, UsageError
-from kcompiler.runtime.foreign import foreign
+from kcompiler.runtime.foreign import foreign, raise_interrupt_behind
 from kcompiler.runtime.inference import cuda
 from kcompiler.runtime.inference.cuda import CudaOptions
 from kcompiler.runtime.inference.forks import kept_by_children
@@ -120,6 +120,7 @@ def onnxruntime() -> Any:
     try:
         module = importlib.import_module("onnxruntime")
     except ImportError as error:
+        raise_interrupt_behind(error)
         raise ProviderError(
             f"ONNX Runtime cannot be imported ({error}); install kcompiler[cpu], or kcompiler[gpu] for CUDA"
         ) from error

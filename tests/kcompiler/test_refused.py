@@ -210,10 +210,10 @@ def test_every_operation_of_compile_is_refused(server, work, how, every):
     assert read_manifest(work / "new.kc").patch == (5, 5)
 
 
-def started(work: Path, *command: str) -> subprocess.Popen[str]:
+def started(work: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
     """A command in a process of its own, with a folder for temporary files of its own."""
     (work / "tmp").mkdir(exist_ok=True)
-    environment = {**os.environ, "TMPDIR": str(work / "tmp"), "ORT_DISABLE_TELEMETRY": "1"}
+    environment = {**os.environ, "TMPDIR": str(work / "tmp"), "ORT_DISABLE_TELEMETRY": "1", **variables}
     call = [sys.executable, "-c", "from kcompiler.cli import main; main()", *command]
     return subprocess.Popen(call, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -239,6 +239,17 @@ def ended(work: Path, ending: signal.Signals, tries: int) -> list[int]:
 def test_signals_end_a_compile_without_leaving_anything(work, ending, tries):
     """Once the command is over, while Python exits, a signal is what it is to any program."""
     assert set(ended(work, ending, tries)) <= {0, 128 + ending, -ending}
+
+
+def test_an_interrupt_that_an_import_takes_for_its_own_failure(work):
+    """As extension modules do that are interrupted while they are imported."""
+    (work / "modules").mkdir()
+    (work / "modules" / "onnxruntime.py").write_text(
+        "raise ImportError('initialization failed') from KeyboardInterrupt('SIGTERM')"
+    )
+    process = started(work, "check", "m.kc", PYTHONPATH=str(work / "modules"))
+    _, said = process.communicate()
+    assert (process.returncode, said) == (130, "interrupted: SIGTERM\n")
 
 
 def test_a_signal_keeps_what_was_evaluated(work):
