@@ -32,7 +32,7 @@ from kcompiler.runtime.inference.cuda import CudaOptions
 from kcompiler.runtime.inputs.preprocessing import Preprocessing
 from kcompiler.runtime.limits import explain_within
 from kcompiler.runtime.maps.heatmap import HeatMap
-from kcompiler.runtime.progress import Progress
+from kcompiler.runtime.progress import Progress, ProgressCallback, Stages
 from kcompiler.runtime.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def compile(
     preprocessing: Preprocessing | str | Path | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     precision: Literal["float32", "tf32"] = "float32",
+    progress: ProgressCallback | bool | None = None,
 ) -> Bundle:
     """Compiles an ONNX image model for a patch size, and verifies the result against full inference.
 
@@ -125,6 +126,8 @@ def compile(
         device: "cuda" adds variants for CUDA to those for the CPU: constant shapes, and indices that are computed once for all
             images. They are verified on the CPU, so no GPU is needed to compile.
         precision: "tf32" adds approximate variants for CUDA, whose float32 products round their operands to 10 bits of mantissa.
+        progress: True shows a bar with the stage and a forecast; a callable is called with a :class:`Progress`, whose ``done``
+            and ``total`` are parts of the work.
 
     Raises:
         ModelError: the model is not valid or cannot be compiled.
@@ -139,6 +142,7 @@ def compile(
     from kcompiler.options import options_of
     from kcompiler.passes.source.model_file import as_file
     from kcompiler.pipeline import compile_file
+    from kcompiler.stages import SHARES
 
     options = options_of(
         patch=patch, input_shape=input_shape, layout=layout, bind=bind, output=output, reduce=reduce, reduce_over=reduce_over,
@@ -148,8 +152,8 @@ def compile(
     )  # fmt: skip
     with scratch_folder("model") as scratch:
         path = as_file(model, scratch)
-        with answered(path):
-            return compile_file(path, options)
+        with answered(path), Stages(progress, SHARES) as stages:
+            return compile_file(path, options, stages)
 
 
 def load(

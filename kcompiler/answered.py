@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kcompiler.runtime.errors import KCompilerError, ModelError
 from kcompiler.runtime.foreign import raise_interrupt_behind
+from kcompiler.runtime.refusals import is_lack_of_memory
 from kcompiler.settled import DEFECT
 
 
@@ -22,12 +23,12 @@ def answered(model: Path) -> Iterator[None]:
         yield
     except KCompilerError:
         raise
-    except MemoryError as error:
-        raise ModelError(f"{model}: takes more memory than there is ({error}); export it for smaller images") from error
     except RecursionError as error:
         raise ModelError(f"{model}: its nodes follow each other too deeply ({error}); simplify the model first") from error
     except Exception as error:
         raise_interrupt_behind(error)
+        if is_lack_of_memory(error):
+            raise ModelError(f"{model}: takes more memory than there is ({error}); export it for smaller images") from error
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{model}: {type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
         raise ModelError(DEFECT.format(what)) from error

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from kcompiler.analysed import ERROR_BUDGETS, Analysed, rewritten_by
@@ -35,44 +36,53 @@ from kcompiler.passes.source.outputs import select_output
 from kcompiler.passes.spec import check_normalised
 from kcompiler.runtime.bundle.manifest import Calibration
 from kcompiler.runtime.inference.sessions import Machine
+from kcompiler.runtime.progress import Stages, Steps
 from kcompiler.runtime.scratch import inside, naming_temporary, scratch_folder, temporary
+from kcompiler.stages import CHOOSE, MEASURE, NORMALISE, READ, analysing, building, silent
 from kcompiler.thresholds import check_node_thresholds
 from kcompiler.verified import write_and_verify
 
 
-def compile_file(path: Path, options: Options) -> Bundle:
-    """Analyses, writes and verifies; the bundle is in a temporary folder until it is saved."""
+def compile_file(path: Path, options: Options, stages: Stages | None = None) -> Bundle:
+    """Analyses, writes and verifies; the bundle is in a temporary folder until it is saved.
+
+    ``stages`` reports the progress.
+    """
+    stages = stages or silent()
+    stages.expect(*analysing(options), *building(options))
     built = temporary("bundle")
     try:
         with naming_temporary(built), scratch_folder("weights") as scratch:
-            analysed = analyse(path, options, scratch)
+            analysed = analyse(path, options, scratch, stages=stages)
             options = with_recipe(analysed.source, options)
             try:
-                manifest = write_and_verify(analysed, options, inside(built))
+                manifest = write_and_verify(analysed, options, inside(built), stages)
             except BatchError as why:
-                analysed = analyse(path, options, scratch, one_by_one=str(why))
-                manifest = write_and_verify(analysed, options, inside(built))
+                analysed = analyse(path, options, scratch, one_by_one=str(why), stages=stages)
+                manifest = write_and_verify(analysed, options, inside(built), stages)
     except BaseException:
         built.remove()
         raise
     return Bundle(built, manifest)
 
 
-def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "") -> Analysed:
+def analyse(path: Path, options: Options, scratch: Path, one_by_one: str = "", stages: Stages | None = None) -> Analysed:
     """All stages but the last, in memory. ``scratch`` must outlive the result: weights are memory-mapped from it.
 
     ``one_by_one``, if not empty, is the reason to run the model whole, on one image at a time. Otherwise the stages are repeated
-    in this way if they find that the model cannot have a free batch.
+    in this way if they find that the model cannot have a free batch. ``stages`` reports the progress.
     """
+    stages = stages or silent()
     if one_by_one:
-        return _stages(path, options, scratch, one_by_one)
+        return _analysed(path, options, scratch, one_by_one, stages)
     try:
-        return _stages(path, options, scratch, "")
+        return _analysed(path, options, scratch, "", stages)
     except BatchError as why:
-        return _stages(path, options, scratch, str(why))
+        return _analysed(path, options, scratch, str(why), stages)
 
 
-def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Analysed:
+def _analysed(path: Path, options: Options, scratch: Path, one_by_one: str, stages: Stages) -> Analysed:
+    stages.enter(READ)
     source = load(path, options.input_shape, options.layout, options.bind)
     options = with_recipe(source, options)
     check_options(source, options)
@@ -80,10 +90,12 @@ def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Ana
     origins = Origins.of(source.model.graph)
     explained = select_output(source, options.output)
 
+    stages.enter(NORMALISE)
     normalised = normalise(source, explained.tensor, scratch, free_batch=not one_by_one)
     check_normalised(normalised)
     head = explained_head(normalised, explained, options.reducing)
 
+    stages.enter(CHOOSE)
     dense = one_by_one or ("the model has nodes with bodies (If, Loop)" if any(subgraphs(normalised)) else "")
     graph = normalised if dense else exchanged(normalised, named_nodes(options))
     _, machine = Machine(("cpu",), options.threads).divided(sys.maxsize)  # the threads that each batch will run on
@@ -93,7 +105,8 @@ def _stages(path: Path, options: Options, scratch: Path, one_by_one: str) -> Ana
     check_node_thresholds(path, options, origins.names, chooser)
     choice, calibration = chooser.choose(ERROR_BUDGETS[0], dense_share=options.dense_share), None
     if options.calibrate:
-        choice, calibration = calibrated(chooser, choice, machine, options)
+        stages.enter(MEASURE)
+        choice, calibration = calibrated(chooser, choice, machine, options, stages)
 
     rewritten = rewritten_by(graph, choice, options)
     return Analysed(
@@ -107,9 +120,12 @@ def named_nodes(options: Options) -> set[str]:
     return {*options.prefer, *(node for approximation in options.approximations for node in approximation.thresholds.nodes)}
 
 
-def calibrated(chooser: Chooser, choice: Choice, machine: Machine, options: Options) -> tuple[Choice, Calibration]:
+def calibrated(
+    chooser: Chooser, choice: Choice, machine: Machine, options: Options, stages: Stages
+) -> tuple[Choice, Calibration]:
     """The choice by prices measured on ``machine``, at the batch size of ``choice``, and a record of the measurements."""
-    measured = MeasuredPrices(chooser.graph, chooser.everything, machine, options.extents)
+    steps = Steps(stages.within, len(chooser.everything.regions))
+    measured = MeasuredPrices(chooser.graph, chooser.everything, machine, options.extents, told=partial(steps.advance, 1))
     chooser.reprice(measured)
     choice, rates = chooser.choose(ERROR_BUDGETS[0], choice.batch, options.dense_share), chooser.rates
     return choice, Calibration(

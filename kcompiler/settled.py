@@ -34,13 +34,15 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Verifiers:
-    """Compare a written bundle with full inference, at few positions or at more."""
+    """Compare a written bundle with full inference, at few positions or at more; ``begin`` reports that a comparison begins."""
 
     quick: Verifier
     close: Verifier
+    begin: Callable[[], None] = lambda: None
 
     def compared(self, device: DeviceName) -> Comparison:
         """The comparison of a device's exact variant, at more positions where that at few is inconclusive."""
+        self.begin()
         try:
             comparison = self.quick.compared(device)
         except BundleError as error:  # full inference has been loaded before, so it is the compiled graph

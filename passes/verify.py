@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -118,9 +119,18 @@ def _run_source(source: Source, output: str, images: FloatArray) -> FloatArray:
 class Verifier:
     """Compares a bundle, also after it is rewritten, with full inference at positions that include the four corners."""
 
-    def __init__(self, folder: Path, count: int, patch: tuple[int, int] | None = None) -> None:
-        """For the bundle at ``folder`` and a patch, at up to ``count`` positions. Its full model must not change in between."""
-        self.folder, self.count, self.patch = folder, count, patch
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        patch: tuple[int, int] | None = None,
+        tell: Callable[[int, int], None] = lambda *_: None,
+    ) -> None:
+        """For the bundle at ``folder`` and a patch, at up to ``count`` positions. Its full model must not change in between.
+
+        ``tell`` is told the progress of each comparison, (done, total).
+        """
+        self.folder, self.count, self.patch, self.tell = folder, count, patch, tell
         self.reference: Reference | None = None
 
     def compared(self, device: DeviceName = "cpu") -> Comparison:
@@ -131,7 +141,8 @@ class Verifier:
             affordable = min(int(MOST_FLOPS // max(manifest.report.flops, 1)), MOST_PIXELS // prod(manifest.shape))
             affordable = FEW if manifest.exact.whole else max(FEW, affordable)
             count = min(self.count, affordable, max(FEWEST, MOST_NUMBERS // manifest.classes))
-            self.reference = Reference(explainer, sample_positions(manifest.shape[1:], manifest.patch, count, SEED), seed=SEED)
+            positions = sample_positions(manifest.shape[1:], manifest.patch, count, SEED)
+            self.reference = Reference(explainer, positions, seed=SEED, tell=self.tell)
         return self.reference.compared(explainer)
 
     def unsound(self, device: DeviceName = "cpu") -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,14 +17,16 @@ class Progress:
     """A point in a long computation.
 
     Attributes:
-        done, total: numbers of positions.
+        done, total: numbers of positions; or, where a computation has stages, parts of its work.
         seconds: elapsed seconds.
         remaining: forecast of the remaining seconds, at the mean rate so far.
+        stage: what is being done, where a computation has stages.
     """
 
     done: int
     total: int
     seconds: float
+    stage: str = ""
 
     @property
     def remaining(self) -> float:
@@ -64,6 +67,71 @@ class Reporter:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class Stages:
+    """Reports progress through stages, each of which has a usual share of the work.
+
+    The total is that of the stages expected: it grows with each that was not.
+    """
+
+    def __init__(self, callback: ProgressCallback | bool | None, shares: Mapping[str, int]) -> None:
+        """For stages of ``shares``, parts of the work by name. True shows a bar, from the first second on, until the end."""
+        form = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+        bar = {"bar_format": form, "smoothing": 0, "miniters": 0, "delay": 1, "leave": False}
+        self._bar = tqdm(total=0, **bar) if callback is True else None
+        self._callback = callback if callable(callback) else None
+        self._shares, self._start = shares, time.perf_counter()
+        self._total = self._before = 0
+        self._expected = Counter[str]()
+        self._stage, self._share = "", 0
+
+    def expect(self, *stages: str) -> None:
+        """Adds stages to the work."""
+        self._expected.update(stages)
+        self._total += sum(self._shares[stage] for stage in stages)
+
+    def enter(self, stage: str, of: str = "") -> None:
+        """Begins a stage, ``of`` something, where there are several: all before is done."""
+        if not self._expected[stage]:
+            self.expect(stage)
+        self._expected[stage] -= 1
+        self._before, self._share = self._before + self._share, self._shares[stage]
+        self._stage = f"{stage} {of}".rstrip()
+        self.within(0, 1)
+
+    def within(self, done: int, total: int) -> None:
+        """The stage at hand is done to this part."""
+        if self._bar is None and self._callback is None:
+            return
+        parts = self._before + round(self._share * done / total)
+        if self._bar is not None:
+            self._bar.total = self._total
+            self._bar.set_description_str(f"{self._stage}: ", refresh=False)
+            self._bar.update(parts - self._bar.n)
+        if self._callback is not None:
+            self._callback(Progress(parts, self._total, time.perf_counter() - self._start, self._stage))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        if failure is None and self._callback is not None:
+            self._callback(Progress(self._total, self._total, time.perf_counter() - self._start))
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Steps:
+    """Counts the steps of a stage."""
+
+    def __init__(self, tell: Callable[[int, int], None], total: int) -> None:
+        """Tells (done, total)."""
+        self._tell, self._total, self._done = tell, total, 0
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        self._tell(min(self._done, self._total), self._total)
 
 
 class Overall:

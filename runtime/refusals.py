@@ -15,6 +15,16 @@ HELP = {
     errno.EAGAIN: "allow more threads or processes (ulimit -u)",
 }
 """What helps where another place would not."""
+NO_MEMORY = (
+    "bad_alloc", "Failed to allocate memory", "bad allocation", "failed to allocate", "failed to map segment",
+    "Cannot allocate memory",
+)  # fmt: skip
+"""What ONNX Runtime says when it gets no memory, and the loader of extension modules."""
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether a failure is one of memory, as Python or a library says it."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def why(error: OSError) -> str:

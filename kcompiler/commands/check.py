@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +11,9 @@ import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.errors import CheckFailed, UsageError
 from kcompiler.runtime.measuring.check import check, sample_positions
+from kcompiler.runtime.progress import Stages
+
+COMPARING = "comparing with full inference"
 
 
 def check_bundle(
@@ -29,7 +33,9 @@ def check_bundle(
     )
     manifest = explainer.manifest
     sample = sample_positions(manifest.shape[1:], manifest.patch, positions, seed)
-    comparison = check(explainer, sample, seed=seed)
+    with Stages(sys.stderr.isatty(), {COMPARING: 1000}) as stages:
+        stages.enter(COMPARING)
+        comparison = check(explainer, sample, seed=seed, tell=stages.within)
     device = explainer.exact.variant.device
     variants = f" by the variant for {device}" if device != explainer.device else ""
     figures = f"{len(sample)} positions on {explainer.device}{variants}, largest error {comparison.largest_error:.3g}"

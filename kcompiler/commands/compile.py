@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -89,6 +90,7 @@ def compile_model(
         preprocessing=preprocessing,
         device=device,
         precision=precision,
+        progress=sys.stderr.isatty(),
     )
     if single_file:
         bundle.export(target, preprocess=preprocessing is not None, single_file=True, force=force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from kcompiler.runtime.bundle.files import check_replaceable, check_writable, re
 from kcompiler.runtime.bundle.manifest_file import read_manifest
 from kcompiler.runtime.bundle.report import Report
 from kcompiler.runtime.errors import UsageError
+from kcompiler.runtime.progress import Stages
 from kcompiler.runtime.scratch import scratch_folder
 
 
@@ -83,9 +85,12 @@ def _report(model: Path, patch: str, reading: Reading) -> Report:
     from kcompiler.answered import answered
     from kcompiler.options import options_of
     from kcompiler.pipeline import analyse
+    from kcompiler.stages import SHARES, analysing
 
-    with answered(model), scratch_folder("inspect") as scratch:
-        return analyse(model, options_of(patch=options.patch_size(patch), **reading.arguments), scratch).report
+    chosen = options_of(patch=options.patch_size(patch), **reading.arguments)
+    with answered(model), scratch_folder("inspect") as scratch, Stages(sys.stderr.isatty(), SHARES) as stages:
+        stages.expect(*analysing(chosen))
+        return analyse(model, chosen, scratch, stages=stages).report
 
 
 def page(name: str, report: Report) -> Group:

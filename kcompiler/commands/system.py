@@ -6,23 +6,21 @@ import errno
 import os
 
 from kcompiler.runtime.errors import KCompilerError, MachineError, UsageError
-from kcompiler.runtime.refusals import helps, why
+from kcompiler.runtime.refusals import helps, is_lack_of_memory, why
 
 PLACES = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 )
 """Errors of the place that was named, not of the machine."""
-NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation", "failed to allocate")
-"""What ONNX Runtime says when it gets no memory."""
 MORE_MEMORY = "give it more memory (ulimit -v), or fewer --threads"
 
 
-def refused(error: Exception) -> KCompilerError | None:
+def refused(error: BaseException) -> KCompilerError | None:
     """What a failure of the system is to a user; None if it is none: a fault of this program, say."""
     if isinstance(error, OSError):
         return _of_a_file(error)
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+    if is_lack_of_memory(error):
         return MachineError(f"out of memory ({text or 'no more is given to this process'}); {MORE_MEMORY}")
     if isinstance(error, RuntimeError) and "start new thread" in text:
         return MachineError(f"no thread can be started ({text}); {MORE_MEMORY}, or allow more threads (ulimit -u)")

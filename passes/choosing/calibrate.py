@@ -115,15 +115,18 @@ class MeasuredPrices:
         seconds: measured seconds per position, by node name and lowering name.
     """
 
-    def __init__(self, graph: gs.Graph, plan: Plan, machine: Machine, extents: str) -> None:
-        """For the nodes of ``graph`` on the regions of ``plan``."""
+    def __init__(
+        self, graph: gs.Graph, plan: Plan, machine: Machine, extents: str, told: Callable[[], object] = lambda: None
+    ) -> None:
+        """For the nodes of ``graph`` on the regions of ``plan``; ``told`` is called with each node that is priced."""
         self.graph, self.plan, self.machine, self.extents = graph, plan, machine, extents
         self.placement = Placement(graph, plan)
-        self.known: dict[object, float] = {}
+        self.told, self.known = told, dict[object, float]()
         self.seconds: dict[str, dict[str, float]] = {}
 
     def __call__(self, node: gs.Node, batches: Sequence[IntArray], candidates: Sequence[tuple[Lowering, float]]) -> list[float]:
         """Seconds per position of each candidate (lowering, predicted seconds) in ``batches`` of positions."""
+        self.told()
         least = min(seconds for _, seconds in candidates)
         close = [lowering for lowering, seconds in candidates if seconds <= CLOSE * least]
         if len(close) == 1:

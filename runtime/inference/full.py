@@ -129,6 +129,7 @@ class FullInference:
         patch: tuple[int, int],
         *outputs: str,
         batch: int = BATCH,
+        told: Callable[[int], None] = lambda _: None,
     ) -> FloatArray:
         """Outputs with the patch at each position. Reduction over the cells of each class takes those of the uncovered image.
 
@@ -139,6 +140,7 @@ class FullInference:
             patch: (height, width).
             outputs: names; without any, the explained output.
             batch: images per run.
+            told: is told how many positions each run took.
 
         Returns:
             float32 [N, K per name], side by side.
@@ -148,6 +150,7 @@ class FullInference:
         for part in batches(len(positions), min(batch, at_once(image.size))):
             raw = self.raw(cover(image, fill, positions[part], patch), *outputs)
             rows.append(self._reduction.apply(raw, mask) if self._reduction is not None and mask is not None else raw)
+            told(len(raw))
         return np.concatenate(rows)
 
 

@@ -15,6 +15,7 @@ from kcompiler.runtime.inference.engine import Engine
 from kcompiler.runtime.inference.full import REORDERINGS, FullInference
 from kcompiler.runtime.inputs.elements import FLOAT32, Element
 from kcompiler.runtime.inputs.images import Numbers, fill_image
+from kcompiler.runtime.progress import Steps
 
 ALIGNMENTS = 32
 """Alignments of a position to the strides that a sample runs through: the product of all strides of a typical classifier."""
@@ -25,6 +26,10 @@ ALIKE = 4
 """Positions in a small batch."""
 PROBED = 72
 """Most positions that are evaluated in small batches and alone, since each takes a run."""
+WAYS = 3
+"""Ways to batch positions: together, in small batches, alone."""
+FULL = 3
+"""Steps of progress that a position of full inference counts for."""
 UNCHANGED = 5e-3
 """Tolerance of approximate variants on the uncovered image, relative to the largest output; their rounding may be coarser."""
 
@@ -60,7 +65,13 @@ def random_image(shape: tuple[int, int, int], seed: int, spread: str = "normal",
 
 
 def check(
-    explainer: Explainer, positions: IntArray, *, image: FloatArray | None = None, fill: Numbers | None = None, seed: int = 0
+    explainer: Explainer,
+    positions: IntArray,
+    *,
+    image: FloatArray | None = None,
+    fill: Numbers | None = None,
+    seed: int = 0,
+    tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Comparison:
     """Compares the compiled model's outputs, with the logits, with full inference at ``positions``, int64 [N, 2].
 
@@ -69,8 +80,9 @@ def check(
             normal, or in the unit interval if standard normal gives no finite output.
         fill: None takes another such image; a single colour would test only the sum of each kernel's weights.
         seed: seed of the random images.
+        tell: is told the progress, (done, total).
     """
-    return Reference(explainer, positions, image=image, fill=fill, seed=seed).compared(explainer)
+    return Reference(explainer, positions, image=image, fill=fill, seed=seed, tell=tell).compared(explainer)
 
 
 class Reference:
@@ -84,19 +96,31 @@ class Reference:
         image: FloatArray | None = None,
         fill: Numbers | None = None,
         seed: int = 0,
+        tell: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
-        """Runs full inference of the source model of ``explainer``; see :func:`check` for the arguments."""
+        """Runs full inference of the source model of ``explainer``; see :func:`check` for the arguments.
+
+        ``tell`` is told the progress (done, total) of this and the first comparison together, then of each further one.
+        """
         full = explainer.full_inference()
         self.explainer, self.positions = explainer, positions
         self.image = image if image is not None else _random_input(explainer, full, seed)
         element = explainer.manifest.image_element
         self.fill = element.fitted(fill) if fill is not None else _random_input(explainer, full, seed + 1)[0]
-        self.outputs = self._run(full, self.image, self.fill, positions)
+        self._tell, self._steps = tell, Steps(tell, (FULL + WAYS) * len(positions))
+        self.outputs = self._run(full, self.image, self.fill, positions, told=lambda count: self._steps.advance(FULL * count))
         self._reordered: dict[int, tuple[FloatArray, ...]] = {}
 
-    def _run(self, full: FullInference, image: FloatArray, fill: Numbers, positions: IntArray) -> FloatArray:
+    def _run(
+        self,
+        full: FullInference,
+        image: FloatArray,
+        fill: Numbers,
+        positions: IntArray,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> FloatArray:
         manifest = self.explainer.manifest
-        return full.outputs(image, fill_image(fill, manifest.shape), positions, manifest.patch, *manifest.outputs)
+        return full.outputs(image, fill_image(fill, manifest.shape), positions, manifest.patch, *manifest.outputs, told=told)
 
     def reordered(self, numbers: IntArray) -> list[FloatArray]:
         """Outputs at the positions with these indices, for each other order of sums and each image perturbed in the last place.
@@ -119,6 +143,7 @@ class Reference:
         """Compares a compiled model of the same source with these outputs."""
         engine = explainer.exact
         evaluated = self.evaluated(engine, engine.baseline(self.image, self.fill))
+        self._steps = Steps(self._tell, WAYS * len(self.positions))
         return worst({way: self.judged(outputs) for way, outputs in evaluated.items()})
 
     def evaluated(self, engine: Engine, baseline: Baseline, most: int = PROBED) -> dict[str, FloatArray]:
@@ -129,7 +154,10 @@ class Reference:
         positions are; the other rows are those of "together". A model that runs whole has no regions, and only "together".
         """
         names, count = self.explainer.manifest.outputs, len(self.positions)
-        together = engine.evaluate_all(baseline, self.positions, *names)
+        together = np.empty_like(self.outputs)
+        for part, outputs in engine.run(baseline, self.positions, *names):
+            together[part] = outputs
+            self._steps.advance(len(part))
         probed = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
         evaluated = {"together": together}
         for way, size in {} if engine.variant.whole else {"in batches": ALIKE, "alone": 1}.items():
@@ -138,6 +166,7 @@ class Reference:
             evaluated[way] = together.copy()
             for part, outputs in zip(parts, batches, strict=True):
                 evaluated[way][part] = outputs
+                self._steps.advance(len(part))
         return evaluated
 
     def judged(self, outputs: FloatArray) -> Comparison:

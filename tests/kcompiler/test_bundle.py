@@ -253,7 +253,7 @@ def test_failed_compilation_leaves_nothing(tmp_path, monkeypatch):
 
     made = []
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(verified, "Verifier", lambda folder, count, patch: made.append(folder) or 1 / 0)
+    monkeypatch.setattr(verified, "Verifier", lambda folder, *_: made.append(folder) or 1 / 0)
     model = save("chain", tmp_path / "model.onnx")
     with pytest.raises(kcompiler.ModelError, match="ZeroDivisionError"):
         kcompiler.compile(model, patch=3)  # raised after the models are written

@@ -1,0 +1,35 @@
+"""The stages of compilation that its progress names, and the share of its time that each usually takes."""
+
+from __future__ import annotations
+
+from kcompiler.options import Options
+from kcompiler.passes.choosing.devices import CPU, DEVICES
+from kcompiler.runtime.progress import Stages
+
+READ, NORMALISE, CHOOSE, MEASURE = "reading", "normalising", "choosing algorithms", "measuring algorithms"
+CHECK, WRITE, COMPARE = "checking the normalised model", "writing", "comparing with full inference"
+APPROXIMATE, UNSOUND = "adding the variant", "checking the approximate variants"
+SHARES = {
+    READ: 30, NORMALISE: 40, CHOOSE: 150, CHECK: 90, WRITE: 90, COMPARE: 600,
+    MEASURE: 4000, APPROXIMATE: 100, UNSOUND: 200,
+}  # fmt: skip
+"""Thousandths of a compilation for one patch, medians over seven networks of 2 to 90 s (comparing takes 38 to 64%); those of the
+last line come on top. Measuring (--calibrate) takes from half of the rest to nine times that."""
+
+
+def analysing(options: Options) -> list[str]:
+    """The stages of an analysis."""
+    return [READ, NORMALISE, CHOOSE, *([MEASURE] if options.calibrate else [])]
+
+
+def building(options: Options) -> list[str]:
+    """The stages that follow, for all patches, variants and devices."""
+    approximate = [*[APPROXIMATE] * len(options.approximations), UNSOUND] if options.approximations else []
+    variants = [WRITE, COMPARE, *approximate]
+    patches, devices = 1 + len(options.further), 1 if DEVICES[options.device] is CPU else 2
+    return [CHECK, *[CHOOSE] * (patches * devices - 1), *variants * patches * devices]
+
+
+def silent() -> Stages:
+    """Progress that nobody looks at."""
+    return Stages(None, SHARES)
