@@ -48,7 +48,10 @@ class Verifiers:
         except BundleError as error:  # full inference has been loaded before, so it is the compiled graph
             return incomparable(f"the compiled graph does not load ({error})")
         inconclusive = comparison.agrees and VERIFIED_AT_ONCE < comparison.share <= VERIFIED_SHARE
-        return self.close.compared(device) if inconclusive else comparison
+        if not inconclusive:
+            return comparison
+        self.begin()
+        return self.close.compared(device)
 
 
 def settled(

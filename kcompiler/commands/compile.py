@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +19,9 @@ from kcompiler.runtime.bundle.report import ONLY_SAMPLING
 from kcompiler.runtime.deployed import is_of_export
 from kcompiler.runtime.errors import UsageError
 from kcompiler.runtime.inputs.recipes import PRESETS
+
+if TYPE_CHECKING:
+    from kcompiler.bundle import Bundle
 
 TAUS = (0.6, 0.5, 0.4)
 
@@ -96,30 +100,34 @@ def compile_model(
         bundle.export(target, preprocess=preprocessing is not None, single_file=True, force=force)
     else:
         bundle.save(target, force=force)
-    for compiled in bundle.manifest.further:
+    for line in _result(bundle, model, target, time.perf_counter() - start):
+        typer.echo(line)
+
+
+def _result(bundle: Bundle, model: Path, target: Path, seconds: float) -> Iterator[str]:
+    """What was compiled, and with what to expect: each further patch, each variant for a device, notes, the exact variant."""
+    report, manifest = bundle.report, bundle.manifest
+    for compiled in manifest.further:
         found = compiled.report
-        typer.echo(
+        yield (
             f"{target}: patch {patch_text(compiled.patch)}: redundancy R {found.redundancy_tight:.2f}, predicted speed-up "
             f"{found.predicted_speedup:.1f}x, largest error {found.largest_error:.2g}"
         )
-    report = bundle.report
-    for variant in bundle.manifest.device_variants:
+    for variant in manifest.device_variants:
         speed = f"batches of {variant.batch}, predicted speed-up {variant.predicted_speedup:.1f}x"
-        typer.echo(f"{target}: {variant.name} for {variant.device}: {'runs whole' if variant.whole else speed}")
-    for note in report.notes:
-        typer.echo(f"{model}: {note}")
-    exact, *approximations = bundle.manifest.variants
+        yield f"{target}: {variant.name} for {variant.device}: {'runs whole' if variant.whole else speed}"
+    yield from (f"{model}: {note}" for note in report.notes)
+    exact, *approximations = manifest.variants
     if exact.whole:
         left = f"; {ONLY_SAMPLING}" if not approximations else "; the approximate variants recompute less"
-        typer.echo(f"{model}: runs whole: {report.nodes[0].reason}{left}")
-    if preprocessing is None:
-        typer.echo(f"{target}: {_without_recipe(bundle.manifest.shape)}")
+        yield f"{model}: runs whole: {report.nodes[0].reason}{left}"
+    if manifest.preprocessing is None:
+        yield f"{target}: {_without_recipe(manifest.shape)}"
     incremental = sum(node.incremental for node in report.nodes)
-    typer.echo(
+    yield (
         f"{target}: {incremental} of {len(report.nodes)} nodes incremental, redundancy R {report.redundancy_tight:.2f} "
         f"(paper's counting {report.redundancy_paper:.2f}), "
-        f"predicted speed-up {report.predicted_speedup:.1f}x, largest error {report.largest_error:.2g}, "
-        f"{time.perf_counter() - start:.1f} s"
+        f"predicted speed-up {report.predicted_speedup:.1f}x, largest error {report.largest_error:.2g}, {seconds:.1f} s"
     )
 
 
