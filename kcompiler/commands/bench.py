@@ -80,6 +80,7 @@ def bench_models(
                 device=compiled_for or machine.device,
                 calibrate=calibrate,
                 threads=threads,
+                progress=sys.stderr.isatty(),
                 **reading.arguments,
             )
         explainer = kcompiler.load(bundle, providers=provider, threads=threads, compiled_for=compiled_for)

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
-            path = _exported(model, Path(folder))
+            path = exported(model, Path(folder))
             command = [sys.executable, "-P", "-c", "from kcompiler.cli import main; main()", "bench", path, "--json"]
             settings = ["--rounds", options.rounds, "--positions", options.positions]
             settings += ["--threads", options.threads] if options.threads else []
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _exported(model: str, folder: Path) -> Path:
+def exported(model: str, folder: Path) -> Path:
     if model == DEMO:
         return ROOT / "models" / "demo" / "demo.onnx"
     name, _, side = model.partition("@")
