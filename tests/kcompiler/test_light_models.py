@@ -33,12 +33,13 @@ EQUAL_WEIGHTS = pytest.mark.xfail(
 
 LONG = {
     ("vgg19", "constant"), ("vgg19", "random"), ("resnet50", "constant"), ("densenet121", "constant"),
-    ("inception_v1", "constant"), ("inception_v2", "constant"), ("zfnet512", "constant"),
+    ("inception_v1", "constant"), ("inception_v2", "constant"), ("zfnet512", "constant"), ("resnet50", "random"),
+    ("inception_v2", "random"), ("zfnet512", "random"), ("bvlc_alexnet", "constant"),
 }  # fmt: skip
 
 
 def marks(name: str, weights: str) -> list[pytest.MarkDecorator]:
-    """VGG16 and the same graphs with random weights are tested at once, too."""
+    """A graph of each kind with random weights is tested at once; the larger ones of a kind take a minute."""
     equal = [EQUAL_WEIGHTS] if (name, weights) == ("vgg19", "constant") else []
     return [*equal, pytest.mark.slow] if (name, weights) in LONG else equal
 

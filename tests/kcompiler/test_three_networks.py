@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
 CASES = [
-    pytest.param(name, exporter, head, marks=pytest.mark.slow if exporter == "dynamo" and name != "resnet18" else ())
+    pytest.param(name, exporter, head, marks=() if (name, exporter) == ("resnet18", "torchscript") else pytest.mark.slow)
     for name in ("resnet18", "inception_v3", "vgg16")
     for exporter, head in (("torchscript", "--logits"), ("dynamo", "--softmax"))
 ]
@@ -54,7 +54,7 @@ def test_64_positions_equal_full_inference(name, exporter, head, tmp_path):
         assert counted[patch] == pytest.approx(redundancy, rel=0.01)
 
 
-@pytest.mark.parametrize("patch", [(1, 1), (8, 40)])
+@pytest.mark.parametrize("patch", [pytest.param((1, 1), marks=pytest.mark.slow), (8, 40)])
 def test_static_extents_and_other_patches(patch, tmp_path):
     path = export(tmp_path, "resnet18", "torchscript", "--logits")
     bundle = kcompiler.compile(path, patch=patch, extents="static")
