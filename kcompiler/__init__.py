@@ -152,7 +152,7 @@ def compile(
     )  # fmt: skip
     with scratch_folder("model") as scratch:
         path = as_file(model, scratch)
-        with answered(path), Stages(progress, SHARES) as stages:
+        with Stages(progress, SHARES) as stages, answered(path):
             return compile_file(path, options, stages)
 
 

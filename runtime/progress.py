@@ -72,7 +72,8 @@ class Reporter:
 class Stages:
     """Reports progress through stages, each of which has a usual share of the work.
 
-    The total is that of the stages expected: it grows with each that was not.
+    The total is that of the stages expected: it grows with each that was not. What the callback raises ends the computation, and
+    leaves the context as it is, whatever was made of it on the way.
     """
 
     def __init__(self, callback: ProgressCallback | bool | None, shares: Mapping[str, int]) -> None:
@@ -85,6 +86,7 @@ class Stages:
         self._total = self._before = 0
         self._expected = Counter[str]()
         self._stage, self._share = "", 0
+        self._raised: BaseException | None = None
 
     def expect(self, *stages: str) -> None:
         """Adds stages to the work."""
@@ -110,7 +112,11 @@ class Stages:
             self._bar.set_description_str(f"{self._stage}: ", refresh=False)
             self._bar.update(parts - self._bar.n)
         if self._callback is not None:
-            self._callback(Progress(parts, self._total, time.perf_counter() - self._start, self._stage))
+            try:
+                self._callback(Progress(parts, self._total, time.perf_counter() - self._start, self._stage))
+            except BaseException as raised:
+                self._raised = raised
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +126,8 @@ class Stages:
             self._callback(Progress(self._total, self._total, time.perf_counter() - self._start))
         if self._bar is not None:
             self._bar.close()
+        if self._raised is not None:
+            raise self._raised from None
 
 
 class Steps:

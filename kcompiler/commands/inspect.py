@@ -88,7 +88,7 @@ def _report(model: Path, patch: str, reading: Reading) -> Report:
     from kcompiler.stages import SHARES, analysing
 
     chosen = options_of(patch=options.patch_size(patch), **reading.arguments)
-    with answered(model), scratch_folder("inspect") as scratch, Stages(sys.stderr.isatty(), SHARES) as stages:
+    with Stages(sys.stderr.isatty(), SHARES) as stages, answered(model), scratch_folder("inspect") as scratch:
         stages.expect(*analysing(chosen))
         return analyse(model, chosen, scratch, stages=stages).report
 

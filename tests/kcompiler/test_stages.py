@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,19 @@ def test_what_fails_ends_without_the_whole(tmp_path):
     with pytest.raises(kcompiler.UsageError, match="patch"):
         kcompiler.compile(save("chain", tmp_path / "model.onnx"), patch=400, progress=points.append)
     assert points[-1].done < points[-1].total
+
+
+@pytest.mark.parametrize("stage", [NORMALISE, COMPARE])
+def test_what_the_function_raises_ends_the_compilation_as_it_is(stage, tmp_path, monkeypatch):
+    """It is no defect, and nothing is left behind."""
+
+    def stop(point):
+        if point.stage == stage:
+            raise stopped
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stopped = LookupError("enough")
+    with pytest.raises(LookupError) as raised:
+        kcompiler.compile(DEMO, patch=16, progress=stop)
+    assert raised.value is stopped
+    assert list(tmp_path.iterdir()) == []
