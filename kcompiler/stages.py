@@ -10,11 +10,11 @@ READ, NORMALISE, CHOOSE, MEASURE = "reading", "normalising", "choosing algorithm
 CHECK, WRITE, COMPARE = "checking the normalised model", "writing", "comparing with full inference"
 APPROXIMATE, UNSOUND = "adding the variant", "checking the approximate variants"
 SHARES = {
-    READ: 30, NORMALISE: 40, CHOOSE: 150, CHECK: 90, WRITE: 90, COMPARE: 600,
+    READ: 40, NORMALISE: 60, CHOOSE: 220, CHECK: 80, WRITE: 90, COMPARE: 510,
     MEASURE: 4000, APPROXIMATE: 100, UNSOUND: 200,
 }  # fmt: skip
-"""Thousandths of a compilation for one patch, medians over seven networks of 2 to 90 s (comparing takes 38 to 64%); those of the
-last line come on top. Measuring (--calibrate) takes from half of the rest to nine times that."""
+"""Thousandths of a compilation for one patch, about the medians of tests/bench/compile_time.py; those of
+the last line come on top. Measuring (--calibrate) takes from half of the rest to nine times that."""
 
 
 def analysing(options: Options) -> list[str]:
