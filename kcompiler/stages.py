@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kcompiler.options import Options
 from kcompiler.passes.choosing.devices import CPU, DEVICES
+from kcompiler.runtime.measuring.check import COMPARE
 from kcompiler.runtime.progress import Stages
 
 READ, NORMALISE, CHOOSE, MEASURE = "reading", "normalising", "choosing algorithms", "measuring algorithms"
-CHECK, WRITE, COMPARE = "checking the normalised model", "writing", "comparing with full inference"
+CHECK, WRITE = "checking the normalised model", "writing"
 APPROXIMATE, UNSOUND = "adding the variant", "checking the approximate variants"
 SHARES = {
     READ: 40, NORMALISE: 60, CHOOSE: 220, CHECK: 80, WRITE: 90, COMPARE: 510,

@@ -17,9 +17,10 @@ from kcompiler.runtime.bundle.manifest import FILES, FULL, MANIFEST, Manifest, P
 from kcompiler.runtime.bundle.manifest_file import manifest_bytes
 from kcompiler.runtime.bundle.variant import Variant
 from kcompiler.runtime.errors import CheckFailed
+from kcompiler.runtime.measuring.check import COMPARE
 from kcompiler.runtime.progress import Stages
 from kcompiler.settled import DEFECT, Verifiers, given_up, kept_of, settled
-from kcompiler.stages import APPROXIMATE, CHECK, CHOOSE, COMPARE, UNSOUND, WRITE, silent
+from kcompiler.stages import APPROXIMATE, CHECK, CHOOSE, UNSOUND, WRITE, silent
 from kcompiler.variants import left_out, manifest_of, with_tf32, write_approximate, write_variant
 
 VERIFIED_POSITIONS, VERIFIED_CLOSELY = 36, 72

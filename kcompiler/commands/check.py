@@ -10,10 +10,8 @@ import typer
 import kcompiler
 from kcompiler.commands import options
 from kcompiler.runtime.errors import CheckFailed, UsageError
-from kcompiler.runtime.measuring.check import check, sample_positions
+from kcompiler.runtime.measuring.check import COMPARE, check, sample_positions
 from kcompiler.runtime.progress import Stages
-
-COMPARING = "comparing with full inference"
 
 
 def check_bundle(
@@ -33,8 +31,8 @@ def check_bundle(
     )
     manifest = explainer.manifest
     sample = sample_positions(manifest.shape[1:], manifest.patch, positions, seed)
-    with Stages(sys.stderr.isatty(), {COMPARING: 1000}) as stages:
-        stages.enter(COMPARING)
+    with Stages(sys.stderr.isatty(), {COMPARE: 1000}) as stages:
+        stages.enter(COMPARE)
         comparison = check(explainer, sample, seed=seed, tell=stages.within)
     device = explainer.exact.variant.device
     variants = f" by the variant for {device}" if device != explainer.device else ""

@@ -26,6 +26,8 @@ ALIKE = 4
 """Positions in a small batch."""
 PROBED = 72
 """Most positions that are evaluated in small batches and alone, since each takes a run."""
+COMPARE = "comparing with full inference"
+"""The name of this stage, where progress is shown."""
 WAYS = 3
 """Ways to batch positions: together, in small batches, alone."""
 FULL = 3

@@ -20,7 +20,8 @@ from pathlib import Path
 from exact_speed import DEMO, exported
 
 import kcompiler
-from kcompiler.stages import CHECK, CHOOSE, COMPARE, NORMALISE, READ, WRITE
+from kcompiler.runtime.measuring.check import COMPARE
+from kcompiler.stages import CHECK, CHOOSE, NORMALISE, READ, WRITE
 
 MODELS = (DEMO, "mobilenet_v2", "efficientnet_b0", "resnet18", "densenet121", "inception_v3", "vgg16")
 STAGES = (READ, NORMALISE, CHOOSE, CHECK, WRITE, COMPARE)

@@ -10,7 +10,8 @@ from networks import save
 
 import kcompiler
 from kcompiler.options import options_of
-from kcompiler.stages import CHECK, CHOOSE, COMPARE, MEASURE, NORMALISE, READ, SHARES, UNSOUND, WRITE, analysing, building
+from kcompiler.runtime.measuring.check import COMPARE
+from kcompiler.stages import CHECK, CHOOSE, MEASURE, NORMALISE, READ, SHARES, UNSOUND, WRITE, analysing, building
 
 DEMO = Path(__file__).parents[2] / "models" / "demo" / "demo.onnx"
 

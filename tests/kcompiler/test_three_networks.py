@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
 CASES = [
-    pytest.param(name, exporter, head, marks=() if (name, exporter) == ("resnet18", "torchscript") else pytest.mark.slow)
+    pytest.param(name, exporter, head, marks=pytest.mark.slow if exporter == "dynamo" else ())
     for name in ("resnet18", "inception_v3", "vgg16")
     for exporter, head in (("torchscript", "--logits"), ("dynamo", "--softmax"))
 ]

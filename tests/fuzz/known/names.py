@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from tests.fuzz import gentle
 from tests.fuzz.cases import Case
 from tests.fuzz.known.making import convolution, files, head, model, plain
 
@@ -24,18 +25,7 @@ def own_names() -> Iterator[Case]:
         yield f"values and nodes named {OURS[first]} and further", files(made)
 
 
-OURS = (
-    "positions",
-    "fill",
-    "class/rows",
-    "class/columns",
-    "table/image",
-    "table/maps",
-    "index/a",
-    "shape/a",
-    "constant",
-    "Gather",
-)
+OURS = (*gentle.OURS, "table/maps", "index/a", "shape/a", "Gather")
 
 
 def rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
